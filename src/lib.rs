@@ -1,0 +1,23 @@
+//! llama-svf: self-adaptive LLMs (Transformer², arXiv 2501.06252) for llama.cpp.
+//!
+//! A frozen linear layer W `[n_out, n_in]` is decomposed once, W = U·diag(σ)·Vᵀ. An *expert* is one
+//! vector m per layer that multiplies σ; a *mixture* is m = 1 + Σ αᵢ·(mᵢ − 1). At inference each
+//! adapted layer runs through the ggml op in `kernels/`, with the mixture of each sequence chosen by
+//! its *slot*.
+//!
+//! Imports go downwards only:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | command line | [`cli`] |
+//! | work on whole models | [`decompose`], [`bench`] |
+//! | running a model with experts | [`engine`] |
+//! | files and their validation | [`sidecar`], [`expert`] |
+//! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
+//! | pure mathematics | [`svd`] |
+//! | errors and progress | [`error`], [`progress`] |
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod progress;
