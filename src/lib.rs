@@ -20,4 +20,6 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod ffi;
 pub mod progress;
+pub mod sidecar;
