@@ -19,7 +19,9 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod atomic;
 pub mod error;
+pub mod expert;
 pub mod ffi;
 pub mod progress;
 pub mod sidecar;
