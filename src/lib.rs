@@ -21,3 +21,4 @@
 
 pub mod error;
 pub mod progress;
+pub mod svd;
