@@ -19,6 +19,9 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod decompose;
 pub mod error;
+pub mod ffi;
 pub mod progress;
+pub mod sidecar;
 pub mod svd;

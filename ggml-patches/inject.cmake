@@ -1,0 +1,119 @@
+# Builds llama.cpp from a private, patched copy. llama.cpp's own project() call includes this file
+# (CMAKE_PROJECT_INCLUDE, set in .cargo/config.toml); its sources in cargo's registry stay untouched.
+#
+# The patches are wiring only; every body lives in kernels/ and is added to llama.cpp's targets here.
+
+if(NOT PROJECT_NAME STREQUAL "llama.cpp")
+    return()
+endif()
+
+get_filename_component(SVF_REPOSITORY "${CMAKE_CURRENT_LIST_DIR}" DIRECTORY)
+set(SVF_KERNELS "${SVF_REPOSITORY}/kernels")
+set(SVF_PRISTINE "${CMAKE_CURRENT_SOURCE_DIR}")
+set(SVF_COPY "${CMAKE_CURRENT_BINARY_DIR}/svf/llama.cpp")
+set(SVF_STAGE "${CMAKE_CURRENT_BINARY_DIR}/svf/stage")
+
+# --- the private copy -----------------------------------------------------------------------------
+# Copied once: copying again would put the pristine files, older than the patched ones, back.
+if(NOT EXISTS "${SVF_COPY}/.complete")
+    foreach(folder ggml src include common vendor cmake tools/mtmd)
+        get_filename_component(parent "${SVF_COPY}/${folder}" DIRECTORY)
+        file(COPY "${SVF_PRISTINE}/${folder}" DESTINATION "${parent}")
+    endforeach()
+    file(WRITE "${SVF_COPY}/.complete" "")
+endif()
+
+# --- the patches ----------------------------------------------------------------------------------
+file(GLOB SVF_PATCHES "${CMAKE_CURRENT_LIST_DIR}/*.patch")
+list(SORT SVF_PATCHES)
+file(GLOB_RECURSE SVF_KERNEL_FILES "${SVF_KERNELS}/*")
+list(SORT SVF_KERNEL_FILES)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
+    "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})
+
+# Patching happens in a stage that holds the touched files only, so that an unchanged result keeps its
+# time stamp in the copy and is not compiled again.
+file(REMOVE_RECURSE "${SVF_STAGE}")
+set(SVF_TOUCHED "")
+foreach(patch ${SVF_PATCHES})
+    file(STRINGS "${patch}" headers REGEX "^\\+\\+\\+ b/")
+    foreach(header ${headers})
+        string(REGEX REPLACE "^\\+\\+\\+ b/([^\t]*).*$" "\\1" touched "${header}")
+        list(APPEND SVF_TOUCHED "${touched}")
+    endforeach()
+endforeach()
+list(REMOVE_DUPLICATES SVF_TOUCHED)
+foreach(touched ${SVF_TOUCHED})
+    configure_file("${SVF_PRISTINE}/${touched}" "${SVF_STAGE}/${touched}" COPYONLY)
+endforeach()
+
+find_program(SVF_GIT git)
+find_program(SVF_PATCH patch)
+foreach(patch ${SVF_PATCHES})
+    set(applied 1)
+    if(SVF_GIT)
+        # The stage lies inside our own repository, where git would skip the files silently.
+        get_filename_component(ceiling "${SVF_STAGE}" DIRECTORY)
+        execute_process(
+            COMMAND "${CMAKE_COMMAND}" -E env "GIT_CEILING_DIRECTORIES=${ceiling}" "${SVF_GIT}" apply -p1 "${patch}"
+            WORKING_DIRECTORY "${SVF_STAGE}" RESULT_VARIABLE applied ERROR_VARIABLE complaint)
+    endif()
+    if(NOT applied EQUAL 0 AND SVF_PATCH)
+        execute_process(
+            COMMAND "${SVF_PATCH}" -p1 -N -i "${patch}"
+            WORKING_DIRECTORY "${SVF_STAGE}" RESULT_VARIABLE applied ERROR_VARIABLE complaint)
+    endif()
+    if(NOT applied EQUAL 0)
+        message(FATAL_ERROR "llama-svf: ${patch} does not apply to this llama.cpp (or neither git nor patch is installed). "
+            "llama-cpp-sys-2 is pinned in Cargo.toml: build with the pinned version. ${complaint}")
+    endif()
+endforeach()
+foreach(touched ${SVF_TOUCHED})
+    configure_file("${SVF_STAGE}/${touched}" "${SVF_COPY}/${touched}" COPYONLY)
+endforeach()
+
+# --- the proof, read by build.rs ------------------------------------------------------------------
+set(digest "")
+foreach(input "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})
+    file(SHA256 "${input}" hash)
+    file(RELATIVE_PATH name "${SVF_REPOSITORY}" "${input}")
+    string(APPEND digest "${hash} ${name}\n")
+endforeach()
+file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/svf/stamp" "${digest}")
+
+# --- building from the copy -----------------------------------------------------------------------
+# _add_subdirectory is CMake's own command once the name is taken over.
+macro(add_subdirectory folder)
+    if("${CMAKE_CURRENT_SOURCE_DIR}" STREQUAL "${SVF_PRISTINE}" AND EXISTS "${SVF_COPY}/${folder}")
+        _add_subdirectory("${SVF_COPY}/${folder}" "${CMAKE_CURRENT_BINARY_DIR}/${folder}" ${ARGN})
+        if("${folder}" STREQUAL "ggml")
+            svf_add_op()
+        elseif("${folder}" STREQUAL "src")
+            svf_add_hook()
+        endif()
+    else()
+        _add_subdirectory(${folder} ${ARGN})
+    endif()
+endmacro()
+
+function(svf_add_op)
+    target_sources(ggml-base PRIVATE "${SVF_KERNELS}/svf_mul_mat.c")
+    target_include_directories(ggml-base PRIVATE "${SVF_KERNELS}")
+    # One target per CPU variant where GGML_CPU_ALL_VARIANTS is on, each with its own -march.
+    get_property(targets DIRECTORY "${SVF_COPY}/ggml/src" PROPERTY BUILDSYSTEM_TARGETS)
+    foreach(target ${targets})
+        get_target_property(type ${target} TYPE)
+        if(target MATCHES "^ggml-cpu" AND NOT target MATCHES "feats$" AND NOT type STREQUAL "INTERFACE_LIBRARY")
+            target_sources(${target} PRIVATE "${SVF_KERNELS}/cpu/svf_mul_mat_cpu.cpp")
+            target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
+        endif()
+    endforeach()
+endfunction()
+
+function(svf_add_hook)
+    target_sources(llama PRIVATE "${SVF_KERNELS}/llama/svf_hook.cpp")
+    # A unity build would merge the hook with llama.cpp's model files.
+    set_source_files_properties("${SVF_KERNELS}/llama/svf_hook.cpp"
+        TARGET_DIRECTORY llama PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    target_include_directories(llama PRIVATE "${SVF_KERNELS}" "${SVF_KERNELS}/llama")
+endfunction()

@@ -1,0 +1,114 @@
+// The vector of floats the CPU kernel is written in: AVX-512, AVX2, NEON, or plain C++.
+//
+// `vf` holds VF_WIDTH floats; the loads widen F16 and 8-bit integers. One name per operation, so that the
+// kernel reads the same on every machine.
+#pragma once
+
+#include "ggml.h"
+#include "simd-mappings.h"
+
+#include <cstdint>
+
+#if defined(__AVX512F__)
+
+#include <immintrin.h>
+
+typedef __m512 vf;
+#define VF_WIDTH 16
+#define VF_REGISTERS 32
+
+static inline vf vf_zero() { return _mm512_setzero_ps(); }
+static inline vf vf_set(float a) { return _mm512_set1_ps(a); }
+static inline vf vf_load(const float * p) { return _mm512_loadu_ps(p); }
+static inline vf vf_load_f16(const ggml_fp16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
+static inline vf vf_load_i8(const int8_t * p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
+}
+static inline void vf_store(float * p, vf a) { _mm512_storeu_ps(p, a); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
+
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+
+#include <immintrin.h>
+
+typedef __m256 vf;
+#define VF_WIDTH 8
+#define VF_REGISTERS 16
+
+static inline vf vf_zero() { return _mm256_setzero_ps(); }
+static inline vf vf_set(float a) { return _mm256_set1_ps(a); }
+static inline vf vf_load(const float * p) { return _mm256_loadu_ps(p); }
+static inline vf vf_load_f16(const ggml_fp16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
+static inline vf vf_load_i8(const int8_t * p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
+}
+static inline void vf_store(float * p, vf a) { _mm256_storeu_ps(p, a); }
+static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline float vf_sum(vf a) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+
+#include <arm_neon.h>
+
+typedef float32x4_t vf;
+#define VF_WIDTH 4
+#define VF_REGISTERS 32
+
+static inline vf vf_zero() { return vdupq_n_f32(0.0f); }
+static inline vf vf_set(float a) { return vdupq_n_f32(a); }
+static inline vf vf_load(const float * p) { return vld1q_f32(p); }
+static inline vf vf_load_f16(const ggml_fp16_t * p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *) p))); }
+static inline vf vf_load_i8(const int8_t * p) {
+    // Four bytes go through a general register: a vector load of eight would read past the block.
+    int32_t bytes;
+    __builtin_memcpy(&bytes, p, sizeof(bytes));
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+static inline void vf_store(float * p, vf a) { vst1q_f32(p, a); }
+static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline float vf_sum(vf a) { return vaddvq_f32(a); }
+
+#else
+
+// Plain loops over eight floats, which compilers turn into whatever the target has.
+#define VF_WIDTH 8
+#define VF_REGISTERS 16
+struct vf { float lane[VF_WIDTH]; };
+#define VF_LANES(expression)              \
+    vf result;                            \
+    for (int i = 0; i < VF_WIDTH; i++) {  \
+        result.lane[i] = (expression);    \
+    }                                     \
+    return result
+
+static inline vf vf_zero() { VF_LANES(0.0f); }
+static inline vf vf_set(float a) { VF_LANES(a); }
+static inline vf vf_load(const float * p) { VF_LANES(p[i]); }
+static inline vf vf_load_f16(const ggml_fp16_t * p) { VF_LANES(GGML_CPU_FP16_TO_FP32(p[i])); }
+static inline vf vf_load_i8(const int8_t * p) { VF_LANES((float) p[i]); }
+static inline void vf_store(float * p, vf a) {
+    for (int i = 0; i < VF_WIDTH; i++) {
+        p[i] = a.lane[i];
+    }
+}
+static inline vf vf_mul(vf a, vf b) { VF_LANES(a.lane[i] * b.lane[i]); }
+static inline vf vf_fma(vf a, vf b, vf c) { VF_LANES(a.lane[i] * b.lane[i] + c.lane[i]); }
+static inline float vf_sum(vf a) {
+    float sum = 0.0f;
+    for (int i = 0; i < VF_WIDTH; i++) {
+        sum += a.lane[i];
+    }
+    return sum;
+}
+#undef VF_LANES
+
+#endif

@@ -1,0 +1,380 @@
+// svf_mul_mat on the CPU, fast: factors stay in their stored type and are widened in registers, so
+// activations keep full F32 precision and a token's result does not depend on its neighbours' types.
+//
+// Two phases per range of tokens: t = s ⊙ (Vᵀ·x) into the shared work memory, then y = base + U·t.
+// Many tokens: each thread takes its own tokens through both phases and never waits. Few tokens: the
+// threads share the rows of Vᵀ, wait once, then share the rows of U.
+#include "cpu/svf_mul_mat_cpu.h"
+#include "svf_mul_mat.h"
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+#include "ggml-cpu-impl.h"
+#include "cpu/simd.h"
+
+#include <algorithm>
+
+namespace {
+
+// A factor is read in groups of 32 elements: one Q8_0 block, or 32 plain numbers.
+constexpr int GROUP         = 32;
+constexpr int GROUP_VECTORS = GROUP / VF_WIDTH;
+
+struct f32_row {
+    static vf vector(const char * row, int64_t k, int v) { return vf_load((const float *) row + k + v * VF_WIDTH); }
+    static float at(const char * row, int64_t k) { return ((const float *) row)[k]; }
+};
+
+struct f16_row {
+    static vf vector(const char * row, int64_t k, int v) { return vf_load_f16((const ggml_fp16_t *) row + k + v * VF_WIDTH); }
+    static float at(const char * row, int64_t k) { return GGML_CPU_FP16_TO_FP32(((const ggml_fp16_t *) row)[k]); }
+};
+
+struct q8_0_row {
+    static const block_q8_0 & block(const char * row, int64_t k) { return ((const block_q8_0 *) row)[k / QK8_0]; }
+    static vf vector(const char * row, int64_t k, int v) {
+        const block_q8_0 & b = block(row, k);
+        return vf_mul(vf_set(GGML_CPU_FP16_TO_FP32(b.d)), vf_load_i8(b.qs + v * VF_WIDTH));
+    }
+    static float at(const char * row, int64_t k) {
+        const block_q8_0 & b = block(row, k);
+        return GGML_CPU_FP16_TO_FP32(b.d) * b.qs[k % QK8_0];
+    }
+};
+
+// Register tile of the dot-product kernel: ROWS × COLUMNS accumulators plus one vector per row and column.
+constexpr int ROWS    = VF_REGISTERS >= 32 ? 4 : 2;
+constexpr int COLUMNS = 6;
+
+// out[i][j] = Σ_k w_i[k]·x_j[k] for k0 ≤ k < k1; k0 is a multiple of GROUP.
+template <class Row, int M, int N>
+inline void dot_tile(const char * w, size_t w_stride, const float * const * x, int64_t k0, int64_t k1, float (*out)[N]) {
+    vf sum[M][N];
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < N; j++) {
+            sum[i][j] = vf_zero();
+        }
+    }
+    const int64_t k_vector = k0 + (k1 - k0) / GROUP * GROUP;
+    for (int64_t k = k0; k < k_vector; k += GROUP) {
+        for (int v = 0; v < GROUP_VECTORS; v++) {
+            vf row[M];
+            for (int i = 0; i < M; i++) {
+                row[i] = Row::vector(w + i * w_stride, k, v);
+            }
+            for (int j = 0; j < N; j++) {
+                const vf column = vf_load(x[j] + k + v * VF_WIDTH);
+                for (int i = 0; i < M; i++) {
+                    sum[i][j] = vf_fma(row[i], column, sum[i][j]);
+                }
+            }
+        }
+    }
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < N; j++) {
+            float total = vf_sum(sum[i][j]);
+            for (int64_t k = k_vector; k < k1; k++) {
+                total += Row::at(w + i * w_stride, k) * x[j][k];
+            }
+            out[i][j] = total;
+        }
+    }
+}
+
+// Calls store(row, column, Σ_k w_row[k]·x_column[k]) for every pair of the given ranges.
+template <class Row, int N, class Store>
+inline void dot_columns(const char * w, size_t w_stride, int64_t row0, int64_t row1,
+                        const float * const * x, int64_t column, int64_t k0, int64_t k1, const Store & store) {
+    int64_t row = row0;
+    for (; row + ROWS <= row1; row += ROWS) {
+        float out[ROWS][N];
+        dot_tile<Row, ROWS, N>(w + row * w_stride, w_stride, x + column, k0, k1, out);
+        for (int j = 0; j < N; j++) {
+            for (int i = 0; i < ROWS; i++) {
+                store(row + i, column + j, out[i][j]);
+            }
+        }
+    }
+    for (; row < row1; row++) {
+        float out[1][N];
+        dot_tile<Row, 1, N>(w + row * w_stride, w_stride, x + column, k0, k1, out);
+        for (int j = 0; j < N; j++) {
+            store(row, column + j, out[0][j]);
+        }
+    }
+}
+
+template <class Row, class Store>
+inline void dot_products(const char * w, size_t w_stride, int64_t row0, int64_t row1,
+                         const float * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
+    int64_t column = 0;
+    for (; column + COLUMNS <= n_columns; column += COLUMNS) {
+        dot_columns<Row, COLUMNS>(w, w_stride, row0, row1, x, column, k0, k1, store);
+    }
+    switch (n_columns - column) {
+        case 1: dot_columns<Row, 1>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
+        case 2: dot_columns<Row, 2>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
+        case 3: dot_columns<Row, 3>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
+        case 4: dot_columns<Row, 4>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
+        case 5: dot_columns<Row, 5>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
+        default: break;
+    }
+}
+
+// The op's arguments as plain numbers, and the tokens that need work.
+struct problem {
+    int64_t n_in, r, n_out, n_tokens;
+    const ggml_tensor * x, * vt, * u, * base;
+    const float   * s;
+    const int32_t * ids;
+    float         * y;
+    float         * t;       // [r, n_active], shared: s ⊙ (Vᵀ·x) of the active tokens
+    int32_t       * active;  // [n_active], this thread's own copy: tokens whose row of s is not all zero
+    int64_t         n_active;
+
+    const float * x_of(int64_t token) const { return (const float *) ((const char *) x->data + token * x->nb[1]); }
+    const float * s_of(int64_t token) const { return s + (int64_t) ids[token] * r; }
+    const float * base_of(int64_t token) const {
+        return base == nullptr ? nullptr : (const float *) ((const char *) base->data + token * base->nb[1]);
+    }
+    float * y_of(int64_t token) const { return y + token * n_out; }
+    float * t_of(int64_t j) const { return t + j * r; }
+};
+
+// A half-open range of rows, or of active tokens.
+struct range { int64_t begin, end; };
+
+// The part of 0…n that thread `ith` of `nth` takes, in multiples of `step`.
+range share(int64_t n, int64_t step, int ith, int nth) {
+    const int64_t steps = (n + step - 1) / step;
+    return { std::min(n, steps * ith / nth * step), std::min(n, steps * (ith + 1) / nth * step) };
+}
+
+// Tokens whose columns are gathered at a time, and the piece of each that stays in the first-level cache
+// while rows of Vᵀ stream past.
+constexpr int64_t BATCH   = 8 * COLUMNS;
+constexpr int64_t K_PIECE = 1024;
+
+// t = s ⊙ (Vᵀ·x) for some rows of Vᵀ.
+template <class Row>
+void project(const problem & p, range rows, range tokens) {
+    const float * columns[BATCH];
+    for (int64_t j0 = tokens.begin; j0 < tokens.end; j0 += BATCH) {
+        const int64_t n_columns = std::min(BATCH, tokens.end - j0);
+        for (int64_t j = 0; j < n_columns; j++) {
+            columns[j] = p.x_of(p.active[j0 + j]);
+        }
+        const int64_t piece = n_columns <= COLUMNS ? p.n_in : K_PIECE;
+        for (int64_t k0 = 0; k0 < p.n_in; k0 += piece) {
+            const int64_t k1 = std::min(k0 + piece, p.n_in);
+            dot_products<Row>((const char *) p.vt->data, p.vt->nb[1], rows.begin, rows.end, columns, n_columns, k0, k1,
+                [&](int64_t row, int64_t column, float value) {
+                    float & t = p.t_of(j0 + column)[row];
+                    t = k0 == 0 ? value : t + value;
+                });
+        }
+        for (int64_t j = j0; j < j0 + n_columns; j++) {
+            const float * s = p.s_of(p.active[j]);
+            float       * t = p.t_of(j);
+            for (int64_t row = rows.begin; row < rows.end; row++) {
+                t[row] *= s[row];
+            }
+        }
+    }
+}
+
+// y = base + U·t for few tokens: dot products along the rows of U.
+template <class Row>
+void expand_narrow(const problem & p, range rows, range tokens) {
+    const float * columns[BATCH];
+    for (int64_t j0 = tokens.begin; j0 < tokens.end; j0 += BATCH) {
+        const int64_t n_columns = std::min(BATCH, tokens.end - j0);
+        for (int64_t j = 0; j < n_columns; j++) {
+            columns[j] = p.t_of(j0 + j);
+        }
+        dot_products<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, columns, n_columns, 0, p.r,
+            [&](int64_t row, int64_t column, float value) {
+                const int64_t token = p.active[j0 + column];
+                const float * base  = p.base_of(token);
+                p.y_of(token)[row]  = base == nullptr ? value : base[row] + value;
+            });
+    }
+}
+
+// A panel of U, widened and transposed, is shared by many tokens: PANEL_ROWS outputs × PANEL_DEPTH.
+constexpr int     PANEL_VECTORS = 2;
+constexpr int     PANEL_ROWS    = PANEL_VECTORS * VF_WIDTH;
+constexpr int64_t PANEL_DEPTH   = 128;
+constexpr int     PANEL_TOKENS  = VF_REGISTERS >= 32 ? 12 : 6;
+
+template <class Row>
+void load_panel(const problem & p, int64_t row0, int64_t n_rows, int64_t k0, int64_t k1, float * panel) {
+    float widened[GROUP];
+    for (int64_t i = 0; i < PANEL_ROWS; i++) {
+        const char * row = (const char *) p.u->data + (row0 + std::min(i, n_rows - 1)) * p.u->nb[1];
+        int64_t k = k0;
+        for (; k + GROUP <= k1; k += GROUP) {
+            for (int v = 0; v < GROUP_VECTORS; v++) {
+                vf_store(widened + v * VF_WIDTH, Row::vector(row, k, v));
+            }
+            for (int64_t g = 0; g < GROUP; g++) {
+                panel[(k - k0 + g) * PANEL_ROWS + i] = widened[g];
+            }
+        }
+        for (; k < k1; k++) {
+            panel[(k - k0) * PANEL_ROWS + i] = Row::at(row, k);
+        }
+    }
+}
+
+// y (+)= panel·t for N tokens; the first piece of k starts from base, later ones from y.
+template <int N>
+inline void panel_tokens(const problem & p, const float * panel, int64_t row0, int64_t n_rows,
+                         int64_t k0, int64_t k1, int64_t j) {
+    vf sum[N][PANEL_VECTORS];
+    const float * t[N];
+    for (int n = 0; n < N; n++) {
+        t[n] = p.t_of(j + n);
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            sum[n][v] = vf_zero();
+        }
+    }
+    for (int64_t k = k0; k < k1; k++) {
+        vf column[PANEL_VECTORS];
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            column[v] = vf_load(panel + (k - k0) * PANEL_ROWS + v * VF_WIDTH);
+        }
+        for (int n = 0; n < N; n++) {
+            const vf factor = vf_set(t[n][k]);
+            for (int v = 0; v < PANEL_VECTORS; v++) {
+                sum[n][v] = vf_fma(factor, column[v], sum[n][v]);
+            }
+        }
+    }
+    for (int n = 0; n < N; n++) {
+        const int64_t token = p.active[j + n];
+        float       * y     = p.y_of(token) + row0;
+        const float * base  = p.base_of(token);
+        const float * start = k0 > 0 ? y : base == nullptr ? nullptr : base + row0;
+        float out[PANEL_ROWS];
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            vf_store(out + v * VF_WIDTH, sum[n][v]);
+        }
+        for (int64_t i = 0; i < n_rows; i++) {
+            y[i] = start == nullptr ? out[i] : start[i] + out[i];
+        }
+    }
+}
+
+// y = base + U·t for many tokens: outer products of widened panels of U.
+template <class Row>
+void expand_wide(const problem & p, range rows, range tokens) {
+    alignas(64) float panel[PANEL_ROWS * PANEL_DEPTH];
+    for (int64_t row = rows.begin; row < rows.end; row += PANEL_ROWS) {
+        const int64_t n_rows = std::min<int64_t>(PANEL_ROWS, rows.end - row);
+        for (int64_t k0 = 0; k0 < p.r; k0 += PANEL_DEPTH) {
+            const int64_t k1 = std::min(k0 + PANEL_DEPTH, p.r);
+            load_panel<Row>(p, row, n_rows, k0, k1, panel);
+            int64_t j = tokens.begin;
+            for (; j + PANEL_TOKENS <= tokens.end; j += PANEL_TOKENS) {
+                panel_tokens<PANEL_TOKENS>(p, panel, row, n_rows, k0, k1, j);
+            }
+            for (; j < tokens.end; j++) {
+                panel_tokens<1>(p, panel, row, n_rows, k0, k1, j);
+            }
+        }
+    }
+}
+
+// From this many tokens on, widening a panel of U pays.
+constexpr int64_t WIDE_TOKENS = 16;
+
+template <class Row>
+void expand(const problem & p, range rows, range tokens) {
+    if (tokens.end - tokens.begin >= WIDE_TOKENS) {
+        expand_wide<Row>(p, rows, tokens);
+    } else {
+        expand_narrow<Row>(p, rows, tokens);
+    }
+}
+
+void project(const problem & p, range rows, range tokens) {
+    switch (p.vt->type) {
+        case GGML_TYPE_F32:  project<f32_row >(p, rows, tokens); break;
+        case GGML_TYPE_F16:  project<f16_row >(p, rows, tokens); break;
+        case GGML_TYPE_Q8_0: project<q8_0_row>(p, rows, tokens); break;
+        default: GGML_ABORT("svf_mul_mat: factors of type %s", ggml_type_name(p.vt->type));
+    }
+}
+
+void expand(const problem & p, range rows, range tokens) {
+    switch (p.u->type) {
+        case GGML_TYPE_F32:  expand<f32_row >(p, rows, tokens); break;
+        case GGML_TYPE_F16:  expand<f16_row >(p, rows, tokens); break;
+        case GGML_TYPE_Q8_0: expand<q8_0_row>(p, rows, tokens); break;
+        default: GGML_ABORT("svf_mul_mat: factors of type %s", ggml_type_name(p.u->type));
+    }
+}
+
+// Writes base (or zero) for tokens whose row of s is all zero, and lists the others.
+void split_tokens(problem & p, int ith, int nth) {
+    for (int64_t token = 0; token < p.n_tokens; token++) {
+        const float * s = p.s_of(token);
+        if (std::any_of(s, s + p.r, [](float value) { return value != 0.0f; })) {
+            p.active[p.n_active++] = (int32_t) token;
+        } else if (token % nth == ith) {
+            const float * base = p.base_of(token);
+            if (base == nullptr) {
+                std::fill_n(p.y_of(token), p.n_out, 0.0f);
+            } else {
+                std::copy_n(base, p.n_out, p.y_of(token));
+            }
+        }
+    }
+}
+
+// Tokens per thread from which threads work on their own tokens.
+constexpr int64_t OWN_TOKENS = 32;
+
+} // namespace
+
+size_t svf_mul_mat_cpu_work_size(const ggml_tensor * node, int n_threads) {
+    const int64_t r = node->src[SVF_SRC_VT]->ne[1], n_tokens = node->src[SVF_SRC_X]->ne[1];
+    return n_tokens * (r * sizeof(float) + n_threads * sizeof(int32_t));
+}
+
+void svf_mul_mat_cpu(const ggml_compute_params * params, ggml_tensor * node) {
+    const int ith = params->ith, nth = params->nth;
+    if (params->use_ref) {
+        if (ith == 0) {
+            svf_mul_mat_reference(node, (float *) node->data);
+        }
+        return;
+    }
+
+    problem p = {};
+    p.x        = node->src[SVF_SRC_X];
+    p.vt       = node->src[SVF_SRC_VT];
+    p.u        = node->src[SVF_SRC_U];
+    p.base     = node->src[SVF_SRC_BASE];
+    p.s        = (const float *) node->src[SVF_SRC_S]->data;
+    p.ids      = (const int32_t *) node->src[SVF_SRC_IDS]->data;
+    p.y        = (float *) node->data;
+    p.n_in     = p.vt->ne[0];
+    p.r        = p.vt->ne[1];
+    p.n_out    = p.u->ne[1];
+    p.n_tokens = p.x->ne[1];
+    p.t        = (float *) params->wdata;
+    p.active   = (int32_t *) (p.t + p.r * p.n_tokens) + ith * p.n_tokens;
+    split_tokens(p, ith, nth);
+
+    if (p.n_active >= OWN_TOKENS * nth) {
+        const range tokens = share(p.n_active, PANEL_TOKENS, ith, nth);
+        project(p, { 0, p.r }, tokens);
+        expand(p, { 0, p.n_out }, tokens);
+    } else if (p.n_active > 0) { // the same on every thread, so all of them wait or none does
+        project(p, share(p.r, ROWS, ith, nth), { 0, p.n_active });
+        ggml_barrier(params->threadpool);
+        expand(p, share(p.n_out, PANEL_ROWS, ith, nth), { 0, p.n_active });
+    }
+}

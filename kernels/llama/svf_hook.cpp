@@ -1,0 +1,230 @@
+// The hook into llama.cpp's graphs: see svf_hook.h (towards Rust) and svf_graph.h (towards llama.cpp).
+#include "svf_hook.h"
+#include "svf_graph.h"
+#include "svf_mul_mat.h"
+
+#include "ggml-backend.h"
+#include "llama-context.h"
+#include "llama-graph.h"
+#include "llama-model.h"
+
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <unordered_map>
+
+struct svf_binding {
+    svf_form form;
+    svf_op   op;
+    std::array<int32_t, LLAMA_MAX_SEQ> slots = {}; // slot of each sequence
+
+    struct adapted {
+        svf_weight factors;
+        bool       built = false; // seen by the graph builder
+        bool       fused = false;
+    };
+    std::unordered_map<const ggml_tensor *, adapted> weights;
+    std::string error; // the first thing the graph builder met and could not adapt
+
+    adapted * find(const ggml_tensor * weight) {
+        const auto found = weights.find(weight);
+        return found == weights.end() ? nullptr : &found->second;
+    }
+
+    void fail(const ggml_tensor * weight, const std::string & problem) {
+        if (error.empty()) {
+            error = std::string(weight->name) + ": " + problem;
+        }
+    }
+};
+
+namespace {
+
+// The slot of each token, and of each token that produces output: in its last layer a model keeps only
+// the rows of the latter, in batch order.
+class graph_input_slots : public llm_graph_input_i {
+public:
+    graph_input_slots(const svf_binding * binding, ggml_context * ctx, int64_t n_tokens, int64_t n_outputs)
+        : tokens(new_ids(ctx, n_tokens, "svf_slots")), outputs(new_ids(ctx, n_outputs, "svf_slots_out")), binding(binding) {}
+
+    void set_input(const llama_ubatch * ubatch) override {
+        const bool every = outputs->ne[0] == tokens->ne[0];
+        int64_t n_outputs = 0;
+        for (uint32_t i = 0; i < ubatch->n_tokens; i++) {
+            const int32_t slot = binding->slots[ubatch->seq_id[i][0]];
+            set(tokens, i, slot);
+            if (every || ubatch->output[i]) {
+                set(outputs, n_outputs++, slot);
+            }
+        }
+    }
+
+    bool can_reuse(const llm_graph_params & params) override {
+        return params.cparams.svf == binding
+            && tokens->ne[0] == params.ubatch.n_tokens && outputs->ne[0] == params.n_outputs;
+    }
+
+    ggml_tensor * tokens;  // I32 [n_tokens]
+    ggml_tensor * outputs; // I32 [n_outputs]
+
+private:
+    const svf_binding * binding;
+
+    static ggml_tensor * new_ids(ggml_context * ctx, int64_t n, const char * name) {
+        ggml_tensor * ids = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n);
+        ggml_set_input(ids);
+        return ggml_set_name(ids, name);
+    }
+
+    // An input no node reads has no memory.
+    static void set(ggml_tensor * ids, int64_t i, int32_t slot) {
+        if (ids->buffer != nullptr) {
+            ((int32_t *) ids->data)[i] = slot;
+        }
+    }
+};
+
+// The graph's slot input, made by the first adapted weight.
+graph_input_slots * slots_of(const llm_graph_context & graph) {
+    for (const auto & input : graph.res->inputs) {
+        if (auto * slots = dynamic_cast<graph_input_slots *>(input.get())) {
+            return slots;
+        }
+    }
+    auto input = std::make_unique<graph_input_slots>(graph.cparams.svf, graph.ctx0, graph.n_tokens, graph.n_outputs);
+    return static_cast<graph_input_slots *>(graph.res->add_input(std::move(input)));
+}
+
+bool runs_fused(svf_op op, const ggml_tensor * node, const ggml_tensor * weight) {
+    if (op == SVF_OP_AUTO) {
+        ggml_backend_buffer_type_t type   = ggml_backend_buffer_get_type(weight->buffer);
+        ggml_backend_dev_t         device = ggml_backend_buft_get_device(type);
+        return device == nullptr || ggml_backend_dev_supports_op(device, node);
+    }
+    return op == SVF_OP_FUSED;
+}
+
+ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adapted, ggml_tensor * x, ggml_tensor * base) {
+    svf_binding        * binding = graph.cparams.svf;
+    const svf_weight   & factors = adapted.factors;
+    ggml_context       * ctx     = graph.ctx0;
+
+    const int64_t n_rows = ggml_nrows(x);
+    ggml_tensor * x_rows = x;
+    if (x->type != GGML_TYPE_F32) {
+        binding->fail(factors.weight, "its input is not F32");
+        return base;
+    }
+    if (x->ne[2] != 1 || x->ne[3] != 1) {
+        x_rows = ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), x->ne[0], n_rows);
+    }
+
+    const graph_input_slots * slots = slots_of(graph);
+    ggml_tensor * ids = nullptr;
+    if (n_rows == graph.n_tokens) {
+        ids = slots->tokens;
+    } else if (n_rows == graph.n_outputs) {
+        ids = slots->outputs;
+    } else {
+        binding->fail(factors.weight, "its input has " + std::to_string(n_rows) + " rows where the batch has "
+            + std::to_string(graph.n_tokens) + " tokens and " + std::to_string(graph.n_outputs) + " outputs");
+        return base;
+    }
+
+    ggml_tensor * base_rows = base == nullptr ? nullptr : ggml_reshape_2d(ctx, base, base->ne[0], n_rows);
+    if (base_rows != nullptr && base->ne[2] == 1 && base->ne[3] == 1) {
+        base_rows = base;
+    }
+    ggml_tensor * y = nullptr;
+    if (binding->op != SVF_OP_COMPOSED) {
+        y = svf_mul_mat(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
+        adapted.fused = runs_fused(binding->op, y, factors.weight);
+    }
+    if (!adapted.fused) {
+        y = svf_mul_mat_composed(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
+    }
+    adapted.built = true;
+    return x_rows == x ? y : ggml_reshape_4d(ctx, y, y->ne[0], x->ne[1], x->ne[2], x->ne[3]);
+}
+
+} // namespace
+
+ggml_tensor * svf_factored(const llm_graph_context & graph, ggml_tensor * weight, ggml_tensor * x) {
+    svf_binding * binding = graph.cparams.svf;
+    if (binding == nullptr || binding->form != SVF_FORM_FACTORED) {
+        return nullptr;
+    }
+    svf_binding::adapted * adapted = binding->find(weight);
+    return adapted == nullptr ? nullptr : apply(graph, *adapted, x, nullptr);
+}
+
+ggml_tensor * svf_residual(const llm_graph_context & graph, ggml_tensor * weight, ggml_tensor * x, ggml_tensor * base) {
+    svf_binding * binding = graph.cparams.svf;
+    if (binding == nullptr || binding->form != SVF_FORM_RESIDUAL) {
+        return base;
+    }
+    svf_binding::adapted * adapted = binding->find(weight);
+    return adapted == nullptr ? base : apply(graph, *adapted, x, base);
+}
+
+uint32_t svf_max_nodes(const svf_binding * binding) {
+    // Beside the composed op: the copy and the views of inputs with more than two dimensions.
+    return binding == nullptr ? 0 : (uint32_t) binding->weights.size() * (SVF_COMPOSED_NODES + 5) + 2;
+}
+
+// Declared by our patch, kept here with the rest of the hook.
+void llama_context::set_svf(svf_binding * binding) {
+    synchronize();
+    cparams.svf        = binding;
+    sched_need_reserve = true;
+    sched_reserve(); // drops every graph built for another binding
+}
+
+const ggml_tensor * svf_model_tensor(const llama_model * model, const char * name) {
+    return model->get_tensor(name);
+}
+
+svf_binding * svf_bind(
+    llama_context * context, const svf_weight * weights, size_t n_weights, svf_form form, svf_op op,
+    char * error, size_t error_size) {
+    auto binding  = std::make_unique<svf_binding>();
+    binding->form = form;
+    binding->op   = op;
+    for (size_t i = 0; i < n_weights; i++) {
+        binding->weights[weights[i].weight].factors = weights[i];
+    }
+    try {
+        context->set_svf(binding.get());
+        for (const auto & [weight, adapted] : binding->weights) {
+            if (!adapted.built) {
+                binding->fail(weight, "this model does not use it as a plain linear layer");
+            }
+        }
+    } catch (const std::exception & exception) {
+        binding->error = exception.what();
+    }
+    if (binding->error.empty()) {
+        return binding.release();
+    }
+    snprintf(error, error_size, "%s", binding->error.c_str());
+    context->set_svf(nullptr);
+    return nullptr;
+}
+
+void svf_unbind(llama_context * context, svf_binding * binding) {
+    context->set_svf(nullptr);
+    delete binding;
+}
+
+void svf_assign(svf_binding * binding, llama_seq_id sequence, int32_t slot) {
+    binding->slots.at(sequence) = slot;
+}
+
+size_t svf_count_fused(const svf_binding * binding) {
+    size_t n_fused = 0;
+    for (const auto & [weight, adapted] : binding->weights) {
+        n_fused += adapted.fused;
+    }
+    return n_fused;
+}

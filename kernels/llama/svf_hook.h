@@ -1,0 +1,63 @@
+// The hook's C interface: binds adapted weights to one llama.cpp context. Called from Rust.
+//
+// A binding belongs to exactly one context and never changes its shape: another form, op or set of
+// weights is another binding. What changes freely between decodes is the contents of `s` and the slot
+// of each sequence; neither needs a new graph.
+#pragma once
+
+#include "ggml.h"
+#include "llama.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// One adapted weight: the model's own tensor and its factors, shaped as in svf_mul_mat.h. The factors
+// live in a backend buffer that outlives the binding.
+struct svf_weight {
+    const struct ggml_tensor * weight;
+    struct ggml_tensor       * vt;
+    struct ggml_tensor       * u;
+    struct ggml_tensor       * s;
+};
+
+enum svf_form {
+    SVF_FORM_RESIDUAL = 0, // y = W·x + U·((σ⊙(m−1)) ⊙ (Vᵀ·x))
+    SVF_FORM_FACTORED = 1, // y = U·((σ⊙m) ⊙ (Vᵀ·x))
+};
+
+enum svf_op {
+    SVF_OP_AUTO     = 0, // fused where the backend of the weight supports it, else composed
+    SVF_OP_FUSED    = 1,
+    SVF_OP_COMPOSED = 2,
+};
+
+struct svf_binding;
+
+// The model's tensor of that name, or NULL.
+LLAMA_API const struct ggml_tensor * svf_model_tensor(const struct llama_model * model, const char * name);
+
+// Binds `weights` to `context`, replacing what was bound, and builds its worst-case graphs once to see
+// that every weight is reached and understood. Returns NULL and fills `error` (of `error_size` bytes)
+// when not; the context then runs the base model.
+LLAMA_API struct svf_binding * svf_bind(
+    struct llama_context    * context,
+    const struct svf_weight * weights,
+    size_t                    n_weights,
+    enum svf_form             form,
+    enum svf_op               op,
+    char                    * error,
+    size_t                    error_size);
+
+// Takes the binding off its context, which runs the base model again, and frees it.
+LLAMA_API void svf_unbind(struct llama_context * context, struct svf_binding * binding);
+
+// Tokens of `sequence` use slot `slot` from the next decode on. Sequences start at slot 0.
+LLAMA_API void svf_assign(struct svf_binding * binding, llama_seq_id sequence, int32_t slot);
+
+// How many of the bound weights run as the fused op in the graphs built last.
+LLAMA_API size_t svf_count_fused(const struct svf_binding * binding);
+
+#ifdef __cplusplus
+}
+#endif

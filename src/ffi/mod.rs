@@ -1,0 +1,9 @@
+//! The edge to ggml and llama.cpp: the only module in which `unsafe` may appear.
+//!
+//! ggml aborts the process on misuse. Everything that comes from a file or a user is therefore checked
+//! here, in Rust, before ggml sees it.
+#![allow(unsafe_code)]
+
+pub mod gguf;
+pub mod log;
+pub mod tensor_type;
