@@ -43,7 +43,7 @@ impl GgufFile {
     }
 
     fn open_checked(path: &Path) -> Result<Self> {
-        let cannot_open = |source| Error::io("cannot open", path, source);
+        let cannot_open = |source| Error::io("cannot open", path, source).hint("check the path");
         // Asked before opening: opening a pipe would wait for a writer.
         if !std::fs::metadata(path).map_err(cannot_open)?.is_file() {
             return Err(Error::expected("a GGUF file", "a directory or device"));
@@ -67,7 +67,9 @@ impl GgufFile {
         let (data_offset, alignment) =
             unsafe { (sys::gguf_get_data_offset(context.ptr()), sys::gguf_get_alignment(context.ptr())) };
         if alignment % 8 != 0 {
-            return Err(Error::expected("a multiple of 8", alignment).field("general.alignment").hint(DAMAGED));
+            return Err(Error::expected("a multiple of 8", alignment)
+                .field("general.alignment")
+                .hint(DAMAGED));
         }
 
         let mut file = Self {
@@ -88,11 +90,15 @@ impl GgufFile {
         for id in 0..self.n_kv() {
             let key = self.key(id);
             if key.is_empty() {
-                return Err(Error::expected("a name", "an empty one").field(format!("metadata key {id}")).hint(DAMAGED));
+                return Err(Error::expected("a name", "an empty one")
+                    .field(format!("metadata key {id}"))
+                    .hint(DAMAGED));
             }
             if seen.insert(key, id).is_some() {
                 let name = key.to_string_lossy();
-                return Err(Error::invalid("appears twice").field(format!("metadata key {name}")).hint(DAMAGED));
+                return Err(Error::invalid("appears twice")
+                    .field(format!("metadata key {name}"))
+                    .hint(DAMAGED));
             }
         }
         Ok(())
@@ -108,7 +114,9 @@ impl GgufFile {
             let field = format!("tensor {id} '{}'", name.to_string_lossy());
             let info = self.tensor_info(id, name).map_err(|error| error.field(field).hint(DAMAGED))?;
             if self.by_name.insert(info.name.clone(), self.tensors.len()).is_some() {
-                return Err(Error::invalid("appears twice").field(format!("tensor {}", info.name)).hint(DAMAGED));
+                return Err(Error::invalid("appears twice")
+                    .field(format!("tensor {}", info.name))
+                    .hint(DAMAGED));
             }
             self.tensors.push(info);
         }
@@ -266,7 +274,9 @@ impl GgufFile {
 
     /// Every key with its value as text, in the order of the file; arrays show their first elements.
     pub fn metadata(&self) -> Vec<(String, String)> {
-        (0..self.n_kv()).map(|id| (self.key(id).to_string_lossy().into_owned(), self.value_text(id))).collect()
+        (0..self.n_kv())
+            .map(|id| (self.key(id).to_string_lossy().into_owned(), self.value_text(id)))
+            .collect()
     }
 
     pub(super) fn context(&self) -> *const sys::gguf_context {
