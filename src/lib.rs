@@ -20,8 +20,10 @@
 #![warn(missing_docs)]
 
 pub mod atomic;
+pub mod decompose;
 pub mod error;
 pub mod expert;
 pub mod ffi;
 pub mod progress;
 pub mod sidecar;
+pub mod svd;
