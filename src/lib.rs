@@ -21,6 +21,7 @@
 
 pub mod atomic;
 pub mod decompose;
+pub mod engine;
 pub mod error;
 pub mod expert;
 pub mod ffi;
