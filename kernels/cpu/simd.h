@@ -21,10 +21,12 @@ static inline vf vf_zero() { return _mm512_setzero_ps(); }
 static inline vf vf_set(float a) { return _mm512_set1_ps(a); }
 static inline vf vf_load(const float * p) { return _mm512_loadu_ps(p); }
 static inline vf vf_load_f16(const ggml_fp16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
+static inline vf vf_set_f16(ggml_fp16_t a) { return _mm512_cvtph_ps(_mm256_set1_epi16((short) a)); }
 static inline vf vf_load_i8(const int8_t * p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
 }
 static inline void vf_store(float * p, vf a) { _mm512_storeu_ps(p, a); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
@@ -51,10 +53,12 @@ static inline vf vf_zero() { return _mm256_setzero_ps(); }
 static inline vf vf_set(float a) { return _mm256_set1_ps(a); }
 static inline vf vf_load(const float * p) { return _mm256_loadu_ps(p); }
 static inline vf vf_load_f16(const ggml_fp16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
+static inline vf vf_set_f16(ggml_fp16_t a) { return _mm256_cvtph_ps(_mm_set1_epi16((short) a)); }
 static inline vf vf_load_i8(const int8_t * p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
 }
 static inline void vf_store(float * p, vf a) { _mm256_storeu_ps(p, a); }
+static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline float vf_sum(vf a) {
@@ -79,6 +83,7 @@ static inline vf vf_zero() { return vdupq_n_f32(0.0f); }
 static inline vf vf_set(float a) { return vdupq_n_f32(a); }
 static inline vf vf_load(const float * p) { return vld1q_f32(p); }
 static inline vf vf_load_f16(const ggml_fp16_t * p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *) p))); }
+static inline vf vf_set_f16(ggml_fp16_t a) { return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(a))); }
 static inline vf vf_load_i8(const int8_t * p) {
     // Four bytes go through a general register: a vector load of eight would read past the block.
     int32_t bytes;
@@ -87,6 +92,7 @@ static inline vf vf_load_i8(const int8_t * p) {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 }
 static inline void vf_store(float * p, vf a) { vst1q_f32(p, a); }
+static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
@@ -111,12 +117,14 @@ static inline vf vf_zero() { VF_LANES(0.0f); }
 static inline vf vf_set(float a) { VF_LANES(a); }
 static inline vf vf_load(const float * p) { VF_LANES(p[i]); }
 static inline vf vf_load_f16(const ggml_fp16_t * p) { VF_LANES(GGML_CPU_FP16_TO_FP32(p[i])); }
+static inline vf vf_set_f16(ggml_fp16_t a) { return vf_set(GGML_CPU_FP16_TO_FP32(a)); }
 static inline vf vf_load_i8(const int8_t * p) { VF_LANES((float) p[i]); }
 static inline void vf_store(float * p, vf a) {
     for (int i = 0; i < VF_WIDTH; i++) {
         p[i] = a.lane[i];
     }
 }
+static inline vf vf_add(vf a, vf b) { VF_LANES(a.lane[i] + b.lane[i]); }
 static inline vf vf_mul(vf a, vf b) { VF_LANES(a.lane[i] * b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { VF_LANES(a.lane[i] * b.lane[i] + c.lane[i]); }
 static inline float vf_sum(vf a) {
@@ -135,6 +143,15 @@ static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
 #undef VF_LANES
 
 #endif
+
+// Holds a loaded vector in a register: compilers would otherwise load it again for each use, and loads,
+// not arithmetic, would set the pace.
+static inline vf vf_keep(vf a) {
+#if defined(__AVX512F__) && defined(__GNUC__)
+    __asm__("" : "+v"(a));
+#endif
+    return a;
+}
 
 // One half-precision number. ggml's table of all of them would push the factors out of the cache.
 static inline float half_to_float(ggml_fp16_t half) {

@@ -20,24 +20,36 @@ namespace {
 constexpr int GROUP         = 32;
 constexpr int GROUP_VECTORS = GROUP / VF_WIDTH;
 
+// Reading ahead of the end of a factor is harmless: a prefetch never faults.
+inline void prefetch_line(const char * address) {
+#if defined(__GNUC__)
+    __builtin_prefetch(address);
+#else
+    (void) address;
+#endif
+}
+
 struct f32_row {
-    static constexpr bool WIDE = true; // needs no widening
+    static void prefetch(const char * row, int64_t k) {
+        prefetch_line(row + k * sizeof(float));
+        prefetch_line(row + k * sizeof(float) + 64);
+    }
     static vf vector(const char * row, int64_t k, int v) { return vf_load((const float *) row + k + v * VF_WIDTH); }
     static float at(const char * row, int64_t k) { return ((const float *) row)[k]; }
 };
 
 struct f16_row {
-    static constexpr bool WIDE = false;
+    static void prefetch(const char * row, int64_t k) { prefetch_line(row + k * sizeof(ggml_fp16_t)); }
     static vf vector(const char * row, int64_t k, int v) { return vf_load_f16((const ggml_fp16_t *) row + k + v * VF_WIDTH); }
     static float at(const char * row, int64_t k) { return half_to_float(((const ggml_fp16_t *) row)[k]); }
 };
 
 struct q8_0_row {
-    static constexpr bool WIDE = false;
+    static void prefetch(const char * row, int64_t k) { prefetch_line((const char *) &block(row, k)); }
     static const block_q8_0 & block(const char * row, int64_t k) { return ((const block_q8_0 *) row)[(uint64_t) k / QK8_0]; }
     static vf vector(const char * row, int64_t k, int v) {
         const block_q8_0 & b = block(row, k);
-        return vf_mul(vf_set(half_to_float(b.d)), vf_load_i8(b.qs + v * VF_WIDTH));
+        return vf_mul(vf_set_f16(b.d), vf_load_i8(b.qs + v * VF_WIDTH));
     }
     static float at(const char * row, int64_t k) {
         const block_q8_0 & b = block(row, k);
@@ -63,10 +75,9 @@ inline void widen(const char * row, int64_t k0, int64_t k1, float * out) {
 constexpr int ROWS    = 4;
 constexpr int COLUMNS = VF_REGISTERS >= 32 ? 6 : 2;
 
-// sums[j][i] = Σ_k w_i[k0 + k]·x_j[x0 + k] for k < n; k0 is a multiple of GROUP. Sums from M on are zero.
+// sums[j][i] = Σ_k w_i[k]·x_j[k] for k0 ≤ k < k1; k0 is a multiple of GROUP. Sums from M on are zero.
 template <class Row, int M, int N>
-inline void dot_tile(const char * w, size_t w_stride, int64_t k0,
-                     const float * const * x, int64_t x0, int64_t n, float (*sums)[ROWS]) {
+inline void dot_tile(const char * w, size_t w_stride, const float * const * x, int64_t k0, int64_t k1, float (*sums)[ROWS]) {
     vf sum[N][ROWS];
     for (int j = 0; j < N; j++) {
         for (int i = 0; i < ROWS; i++) {
@@ -76,62 +87,109 @@ inline void dot_tile(const char * w, size_t w_stride, int64_t k0,
     const auto step = [&](int64_t k, int v) {
         vf row[M];
         for (int i = 0; i < M; i++) {
-            row[i] = Row::vector(w + i * w_stride, k0 + k, v);
+            row[i] = vf_keep(Row::vector(w + i * w_stride, k, v));
         }
         for (int j = 0; j < N; j++) {
-            const vf column = vf_load(x[j] + x0 + k + v * VF_WIDTH);
+            const vf column = vf_keep(vf_load(x[j] + k + v * VF_WIDTH));
             for (int i = 0; i < M; i++) {
                 sum[j][i] = vf_fma(row[i], column, sum[j][i]);
             }
         }
     };
-    int64_t k = 0;
-    for (; k + GROUP <= n; k += GROUP) {
+    int64_t k = k0;
+    for (; k + GROUP <= k1; k += GROUP) {
+        for (int i = 0; i < M; i++) { // what the next tile of rows reads: several streams at once are too
+            Row::prefetch(w + (M + i) * w_stride, k); // many for the hardware to follow across rows
+        }
         for (int v = 0; v < GROUP_VECTORS; v++) {
             step(k, v);
         }
     }
-    for (; k + VF_WIDTH <= n; k += VF_WIDTH) { // rows of blocks end with a group and do not come here
+    for (; k + VF_WIDTH <= k1; k += VF_WIDTH) { // rows of blocks end with a group and do not come here
         step(k, 0);
     }
     for (int j = 0; j < N; j++) {
         vf_sum4(sum[j][0], sum[j][1], sum[j][2], sum[j][3], sums[j]);
     }
-    for (; k < n; k++) {
+    for (; k < k1; k++) {
         for (int j = 0; j < N; j++) {
             for (int i = 0; i < M; i++) {
-                sums[j][i] += Row::at(w + i * w_stride, k0 + k) * x[j][x0 + k];
+                sums[j][i] += Row::at(w + i * w_stride, k) * x[j][k];
             }
         }
     }
 }
 
-// Elements of k a tile covers at a time: its columns and widened rows then stay in the first-level cache.
-constexpr int64_t K_PIECE = 512;
+// Elements a single row is fetched ahead, across its end into the next one.
+constexpr int64_t PREFETCH = 1024;
+
+// Σ_k w[k]·x[k] for k0 ≤ k < k1, with several sums under way so that none waits for the one before.
+template <class Row>
+inline float dot_row(const char * w, const float * x, int64_t k0, int64_t k1) {
+    constexpr int UNROLL = std::max(1, 4 / GROUP_VECTORS);
+    vf sum[UNROLL][GROUP_VECTORS];
+    for (int u = 0; u < UNROLL; u++) {
+        for (int v = 0; v < GROUP_VECTORS; v++) {
+            sum[u][v] = vf_zero();
+        }
+    }
+    const auto step = [&](int64_t k, int u) {
+        Row::prefetch(w, k + PREFETCH);
+        for (int v = 0; v < GROUP_VECTORS; v++) {
+            sum[u][v] = vf_fma(Row::vector(w, k, v), vf_load(x + k + v * VF_WIDTH), sum[u][v]);
+        }
+    };
+    int64_t k = k0;
+    for (; k + UNROLL * GROUP <= k1; k += UNROLL * GROUP) {
+        for (int u = 0; u < UNROLL; u++) {
+            step(k + u * GROUP, u);
+        }
+    }
+    for (; k + GROUP <= k1; k += GROUP) {
+        step(k, 0);
+    }
+    vf * flat = &sum[0][0];
+    for (int n = UNROLL * GROUP_VECTORS; n > 1; n /= 2) {
+        for (int i = 0; i < n / 2; i++) {
+            flat[i] = vf_add(flat[i], flat[i + n / 2]);
+        }
+    }
+    float total = vf_sum(flat[0]);
+    for (; k < k1; k++) {
+        total += Row::at(w, k) * x[k];
+    }
+    return total;
+}
+
+// Rows this long are read one after the other when there is one column: memory is fastest in a straight
+// line, and the end of a row costs little.
+constexpr int64_t LONG_ROW = 256;
+
+// Elements of k a tile covers at a time: its columns then stay in the first-level cache.
+constexpr int64_t K_PIECE = 1024;
 
 // One tile of M rows against all columns; store(column, sums) takes M sums.
 template <class Row, int M, class Store>
-inline void dot_columns(const char * w, size_t w_stride, int64_t k0,
-                        const float * const * x, int64_t n_columns, int64_t x0, int64_t n, const Store & store) {
+inline void dot_columns(const char * w, size_t w_stride, const float * const * x, int64_t n_columns,
+                        int64_t k0, int64_t k1, const Store & store) {
     float sums[COLUMNS][ROWS];
     int64_t column = 0;
-    for (; column + COLUMNS <= n_columns; column += COLUMNS) {
-        dot_tile<Row, M, COLUMNS>(w, w_stride, k0, x + column, x0, n, sums);
-        for (int j = 0; j < COLUMNS; j++) {
+    // Tiles of nearly equal width: a narrow last one would widen its rows for few columns.
+    for (int64_t tiles = (n_columns + COLUMNS - 1) / COLUMNS; tiles > 0; tiles--) {
+        const int64_t n = (n_columns - column + tiles - 1) / tiles;
+        const float * const * columns = x + column;
+        switch (n) {
+            case 1: dot_tile<Row, M, 1>(w, w_stride, columns, k0, k1, sums); break;
+            case 2: dot_tile<Row, M, std::min(2, COLUMNS)>(w, w_stride, columns, k0, k1, sums); break;
+            case 3: dot_tile<Row, M, std::min(3, COLUMNS)>(w, w_stride, columns, k0, k1, sums); break;
+            case 4: dot_tile<Row, M, std::min(4, COLUMNS)>(w, w_stride, columns, k0, k1, sums); break;
+            case 5: dot_tile<Row, M, std::min(5, COLUMNS)>(w, w_stride, columns, k0, k1, sums); break;
+            default: dot_tile<Row, M, COLUMNS>(w, w_stride, columns, k0, k1, sums); break;
+        }
+        for (int64_t j = 0; j < n; j++) {
             store(column + j, sums[j]);
         }
-    }
-    const int rest = (int) (n_columns - column);
-    switch (rest) {
-        case 1: dot_tile<Row, M, 1>(w, w_stride, k0, x + column, x0, n, sums); break;
-        case 2: dot_tile<Row, M, std::min(2, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
-        case 3: dot_tile<Row, M, std::min(3, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
-        case 4: dot_tile<Row, M, std::min(4, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
-        case 5: dot_tile<Row, M, std::min(5, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
-        default: break;
-    }
-    for (int j = 0; j < rest; j++) {
-        store(column + j, sums[j]);
+        column += n;
     }
 }
 
@@ -139,29 +197,24 @@ inline void dot_columns(const char * w, size_t w_stride, int64_t k0,
 template <class Row, class Store>
 inline void dot_products(const char * w, size_t w_stride, int64_t row0, int64_t row1,
                          const float * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
-    const int64_t n = k1 - k0;
+    if (n_columns == 1 && k1 - k0 >= LONG_ROW) {
+        for (int64_t row = row0; row < row1; row++) {
+            const float sum = dot_row<Row>(w + row * w_stride, x[0], k0, k1);
+            store(row, 1, 0, &sum);
+        }
+        return;
+    }
     for (int64_t row = row0; row < row1; row += ROWS) {
         const char * tile   = w + row * w_stride;
         const int    n_rows = (int) std::min<int64_t>(ROWS, row1 - row);
         const auto   keep   = [&](int64_t column, const float * sums) { store(row, n_rows, column, sums); };
-        if (Row::WIDE || n_columns <= COLUMNS) {
-            if (n_rows == ROWS) {
-                dot_columns<Row, ROWS>(tile, w_stride, k0, x, n_columns, k0, n, keep);
-            } else {
-                for (int i = 0; i < n_rows; i++) {
-                    dot_columns<Row, 1>(tile + i * w_stride, w_stride, k0, x, n_columns, k0, n,
-                        [&](int64_t column, const float * sums) { store(row + i, 1, column, sums); });
-                }
-            }
+        if (n_rows == ROWS) {
+            dot_columns<Row, ROWS>(tile, w_stride, x, n_columns, k0, k1, keep);
         } else {
-            alignas(64) float wide[ROWS][K_PIECE];
             for (int i = 0; i < n_rows; i++) {
-                widen<Row>(tile + i * w_stride, k0, k1, wide[i]);
+                dot_columns<Row, 1>(tile + i * w_stride, w_stride, x, n_columns, k0, k1,
+                    [&](int64_t column, const float * sums) { store(row + i, 1, column, sums); });
             }
-            for (int i = n_rows; i < ROWS; i++) {
-                std::fill_n(wide[i], n, 0.0f);
-            }
-            dot_columns<f32_row, ROWS>((const char *) wide, sizeof(wide[0]), 0, x, n_columns, k0, n, keep);
         }
     }
 }
