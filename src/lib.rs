@@ -19,7 +19,11 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod atomic;
+pub mod decompose;
 pub mod error;
+pub mod expert;
 pub mod ffi;
 pub mod progress;
 pub mod sidecar;
+pub mod svd;

@@ -43,7 +43,7 @@ impl GgufFile {
     }
 
     fn open_checked(path: &Path) -> Result<Self> {
-        let cannot_open = |source| Error::io("cannot open", path, source);
+        let cannot_open = |source| Error::io("cannot open", path, source).hint("check the path");
         // Asked before opening: opening a pipe would wait for a writer.
         if !std::fs::metadata(path).map_err(cannot_open)?.is_file() {
             return Err(Error::expected("a GGUF file", "a directory or device"));

@@ -1,0 +1,297 @@
+//! What a conversion will do, settled before any work: which weights, which ranks, which types, and with
+//! them where every byte of the output lies.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::error::{Error, Result};
+use crate::ffi::gguf::{GgufFile, TensorInfo};
+use crate::ffi::tensor_type::TensorType;
+use crate::sidecar::{About, Fingerprint, SidecarHeader, FACTOR_TYPES};
+
+/// Which weights of a model to decompose.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// The feed-forward matrices: `ffn_up`, `ffn_gate`, `ffn_down`.
+    Ffn,
+    /// The attention matrices: `attn_q`, `attn_k`, `attn_v`, `attn_qkv`, `attn_output`.
+    Attn,
+    /// Both.
+    All,
+    /// Every matrix whose name the expression matches somewhere.
+    Matching(Regex),
+}
+
+/// Expert matrices are matched too, so that they are refused instead of left out in silence.
+static FFN: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r"^blk\.\d+\.ffn_(up|gate|down|gate_up)(_exps|_chexps|_shexp)?\.weight$"));
+static ATTN: LazyLock<Regex> = LazyLock::new(|| fixed(r"^blk\.\d+\.attn_(q|k|v|qkv|output)\.weight$"));
+/// Tables from which rows are looked up: nothing is multiplied by them.
+static LOOKED_UP: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\."));
+
+fn fixed(expression: &str) -> Regex {
+    Regex::new(expression).expect("a constant expression is valid")
+}
+
+impl Selection {
+    /// `ffn`, `attn`, `all`, or else a regular expression on tensor names.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "ffn" => Ok(Self::Ffn),
+            "attn" => Ok(Self::Attn),
+            "all" => Ok(Self::All),
+            _ => Regex::new(text).map(Self::Matching).map_err(|_| {
+                Error::expected("ffn, attn, all or a regular expression on tensor names", format!("'{text}'"))
+                    .field("tensors")
+            }),
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Ffn => FFN.is_match(name),
+            Self::Attn => ATTN.is_match(name),
+            Self::All => FFN.is_match(name) || ATTN.is_match(name),
+            Self::Matching(expression) => expression.is_match(name),
+        }
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ffn => "ffn",
+            Self::Attn => "attn",
+            Self::All => "all",
+            Self::Matching(expression) => expression.as_str(),
+        })
+    }
+}
+
+/// How many singular values to keep per weight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RankPolicy {
+    /// All of them.
+    Full,
+    /// The largest N, or all where a weight has fewer.
+    AtMost(NonZeroUsize),
+}
+
+impl RankPolicy {
+    /// `full` or a number from 1.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text == "full" {
+            return Ok(Self::Full);
+        }
+        text.parse()
+            .map(Self::AtMost)
+            .map_err(|_| Error::expected("full or a number from 1", format!("'{text}'")).field("rank"))
+    }
+
+    fn limit(self) -> Option<usize> {
+        match self {
+            Self::Full => None,
+            Self::AtMost(n) => Some(n.get()),
+        }
+    }
+
+    /// The rank for a weight of this shape.
+    pub fn of(self, n_out: usize, n_in: usize) -> usize {
+        let full = n_out.min(n_in);
+        self.limit().map_or(full, |limit| full.min(limit))
+    }
+}
+
+impl fmt::Display for RankPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::AtMost(n) => n.fmt(f),
+        }
+    }
+}
+
+/// One tensor of the output.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Factor {
+    pub name: String,
+    /// Where its bytes lie.
+    pub place: Range<usize>,
+}
+
+/// One weight to decompose.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The weight W `[n_out, n_in]` in the model.
+    pub weight: TensorInfo,
+    pub n_in: usize,
+    pub n_out: usize,
+    /// Singular values kept, 1 ≤ rank ≤ min(n_out, n_in).
+    pub rank: usize,
+    /// Stored type of U; its rows are `rank` long.
+    pub u_type: TensorType,
+    /// Stored type of Vᵀ; its rows are `n_in` long.
+    pub vt_type: TensorType,
+    /// U, σ and Vᵀ in the output.
+    pub factors: [Factor; 3],
+}
+
+impl Item {
+    /// Work in floating-point operations, by which progress is counted: the QR of the long side, the SVD
+    /// of the square factor (measured to take as long as about 16·n³ operations of a matrix product), the
+    /// kept vectors and the comparison with W.
+    pub fn cost(&self) -> u64 {
+        let long = self.n_out.max(self.n_in) as u64;
+        let short = self.n_out.min(self.n_in) as u64;
+        let rank = self.rank as u64;
+        2 * long * short * short + 16 * short * short * short + 6 * long * short * rank
+    }
+}
+
+/// Everything that is decided before the first matrix.
+pub(super) struct Plan {
+    pub items: Vec<Item>,
+    pub header: SidecarHeader,
+    /// Bytes of the whole output.
+    pub size: usize,
+    pub fingerprint: Fingerprint,
+    /// Fallbacks and omissions worth telling.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    pub fn new(model: &GgufFile, tensors: &Selection, rank: RankPolicy, ty: TensorType) -> Result<Self> {
+        if !FACTOR_TYPES.contains(&ty) {
+            return Err(Error::expected("f32, f16 or q8_0", ty).field("type"));
+        }
+        // First of all, because it refuses what is a GGUF file but not a whole model.
+        let fingerprint = Fingerprint::of_model(model)?;
+        let mut notes = Vec::new();
+        let mut items = Vec::new();
+        for weight in model.tensors() {
+            if weight.n_dims < 2 || !weight.name.ends_with(".weight") || !tensors.matches(&weight.name) {
+                continue;
+            }
+            if LOOKED_UP.is_match(&weight.name) {
+                notes.push(format!("{}: left out, because rows are looked up in it", weight.name));
+                continue;
+            }
+            check_is_plain_matrix(model, weight).map_err(|e| e.field(&weight.name).file(model.path()))?;
+            let [n_in, n_out, ..] = weight.ne;
+            let rank = rank.of(n_out, n_in);
+            items.push(Item {
+                weight: weight.clone(),
+                n_in,
+                n_out,
+                rank,
+                u_type: type_for_rows(ty, rank),
+                vt_type: type_for_rows(ty, n_in),
+                factors: Default::default(),
+            });
+        }
+        if items.is_empty() {
+            return Err(Error::invalid(format!("no matrix of the model is selected by '{tensors}'"))
+                .field("tensors")
+                .file(model.path())
+                .hint("llama-svf inspect lists the names"));
+        }
+        notes.extend(fallback_notes(&items, ty));
+        let about = About {
+            base_name: model.str("general.name")?.unwrap_or("unnamed").to_owned(),
+            architecture: model.require_str("general.architecture")?.to_owned(),
+            rank: rank.limit(),
+            selection: tensors.to_string(),
+            factor_type: ty,
+        };
+        let mut header = SidecarHeader::new(&fingerprint, &about)?;
+        let size = lay_out(&mut header, &mut items).map_err(|e| e.file(model.path()))?;
+        Ok(Self { items, header, size, fingerprint, notes })
+    }
+
+    /// Changes with every name, shape, type and position in the output.
+    pub fn layout_hash(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        for item in &self.items {
+            let Item { weight, n_in, n_out, rank, u_type, vt_type, factors } = item;
+            let name = &weight.name;
+            hash.update(format!("{name} {n_in} {n_out} {rank} {u_type} {vt_type} {factors:?}\n").as_bytes());
+        }
+        hash.finalize().to_hex().to_string()
+    }
+}
+
+/// Announces all factors and notes where they lie; returns the size of the output.
+fn lay_out(header: &mut SidecarHeader, items: &mut [Item]) -> Result<usize> {
+    for item in &*items {
+        let Item { weight, n_in, n_out, rank, u_type, vt_type, .. } = item;
+        header.add_weight(&weight.name, [*n_in, *n_out], *rank, *u_type, *vt_type)?;
+    }
+    let mut names = header.tensors().to_vec().into_iter();
+    let mut size = 0;
+    for item in items {
+        let u_bytes = item.u_type.row_bytes(item.rank).map(|row| row * item.n_out);
+        let sigma_bytes = TensorType::F32.row_bytes(item.rank);
+        let vt_bytes = item.vt_type.row_bytes(item.n_in).map(|row| row * item.rank);
+        for (factor, bytes) in item.factors.iter_mut().zip([u_bytes, sigma_bytes, vt_bytes]) {
+            let (Some(name), Some(bytes)) = (names.next(), bytes) else {
+                return Err(Error::invalid("its factors do not fit the table").field(&item.weight.name));
+            };
+            let (start, total) = header.layout(&name)?;
+            *factor = Factor { name, place: start..start + bytes };
+            size = total;
+        }
+    }
+    Ok(size)
+}
+
+fn check_is_plain_matrix(model: &GgufFile, weight: &TensorInfo) -> Result<()> {
+    if weight.n_dims > 2 {
+        return Err(Error::expected(
+            "a matrix",
+            format!("{} dimensions (mixture of experts)", weight.n_dims),
+        )
+        .hint("such tensors are not supported; choose others with --tensors attn or an expression"));
+    }
+    let stem = weight.name.trim_end_matches(".weight");
+    if model.tensor(&format!("{stem}.scale")).is_some() {
+        return Err(Error::invalid(
+            "its values are multiplied by a separate tensor .scale, which is not supported",
+        )
+        .hint("convert the model to another type first, or choose other tensors with --tensors"));
+    }
+    Ok(())
+}
+
+/// `ty`, or F16 where its blocks do not fill a row.
+fn type_for_rows(ty: TensorType, row_len: usize) -> TensorType {
+    if ty.row_bytes(row_len).is_some() {
+        ty
+    } else {
+        TensorType::F16
+    }
+}
+
+/// One line per row length that `ty` cannot hold.
+fn fallback_notes(items: &[Item], ty: TensorType) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        for (factor, stored, row_len) in [("U", item.u_type, item.rank), ("Vt", item.vt_type, item.n_in)] {
+            if stored != ty {
+                *counts.entry((factor, row_len)).or_insert(0) += 1;
+            }
+        }
+    }
+    let line = |((factor, row_len), count)| {
+        let block = ty.block_len();
+        format!(
+            "{factor} of {count} weights is stored as f16: its rows of {row_len} are no multiple of {block}"
+        )
+    };
+    counts.into_iter().map(line).collect()
+}

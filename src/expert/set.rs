@@ -1,0 +1,103 @@
+//! The experts loaded for one sidecar, by name, and the multipliers of their mixtures.
+
+use std::collections::btree_map::Entry;
+use std::collections::BTreeMap;
+
+use super::{Expert, Mixture};
+use crate::error::{Error, Result};
+use crate::sidecar::{AdaptedWeight, Fingerprint, Sidecar};
+
+/// Experts that all fit one sidecar; names are unique.
+pub struct ExpertSet {
+    fingerprint: Fingerprint,
+    /// Components of the sidecar's weights, by weight name.
+    ranks: BTreeMap<String, usize>,
+    experts: BTreeMap<String, Expert>,
+}
+
+impl ExpertSet {
+    /// No experts yet.
+    pub fn new(sidecar: &Sidecar) -> Self {
+        Self {
+            fingerprint: sidecar.fingerprint.clone(),
+            ranks: sidecar.weights.iter().map(|weight| (weight.name.clone(), weight.rank)).collect(),
+            experts: BTreeMap::new(),
+        }
+    }
+
+    /// Adds an expert.
+    ///
+    /// # Errors
+    /// It does not fit the sidecar, or its name is taken.
+    pub fn insert(&mut self, expert: Expert) -> Result<()> {
+        expert.check_against(&self.fingerprint, &self.ranks)?;
+        match self.experts.entry(expert.name.clone()) {
+            Entry::Occupied(taken) => Err(Error::invalid("an expert of this name is loaded already")
+                .field(format!("expert {}", taken.key()))
+                .hint("give it another name with --expert NAME=FILE")),
+            Entry::Vacant(free) => {
+                free.insert(expert);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds an expert in the place of the one of the same name, which is returned.
+    pub fn replace(&mut self, expert: Expert) -> Result<Option<Expert>> {
+        expert.check_against(&self.fingerprint, &self.ranks)?;
+        Ok(self.experts.insert(expert.name.clone(), expert))
+    }
+
+    /// Takes an expert out.
+    pub fn remove(&mut self, name: &str) -> Result<Expert> {
+        self.experts.remove(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// The expert `name`; the error for an unknown one lists those that are loaded.
+    pub fn get(&self, name: &str) -> Result<&Expert> {
+        self.experts.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// The names of all experts, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        self.experts.keys().map(String::as_str).collect()
+    }
+
+    /// All experts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Expert> {
+        self.experts.values()
+    }
+
+    /// m = 1 + Σ αᵢ·(mᵢ − 1) for `weight`, length r, computed in f64. Exactly 1 where every expert has
+    /// exactly 1; for one expert at α = 1 exactly mᵢ, as long as |mᵢ| ≥ 2⁻²⁹. Weights that an expert does
+    /// not have count as 1.
+    ///
+    /// # Errors
+    /// An unknown expert, or an m with which m or σ⊙m is not finite in f32.
+    pub fn multipliers(&self, mixture: &Mixture, weight: &AdaptedWeight) -> Result<Vec<f32>> {
+        let mut sum = vec![1.0f64; weight.rank];
+        for (name, alpha) in mixture.weights() {
+            let Some(m) = self.get(name)?.multipliers.get(&weight.name) else { continue };
+            for (sum, &m) in sum.iter_mut().zip(m) {
+                *sum += f64::from(alpha) * (f64::from(m) - 1.0);
+            }
+        }
+        let m: Vec<f32> = sum.iter().map(|&m| m as f32).collect();
+        if let Some(at) = (0..weight.rank).find(|&i| !(m[i] * weight.sigma[i]).is_finite()) {
+            return Err(Error::expected("finite multipliers", format!("{:e} at component {at}", sum[at]))
+                .field(format!("mixture {mixture}, weight {}", weight.name))
+                .hint("use smaller weights"));
+        }
+        Ok(m)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let known = match self.experts.is_empty() {
+            true => "no expert is loaded".to_owned(),
+            false => format!("loaded: {}", self.names().join(", ")),
+        };
+        Error::invalid(format!("unknown expert; {known}"))
+            .field(format!("expert {name}"))
+            .hint("load one with --expert NAME=FILE")
+    }
+}
