@@ -62,7 +62,15 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let preset = match args.preset {
         Preset::Tiny => RandomModel::tiny(),
-        Preset::HalfBillion => RandomModel::half_billion(),
+        Preset::HalfBillion => RandomModel {
+            layers: 24,
+            width: 896,
+            ffn: 4864,
+            heads: 14,
+            kv_heads: 2,
+            vocab: 32000,
+            ..RandomModel::tiny()
+        },
     };
     let model = RandomModel {
         arch: args.arch.unwrap_or(preset.arch),

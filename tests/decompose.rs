@@ -56,7 +56,8 @@ impl Bench {
     /// File names, sorted, without the model.
     fn files(&self) -> Vec<String> {
         let names = fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().file_name());
-        let mut names: Vec<_> = names.map(|n| n.into_string().unwrap()).filter(|n| n != "model.gguf").collect();
+        let mut names: Vec<_> =
+            names.map(|n| n.into_string().unwrap()).filter(|n| n != "model.gguf").collect();
         names.sort();
         names
     }
@@ -152,7 +153,7 @@ fn full_rank_f32_rebuilds_every_weight() {
         let errors = convert_and_check(&bench.options());
         assert_eq!(errors.len(), 6, "{ty}: three matrices in each of two blocks");
         // Backward error of a Householder SVD: a small constant times eps·√max(m, n).
-        let tolerance = 8.0 * f64::from(f32::EPSILON) * 96f64.sqrt();
+        let tolerance = 2.0 * f64::from(f32::EPSILON) * 96f64.sqrt();
         assert!(errors.iter().all(|&e| e <= tolerance), "{ty}: {errors:?}");
         assert_eq!(bench.files(), ["out.svf.gguf"], "{ty}: nothing else is left");
         let sidecar = Sidecar::open(bench.options().output).unwrap();
@@ -368,7 +369,8 @@ fn write_gguf(path: &Path, tensors: &[(&str, &[usize])], value: impl Fn(&str, us
 fn models_that_cannot_be_decomposed_are_refused_before_anything_is_written() {
     let long_name = format!("blk.0.{}.weight", "x".repeat(50));
     let good: (&str, &[usize]) = ("blk.0.ffn_up.weight", &[8, 6]);
-    let cases: [(&str, &[(&str, &[usize])], &[&str]); 6] = [
+    type Table<'a> = &'a [(&'a str, &'a [usize])];
+    let cases: [(&str, Table, &[&str]); 6] = [
         (
             "ffn",
             &[good, ("blk.0.ffn_up_exps.weight", &[8, 6, 4])],
@@ -393,7 +395,8 @@ fn models_that_cannot_be_decomposed_are_refused_before_anything_is_written() {
     }
 
     let bench = Bench::with_model(TensorType::F32);
-    let error = convert(&DecomposeOptions { ty: TensorType::Q4_0, ..bench.options() }).unwrap_err().to_string();
+    let error =
+        convert(&DecomposeOptions { ty: TensorType::Q4_0, ..bench.options() }).unwrap_err().to_string();
     assert!(error.contains("type") && error.contains("q4_0"), "{error}");
     convert(&bench.options()).unwrap();
     let a_sidecar = DecomposeOptions {
@@ -411,7 +414,8 @@ fn models_that_cannot_be_decomposed_are_refused_before_anything_is_written() {
 fn a_weight_that_is_not_a_number_is_named() {
     for bad in [f32::NAN, f32::INFINITY] {
         let bench = Bench::empty();
-        let table: [(&str, &[usize]); 2] = [("blk.0.ffn_up.weight", &[8, 6]), ("blk.1.ffn_up.weight", &[8, 6])];
+        let table: [(&str, &[usize]); 2] =
+            [("blk.0.ffn_up.weight", &[8, 6]), ("blk.1.ffn_up.weight", &[8, 6])];
         write_gguf(&bench.path("model.gguf"), &table, |name, at| {
             if (name, at) == ("blk.1.ffn_up.weight", 13) {
                 bad
@@ -430,9 +434,16 @@ fn a_weight_that_is_not_a_number_is_named() {
 #[test]
 fn odd_matrices_convert() {
     let bench = Bench::empty();
-    let table: [(&str, &[usize]); 3] =
-        [("blk.0.ffn_up.weight", &[1, 5]), ("blk.0.ffn_gate.weight", &[5, 5]), ("blk.0.ffn_down.weight", &[70, 2])];
-    write_gguf(&bench.path("model.gguf"), &table, |name, at| if name.contains("gate") { 0.0 } else { at as f32 });
+    let table: [(&str, &[usize]); 3] = [
+        ("blk.0.ffn_up.weight", &[1, 5]),
+        ("blk.0.ffn_gate.weight", &[5, 5]),
+        ("blk.0.ffn_down.weight", &[70, 2]),
+    ];
+    write_gguf(
+        &bench.path("model.gguf"),
+        &table,
+        |name, at| if name.contains("gate") { 0.0 } else { at as f32 },
+    );
     let report = convert(&DecomposeOptions { ty: TensorType::Q8_0, ..bench.options() }).unwrap();
     assert_eq!(report.weights.len(), 3);
     assert_eq!(report.weights[1].relative_error, 0.0, "a zero matrix is rebuilt exactly");
@@ -484,8 +495,8 @@ fn a_real_model_converts_with_every_type() {
     }
 }
 
-/// Runs this test once more inside a mount namespace of its own, where a file system of 512 KiB, half of it
-/// taken, holds the beginning of a conversion (of about 470 KiB) and no more.
+/// Runs this test once more inside a mount namespace of its own, where what is left of a file system of 512 KiB
+/// holds less than half of a conversion (of 244 KiB).
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_and_leaves_no_output() {
@@ -503,7 +514,7 @@ fn a_full_disk_is_an_error_and_leaves_no_output() {
     }
     let bench = Bench::empty();
     let script = format!(
-        "mount -t tmpfs -o size=512k none \"$1\" && head -c 250000 /dev/zero > \"$1/ballast\" && \
+        "mount -t tmpfs -o size=512k none \"$1\" && head -c 400000 /dev/zero > \"$1/ballast\" && \
          {FOLDER}=\"$1\" exec \"$0\" --exact --nocapture a_full_disk_is_an_error_and_leaves_no_output"
     );
     let program = std::env::current_exe().unwrap();

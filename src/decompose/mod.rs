@@ -90,10 +90,7 @@ pub struct WeightReport {
     pub resumed: bool,
 }
 
-/// Progress counts millions of floating-point operations.
-const PROGRESS_UNIT: u64 = 1_000_000;
-
-/// Decomposes the selected weights of a model into a sidecar.
+/// Decomposes the selected weights of a model into a sidecar. Progress counts floating-point operations.
 ///
 /// # Errors
 /// Bad input or options, found before anything is written; a NaN or infinity in a weight; a failed write;
@@ -118,13 +115,13 @@ pub fn decompose(
 
     let total: u64 = plan.items.iter().map(Item::cost).sum();
     let remaining: u64 = left.iter().map(|item| item.cost()).sum();
-    progress.start(total / PROGRESS_UNIT, (total - remaining) / PROGRESS_UNIT);
+    progress.start(total, total - remaining);
     let convert = |item: &Item| -> Result<Finished> {
         interrupt.check().map_err(|e| e.hint("continue with --resume"))?;
         let (factors, entry) =
             factorise(&model, item).map_err(|e| e.field(&item.weight.name).file(model.path()))?;
         partial.store(item, &factors, &entry)?;
-        progress.advance(item.cost() / PROGRESS_UNIT);
+        progress.advance(item.cost());
         Ok(entry)
     };
     // The bridge hands out one matrix at a time, in order.
@@ -136,7 +133,7 @@ pub fn decompose(
 
     Ok(Report {
         output: options.output.clone(),
-        bytes: plan.size as u64,
+        bytes: plan.header.total_size() as u64,
         fingerprint: plan.fingerprint.to_string(),
         tensors: options.tensors.to_string(),
         rank: options.rank.to_string(),
@@ -192,8 +189,7 @@ fn begin(
         layout: plan.layout_hash(),
     };
     if options.resume {
-        if let Some((partial, finished)) = Partial::resume(&options.output, &identity, &plan.items)?
-        {
+        if let Some((partial, finished)) = Partial::resume(&options.output, &identity, &plan.items)? {
             progress.note(&format!(
                 "resuming: {} of {} weights are finished",
                 finished.len(),
@@ -203,7 +199,7 @@ fn begin(
             return Ok((partial, finished));
         }
     }
-    let partial = Partial::create(&options.output, &identity, plan.size)?;
+    let partial = Partial::create(&options.output, &identity, plan.header.total_size())?;
     Ok((partial, BTreeMap::new()))
 }
 

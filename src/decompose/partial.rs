@@ -8,13 +8,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::Item;
+use crate::atomic;
 use crate::error::{Error, Result};
 
 /// What must be equal for a conversion to be continued.
@@ -98,11 +98,8 @@ impl Partial {
             return Ok(None);
         }
         let open = |path: &Path| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .map_err(|e| Error::io("cannot open", path, e))
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            file.map_err(|e| Error::io("cannot open", path, e).hint(START_OVER))
         };
         let (mut data, mut journal) = (open(&data_path)?, open(&journal_path)?);
         let mut text = Vec::new();
@@ -145,14 +142,9 @@ impl Partial {
     /// Completes the file with its header and gives it its name.
     pub fn finish(self, header: &[u8]) -> Result<()> {
         let data_path = data_path(&self.output);
-        let Files { mut data, journal } = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
-        data.rewind()
-            .and_then(|()| data.write_all(header))
-            .and_then(|()| data.sync_all())
-            .map_err(|e| cannot_write(&data_path, e))?;
-        drop((data, journal));
-        fs::rename(&data_path, &self.output).map_err(|e| Error::io("cannot rename", &data_path, e))?;
-        sync_folder(&self.output)?;
+        let Files { mut data, .. } = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        data.rewind().and_then(|()| data.write_all(header)).map_err(|e| cannot_write(&data_path, e))?;
+        atomic::publish(&data, &data_path, &self.output)?;
         remove_if_there(&journal_path(&self.output))
     }
 }
@@ -236,19 +228,4 @@ fn remove_if_there(path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
         _ => Ok(()),
     }
-}
-
-/// Makes the rename durable. Folders cannot be opened for this on every system.
-#[cfg(unix)]
-fn sync_folder(file: &Path) -> Result<()> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io("cannot sync", folder, e))
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_file: &Path) -> Result<()> {
-    Ok(())
 }

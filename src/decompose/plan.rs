@@ -158,8 +158,6 @@ impl Item {
 pub(super) struct Plan {
     pub items: Vec<Item>,
     pub header: SidecarHeader,
-    /// Bytes of the whole output.
-    pub size: usize,
     pub fingerprint: Fingerprint,
     /// Fallbacks and omissions worth telling.
     pub notes: Vec<String>,
@@ -210,8 +208,8 @@ impl Plan {
             factor_type: ty,
         };
         let mut header = SidecarHeader::new(&fingerprint, &about)?;
-        let size = lay_out(&mut header, &mut items).map_err(|e| e.file(model.path()))?;
-        Ok(Self { items, header, size, fingerprint, notes })
+        lay_out(&mut header, &mut items).map_err(|e| e.file(model.path()))?;
+        Ok(Self { items, header, fingerprint, notes })
     }
 
     /// Changes with every name, shape, type and position in the output.
@@ -226,28 +224,26 @@ impl Plan {
     }
 }
 
-/// Announces all factors and notes where they lie; returns the size of the output.
-fn lay_out(header: &mut SidecarHeader, items: &mut [Item]) -> Result<usize> {
+/// Announces all factors, then notes where they lie.
+fn lay_out(header: &mut SidecarHeader, items: &mut [Item]) -> Result<()> {
     for item in &*items {
         let Item { weight, n_in, n_out, rank, u_type, vt_type, .. } = item;
         header.add_weight(&weight.name, [*n_in, *n_out], *rank, *u_type, *vt_type)?;
     }
-    let mut names = header.tensors().to_vec().into_iter();
-    let mut size = 0;
+    let mut names = header.tensors().iter();
     for item in items {
         let u_bytes = item.u_type.row_bytes(item.rank).map(|row| row * item.n_out);
         let sigma_bytes = TensorType::F32.row_bytes(item.rank);
         let vt_bytes = item.vt_type.row_bytes(item.n_in).map(|row| row * item.rank);
         for (factor, bytes) in item.factors.iter_mut().zip([u_bytes, sigma_bytes, vt_bytes]) {
-            let (Some(name), Some(bytes)) = (names.next(), bytes) else {
+            let name = names.next().cloned().unwrap_or_default();
+            let (Some(start), Some(bytes)) = (header.data_offset(&name), bytes) else {
                 return Err(Error::invalid("its factors do not fit the table").field(&item.weight.name));
             };
-            let (start, total) = header.layout(&name)?;
             *factor = Factor { name, place: start..start + bytes };
-            size = total;
         }
     }
-    Ok(size)
+    Ok(())
 }
 
 fn check_is_plain_matrix(model: &GgufFile, weight: &TensorInfo) -> Result<()> {

@@ -60,16 +60,11 @@ impl RandomModel {
         }
     }
 
-    /// A model with the shape of a public 0.5B one, for benchmarks.
-    pub fn half_billion() -> Self {
-        Self { layers: 24, width: 896, ffn: 4864, heads: 14, kv_heads: 2, vocab: 32000, ..Self::tiny() }
-    }
-
     /// Writes the model as a GGUF file.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.check()?;
         let tensors = self.tensors();
-        let mut header = self.metadata();
+        let mut header = self.metadata()?;
         for tensor in &tensors {
             header.add_tensor(&tensor.name, &tensor.ne, self.type_for(tensor)?)?;
         }
@@ -94,7 +89,10 @@ impl RandomModel {
 
     fn check(&self) -> Result<()> {
         let positive = [self.layers, self.width, self.ffn, self.heads, self.kv_heads].iter().all(|&n| n > 0);
-        if !positive || self.width % (2 * self.heads.max(1)) != 0 || self.heads % self.kv_heads.max(1) != 0 {
+        if !positive
+            || !self.width.is_multiple_of(2 * self.heads)
+            || !self.heads.is_multiple_of(self.kv_heads)
+        {
             return Err(Error::invalid(format!(
                 "no model has {} layers, width {}, ffn {}, {} heads and {} key-value heads",
                 self.layers, self.width, self.ffn, self.heads, self.kv_heads
@@ -114,37 +112,37 @@ impl RandomModel {
         self.width / self.heads
     }
 
-    fn metadata(&self) -> GgufHeader {
+    fn metadata(&self) -> Result<GgufHeader> {
         let mut header = GgufHeader::new();
-        header.set_str("general.architecture", &self.arch);
-        header.set_str("general.name", &format!("random {} (seed {})", self.arch, self.seed));
+        header.set_str("general.architecture", &self.arch)?;
+        header.set_str("general.name", &format!("random {} (seed {})", self.arch, self.seed))?;
         let key = |name: &str| format!("{}.{name}", self.arch);
-        header.set_u32(&key("context_length"), CONTEXT);
-        header.set_u32(&key("embedding_length"), self.width as u32);
-        header.set_u32(&key("block_count"), self.layers as u32);
-        header.set_u32(&key("feed_forward_length"), self.ffn as u32);
-        header.set_u32(&key("attention.head_count"), self.heads as u32);
-        header.set_u32(&key("attention.head_count_kv"), self.kv_heads as u32);
-        header.set_u32(&key("attention.key_length"), self.head_dim() as u32);
-        header.set_u32(&key("attention.value_length"), self.head_dim() as u32);
-        header.set_f32(&key("attention.layer_norm_rms_epsilon"), 1e-5);
-        header.set_u32(&key("rope.dimension_count"), self.head_dim() as u32);
-        header.set_f32(&key("rope.freq_base"), 10000.0);
-        header.set_u32(&key("vocab_size"), self.vocab as u32);
+        header.set_u32(&key("context_length"), CONTEXT)?;
+        header.set_u32(&key("embedding_length"), self.width as u32)?;
+        header.set_u32(&key("block_count"), self.layers as u32)?;
+        header.set_u32(&key("feed_forward_length"), self.ffn as u32)?;
+        header.set_u32(&key("attention.head_count"), self.heads as u32)?;
+        header.set_u32(&key("attention.head_count_kv"), self.kv_heads as u32)?;
+        header.set_u32(&key("attention.key_length"), self.head_dim() as u32)?;
+        header.set_u32(&key("attention.value_length"), self.head_dim() as u32)?;
+        header.set_f32(&key("attention.layer_norm_rms_epsilon"), 1e-5)?;
+        header.set_u32(&key("rope.dimension_count"), self.head_dim() as u32)?;
+        header.set_f32(&key("rope.freq_base"), 10000.0)?;
+        header.set_u32(&key("vocab_size"), self.vocab as u32)?;
 
         let vocabulary = vocabulary(self.vocab);
         let tokens: Vec<&str> = vocabulary.iter().map(|t| t.text.as_str()).collect();
         let scores: Vec<f32> = (0..vocabulary.len()).map(|rank| -(rank as f32)).collect();
         let kinds: Vec<i32> = vocabulary.iter().map(|t| t.kind as i32).collect();
-        header.set_str("tokenizer.ggml.model", "llama");
-        header.set_strs("tokenizer.ggml.tokens", &tokens);
-        header.set_f32s("tokenizer.ggml.scores", &scores);
-        header.set_i32s("tokenizer.ggml.token_type", &kinds);
-        header.set_u32("tokenizer.ggml.unknown_token_id", 0);
-        header.set_u32("tokenizer.ggml.bos_token_id", 1);
-        header.set_u32("tokenizer.ggml.eos_token_id", 2);
-        header.set_bool("tokenizer.ggml.add_bos_token", true);
-        header
+        header.set_str("tokenizer.ggml.model", "llama")?;
+        header.set_strs("tokenizer.ggml.tokens", &tokens)?;
+        header.set_f32s("tokenizer.ggml.scores", &scores)?;
+        header.set_i32s("tokenizer.ggml.token_type", &kinds)?;
+        header.set_u32("tokenizer.ggml.unknown_token_id", 0)?;
+        header.set_u32("tokenizer.ggml.bos_token_id", 1)?;
+        header.set_u32("tokenizer.ggml.eos_token_id", 2)?;
+        header.set_bool("tokenizer.ggml.add_bos_token", true)?;
+        Ok(header)
     }
 
     fn tensors(&self) -> Vec<RandomTensor> {

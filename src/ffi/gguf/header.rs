@@ -84,6 +84,24 @@ impl GgufHeader {
         })
     }
 
+    /// Sets an array of f32.
+    pub fn set_f32s(&mut self, key: &str, values: &[f32]) -> Result<()> {
+        let (data, len) = (values.as_ptr().cast(), values.len());
+        // SAFETY: the key is NUL-terminated, not empty and not reserved; ggml copies `len` elements.
+        self.set(key, |context, key| unsafe {
+            sys::gguf_set_arr_data(context, key, sys::GGUF_TYPE_FLOAT32, data, len)
+        })
+    }
+
+    /// Sets an array of i32.
+    pub fn set_i32s(&mut self, key: &str, values: &[i32]) -> Result<()> {
+        let (data, len) = (values.as_ptr().cast(), values.len());
+        // SAFETY: the key is NUL-terminated, not empty and not reserved; ggml copies `len` elements.
+        self.set(key, |context, key| unsafe {
+            sys::gguf_set_arr_data(context, key, sys::GGUF_TYPE_INT32, data, len)
+        })
+    }
+
     /// Takes over all metadata of `from` (not its alignment: data begin at multiples of 32 bytes here).
     pub fn copy_metadata(&mut self, from: &GgufFile) {
         self.header_bytes.take();
