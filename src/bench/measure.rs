@@ -188,16 +188,15 @@ impl Bench<'_> {
 
     /// Milliseconds of one token for each of eight sequences with adapters of their own.
     fn lora_batch_turn(&self, session: &mut Session) -> Result<f64> {
-        let mut next = |session: &mut Session| -> Result<()> {
+        restart(session, 0..N_SEQUENCES)?;
+        timed_tokens(|| {
             for sequence in 0..N_SEQUENCES {
                 let lora = &self.lora_f16[sequence as usize % 2];
                 session.set_loras(&[(Arc::clone(lora), 1.0)])?;
                 decode_one(session, sequence)?;
             }
             Ok(())
-        };
-        restart(session, 0..N_SEQUENCES)?;
-        timed_tokens(|| next(session))
+        })
     }
 
     fn switching(&self, sessions: &mut [(Variant, Session)], pairs: usize) -> Result<Switching> {

@@ -49,7 +49,7 @@ impl Model {
 
     /// The bytes `token` stands for; part of a UTF-8 character where a character is several tokens.
     pub fn piece(&self, token: Token) -> Vec<u8> {
-        self.handle.llama().vocab().token_to_piece(LlamaToken(token), false)
+        self.handle.llama().vocab().token_to_piece(LlamaToken(token), false, None)
     }
 
     /// Whether `token` ends a generation.
