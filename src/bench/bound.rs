@@ -31,13 +31,8 @@ pub struct Bounds {
 
 impl Bounds {
     pub(super) fn new(model: &GgufFile, sidecar: &Sidecar) -> Result<Self> {
-        let mut bounds = Self {
-            base_bytes: 0,
-            factor_bytes: 0,
-            lora_f16_bytes: 0,
-            base_products: 0,
-            factor_products: 0,
-        };
+        let mut bounds =
+            Self { base_bytes: 0, factor_bytes: 0, lora_f16_bytes: 0, base_products: 0, factor_products: 0 };
         // Where no output head is stored, the table of embeddings is also that.
         let head = if model.tensor(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
         for tensor in model.tensors() {

@@ -21,7 +21,12 @@ pub(super) fn has_other_type(sidecar: &Sidecar) -> bool {
 
 /// Writes `expert` as a LoRA adapter for `model`: all F16, or in the types of the sidecar's factors. The file
 /// goes away with the returned value.
-pub(super) fn write(model: &GgufFile, sidecar: &Sidecar, expert: &Expert, f16: bool) -> Result<NamedTempFile> {
+pub(super) fn write(
+    model: &GgufFile,
+    sidecar: &Sidecar,
+    expert: &Expert,
+    f16: bool,
+) -> Result<NamedTempFile> {
     let mut header = GgufHeader::new();
     header.set_str("general.type", "adapter")?;
     header.set_str("adapter.type", "lora")?;
@@ -44,7 +49,8 @@ pub(super) fn write(model: &GgufFile, sidecar: &Sidecar, expert: &Expert, f16: b
     out.write_all(&header_bytes).map_err(failed)?;
     let mut written = header_bytes.len();
     let mut put = |name: &str, bytes: &[u8]| -> Result<()> {
-        let offset = header.data_offset(name).ok_or_else(|| Error::invalid("not in the header").field(name))?;
+        let offset =
+            header.data_offset(name).ok_or_else(|| Error::invalid("not in the header").field(name))?;
         out.write_all(&vec![0; offset - written]).map_err(failed)?;
         out.write_all(bytes).map_err(failed)?;
         written = offset + bytes.len();

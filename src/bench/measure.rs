@@ -98,7 +98,10 @@ impl Bench<'_> {
             .into_iter()
             .map(|variant| Ok((variant, self.session(variant)?)))
             .collect::<Result<_>>()?;
-        let n_fused = sessions.iter().find(|(variant, _)| *variant == Variant::Fused).map_or(0, |(_, s)| s.count_fused());
+        let n_fused = sessions
+            .iter()
+            .find(|(variant, _)| *variant == Variant::Fused)
+            .map_or(0, |(_, s)| s.count_fused());
         let agreement = self.agreement(&mut sessions)?;
         let decode = self.compare(&mut sessions, rounds, decode_turn)?;
         let prefill = self.compare(&mut sessions, prefill_rounds, prefill_turn)?;
@@ -254,9 +257,7 @@ impl Bench<'_> {
         }
         let of = |variant| logits.iter().find(|(other, _)| *other == variant).map(|(_, logits)| logits);
         let distance = |a, b| match (of(a), of(b)) {
-            (Some(a), Some(b)) => {
-                a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
-            }
+            (Some(a), Some(b)) => a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max),
             _ => f64::NAN,
         };
         let expert_effect = distance(Variant::Fused, Variant::Base);
@@ -289,8 +290,9 @@ fn prefill_turn(session: &mut Session) -> Result<f64> {
 fn batch_turn(session: &mut Session) -> Result<f64> {
     restart(session, 0..N_SEQUENCES)?;
     timed_tokens(|| {
-        let batch: Vec<_> =
-            (0..N_SEQUENCES).map(|seq| Input { seq, token: token(session, seq as usize), output: true }).collect();
+        let batch: Vec<_> = (0..N_SEQUENCES)
+            .map(|seq| Input { seq, token: token(session, seq as usize), output: true })
+            .collect();
         session.decode(&batch)
     })
 }

@@ -84,7 +84,8 @@ fn beside(model: &Path) -> PathBuf {
 
 fn table(report: &Report) -> String {
     let width = report.weights.iter().map(|weight| weight.name.len()).max().unwrap_or(0).max("weight".len());
-    let mut text = format!("{:<width$}  {:>13}  {:>5}  {:>9}  {:>8}\n", "weight", "shape", "rank", "error", "energy");
+    let mut text =
+        format!("{:<width$}  {:>13}  {:>5}  {:>9}  {:>8}\n", "weight", "shape", "rank", "error", "energy");
     for weight in &report.weights {
         let shape = format!("{} x {}", weight.n_out, weight.n_in);
         // Writing to a string cannot fail.

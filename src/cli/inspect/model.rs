@@ -97,11 +97,13 @@ impl ModelView {
             None => writeln!(text, "no fingerprint: not a complete model\n"),
         };
         let width = name_width(self.tensors.iter().map(|tensor| tensor.name.as_str()));
-        let _ = writeln!(text, "{:<width$}  {:>18}  {:<6}  {:>10}", "tensor", "row length, rows", "type", "size");
+        let _ =
+            writeln!(text, "{:<width$}  {:>18}  {:<6}  {:>10}", "tensor", "row length, rows", "type", "size");
         for tensor in &self.tensors {
             let shape = tensor.ne.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
             let size = HumanBytes(tensor.bytes as u64).to_string();
-            let _ = writeln!(text, "{:<width$}  {shape:>18}  {:<6}  {size:>10}", plain(&tensor.name), tensor.ty);
+            let _ =
+                writeln!(text, "{:<width$}  {shape:>18}  {:<6}  {size:>10}", plain(&tensor.name), tensor.ty);
         }
         let _ = writeln!(text, "\nmake a sidecar: llama-svf decompose -m {} --rank 64", path.display());
         text

@@ -117,7 +117,11 @@ impl Chat<'_> {
                 }
                 self.generator.session.experts_mut()?.remove(argument)?;
             }
-            _ => return Err(Error::invalid(format!("unknown command /{name}")).hint("/help lists the commands")),
+            _ => {
+                return Err(
+                    Error::invalid(format!("unknown command /{name}")).hint("/help lists the commands")
+                )
+            }
         }
         Ok(())
     }

@@ -89,12 +89,17 @@ impl Generator {
     pub fn reply(&mut self, prompt: &[Token], mut sink: impl FnMut(&str) -> Result<()>) -> Result<Reply> {
         let n_ctx = self.session.n_ctx() as usize;
         if prompt.is_empty() {
-            return Err(Error::invalid("the prompt is empty").field("-p").hint("give the model a word to begin with"));
+            return Err(Error::invalid("the prompt is empty")
+                .field("-p")
+                .hint("give the model a word to begin with"));
         }
         if prompt.len() >= n_ctx {
-            return Err(Error::invalid(format!("the prompt has {} tokens, the context {n_ctx}", prompt.len()))
-                .field("--ctx-size")
-                .hint("use a larger -c or a shorter prompt"));
+            return Err(Error::invalid(format!(
+                "the prompt has {} tokens, the context {n_ctx}",
+                prompt.len()
+            ))
+            .field("--ctx-size")
+            .hint("use a larger -c or a shorter prompt"));
         }
         let mut reply = Reply {
             text: String::new(),

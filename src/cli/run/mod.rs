@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::{ctrl_c, printer};
 use crate::engine::{
-    AdaptedModel, AdapterOptions, ChatMessage, GraphOp, Model, Sampler, SamplerOptions, Session, SessionOptions,
+    AdaptedModel, AdapterOptions, ChatMessage, GraphOp, Model, Sampler, SamplerOptions, Session,
+    SessionOptions,
 };
 use crate::error::{exit, Error, Result};
 use crate::expert::{Expert, Mixture};
@@ -50,7 +51,13 @@ pub struct Args {
     #[arg(long, value_name = "[NAME=]FILE", requires = "svf", help_heading = "Experts")]
     expert: Vec<String>,
     /// Use this expert
-    #[arg(long = "use", value_name = "NAME", requires = "svf", conflicts_with = "mix", help_heading = "Experts")]
+    #[arg(
+        long = "use",
+        value_name = "NAME",
+        requires = "svf",
+        conflicts_with = "mix",
+        help_heading = "Experts"
+    )]
     use_expert: Option<String>,
     /// Use a weighted sum of experts: A=0.7,B=0.3, or @FILE with {"A": 0.7, "B": 0.3}
     #[arg(long, value_name = "MIXTURE", requires = "svf", help_heading = "Experts")]
@@ -67,7 +74,13 @@ pub struct Args {
     op: OpFlag,
 
     /// Most tokens to generate; -1 for no limit
-    #[arg(short = 'n', long = "predict", value_name = "N", default_value_t = 128, allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long = "predict",
+        value_name = "N",
+        default_value_t = 128,
+        allow_negative_numbers = true
+    )]
     n_predict: i64,
     /// Tokens of context; 0 for as many as the model was trained with [default: that, at most 4096]
     #[arg(short, long = "ctx-size", value_name = "N")]
@@ -86,16 +99,34 @@ pub struct Args {
     n_gpu_layers: u32,
 
     /// Temperature; 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.8,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
     temp: f32,
     /// Choose among the K most likely tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
     top_k: u32,
     /// Choose among the most likely tokens up to this total probability
-    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.95,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
     top_p: f32,
     /// Leave out tokens less likely than this fraction of the most likely one
-    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true, help_heading = "Sampling")]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.05,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
     min_p: f32,
     /// Seed of the random choice [default: a new one each time]
     #[arg(short, long, value_name = "N", help_heading = "Sampling")]
@@ -187,7 +218,11 @@ impl Args {
             (None, None) => Mixture::base(),
         };
         if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() {
-            let hint = if self.expert.is_empty() { "--expert FILE --use NAME" } else { "--use NAME, or --mix A=0.7,B=0.3" };
+            let hint = if self.expert.is_empty() {
+                "--expert FILE --use NAME"
+            } else {
+                "--use NAME, or --mix A=0.7,B=0.3"
+            };
             printer::note(format_args!("note: no expert is in use, this is the base model (hint: {hint})"));
         }
         mixture.strength(self.strength).map_err(|error| error.field("--strength"))
