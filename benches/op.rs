@@ -50,7 +50,7 @@ fn compare(n_in: usize, n_out: usize, rank: usize, ty: TensorType, n_tokens: usi
         ids: (0..n_tokens).map(|i| (i % 8 + 1) as i32).collect(),
     };
     let bytes = arguments.vt.1.len() + arguments.u.1.len();
-    let copies = (64 << 20_usize).div_ceil(bytes).clamp(2, if n_tokens >= 128 { 4 } else { 48 });
+    let copies = (64_usize << 20).div_ceil(bytes).clamp(2, if n_tokens >= 128 { 4 } else { 48 });
     let kernels = [Kernel::Fused, Kernel::Composed];
     let mut graphs =
         kernels.map(|kernel| OpGraph::new(&arguments, kernel, THREADS, copies).expect("valid arguments"));
