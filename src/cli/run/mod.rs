@@ -225,7 +225,8 @@ impl Args {
             };
             printer::note(format_args!("note: no expert is in use, this is the base model (hint: {hint})"));
         }
-        mixture.strength(self.strength).map_err(|error| error.field("--strength"))
+        let hint = "1 leaves the mixture as it is, 0 is the base model";
+        mixture.strength(self.strength).map_err(|error| error.field("--strength").hint(hint))
     }
 
     fn session(&self, model: &Arc<Model>, adapter: Option<(Sidecar, Vec<Expert>)>) -> Result<Session> {
