@@ -26,10 +26,13 @@ impl Model {
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let file = GgufFile::open(path)?;
         if file.str("general.type")?.is_some_and(|kind| kind != "model") {
-            return Err(Error::expected("a model", format!("general.type = {:?}", file.require_str("general.type")?))
-                .file(path)
-                .field("general.type")
-                .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
+            return Err(Error::expected(
+                "a model",
+                format!("general.type = {:?}", file.require_str("general.type")?),
+            )
+            .file(path)
+            .field("general.type")
+            .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
         }
         let handle = ModelHandle::load(path, n_gpu_layers)?;
         Ok(Arc::new(Self { handle, file }))

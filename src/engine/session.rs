@@ -47,7 +47,15 @@ pub struct SessionOptions {
 impl Default for SessionOptions {
     fn default() -> Self {
         let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        Self { n_ctx: 0, n_batch: 2048, n_ubatch: 512, n_threads, n_seq: 1, kv: KvType::F16, flash_attention: true }
+        Self {
+            n_ctx: 0,
+            n_batch: 2048,
+            n_ubatch: 512,
+            n_threads,
+            n_seq: 1,
+            kv: KvType::F16,
+            flash_attention: true,
+        }
     }
 }
 
@@ -189,7 +197,9 @@ impl Session {
     pub fn set_mixture(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
         self.check_slot(slot)?;
         if slot == 0 {
-            return Err(Error::invalid("slot 0 is the base model").field("slot").hint("use slot 1 or higher"));
+            return Err(Error::invalid("slot 0 is the base model")
+                .field("slot")
+                .hint("use slot 1 or higher"));
         }
         if let Some(seq) = self.sequences.iter().position(|seq| seq.slot == slot && seq.n_past > 0) {
             return Err(stale(seq, self.sequences[seq].n_past));
@@ -256,7 +266,9 @@ impl Session {
     /// `output`. On an error the sequences of the batch are cleared.
     pub fn decode(&mut self, batch: &[Input]) -> Result<()> {
         if batch.is_empty() || batch.len() > self.n_batch() as usize {
-            return Err(Error::expected(format!("1 to {} tokens", self.n_batch()), batch.len()).field("batch"));
+            return Err(
+                Error::expected(format!("1 to {} tokens", self.n_batch()), batch.len()).field("batch")
+            );
         }
         let n_vocab = self.model.n_vocab();
         let mut next: Vec<u32> = self.sequences.iter().map(|sequence| sequence.n_past).collect();
@@ -293,8 +305,7 @@ impl Session {
         let n_batch = self.n_batch() as usize;
         let n_chunks = tokens.len().div_ceil(n_batch);
         for (i, chunk) in tokens.chunks(n_batch).enumerate() {
-            let mut inputs: Vec<_> =
-                chunk.iter().map(|&token| Input { seq, token, output: false }).collect();
+            let mut inputs: Vec<_> = chunk.iter().map(|&token| Input { seq, token, output: false }).collect();
             if let Some(last) = inputs.last_mut() {
                 last.output = i + 1 == n_chunks;
             }
