@@ -20,6 +20,8 @@
 #![warn(missing_docs)]
 
 pub mod atomic;
+pub mod bench;
+pub mod cli;
 pub mod decompose;
 pub mod engine;
 pub mod error;
