@@ -64,9 +64,9 @@ fn stamp_of(repository: &Path) -> std::io::Result<String> {
     kernels.sort();
     let mut stamp = String::new();
     for path in [repository.join("ggml-patches/inject.cmake")].iter().chain(&patches).chain(&kernels) {
-        let hash: String =
-            Sha256::digest(fs::read(path)?).iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = path.strip_prefix(repository).expect("listed below it").to_string_lossy().replace('\\', "/");
+        let hash: String = Sha256::digest(fs::read(path)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name =
+            path.strip_prefix(repository).expect("listed below it").to_string_lossy().replace('\\', "/");
         stamp += &format!("{hash} {name}\n");
     }
     Ok(stamp)

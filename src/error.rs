@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_and_names_file_field_and_hint() {
-        let error = Error::expected("rank 64", "rank 3").field("blk.0\n.svf_u").file("a.gguf").hint("convert again");
+        let error =
+            Error::expected("rank 64", "rank 3").field("blk.0\n.svf_u").file("a.gguf").hint("convert again");
         assert_eq!(
             error.to_string(),
             "a.gguf: blk.0\\n.svf_u: expected rank 64, found rank 3 (hint: convert again)"

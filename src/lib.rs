@@ -20,7 +20,10 @@
 #![warn(missing_docs)]
 
 pub mod atomic;
+pub mod bench;
+pub mod cli;
 pub mod decompose;
+pub mod engine;
 pub mod error;
 pub mod expert;
 pub mod ffi;

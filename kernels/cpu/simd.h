@@ -1,7 +1,7 @@
 // The vector of floats the CPU kernel is written in: AVX-512, AVX2, NEON, or plain C++.
 //
-// `vf` holds VF_WIDTH floats; the loads widen F16 and 8-bit integers. One name per operation, so that the
-// kernel reads the same on every machine.
+// `vf` holds VF_WIDTH floats; the loads widen F16 and 8-bit integers; vf_sum4 writes the sums of four
+// vectors side by side. One name per operation, so that the kernel reads the same on every machine.
 #pragma once
 
 #include "ggml.h"
@@ -28,6 +28,16 @@ static inline void vf_store(float * p, vf a) { _mm512_storeu_ps(p, a); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
+static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
+    const __m512 ab  = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd  = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512 all = _mm512_add_ps(
+        _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all),
+        _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
@@ -51,6 +61,10 @@ static inline float vf_sum(vf a) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
+    const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
 
 #elif defined(__ARM_NEON) && defined(__aarch64__)
@@ -76,6 +90,9 @@ static inline void vf_store(float * p, vf a) { vst1q_f32(p, a); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
+static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+}
 
 #else
 
@@ -109,6 +126,21 @@ static inline float vf_sum(vf a) {
     }
     return sum;
 }
+static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
+    out[0] = vf_sum(a);
+    out[1] = vf_sum(b);
+    out[2] = vf_sum(c);
+    out[3] = vf_sum(d);
+}
 #undef VF_LANES
 
 #endif
+
+// One half-precision number. ggml's table of all of them would push the factors out of the cache.
+static inline float half_to_float(ggml_fp16_t half) {
+#if defined(__F16C__)
+    return _cvtsh_ss(half);
+#else
+    return GGML_CPU_FP16_TO_FP32(half);
+#endif
+}

@@ -21,103 +21,148 @@ constexpr int GROUP         = 32;
 constexpr int GROUP_VECTORS = GROUP / VF_WIDTH;
 
 struct f32_row {
+    static constexpr bool WIDE = true; // needs no widening
     static vf vector(const char * row, int64_t k, int v) { return vf_load((const float *) row + k + v * VF_WIDTH); }
     static float at(const char * row, int64_t k) { return ((const float *) row)[k]; }
 };
 
 struct f16_row {
+    static constexpr bool WIDE = false;
     static vf vector(const char * row, int64_t k, int v) { return vf_load_f16((const ggml_fp16_t *) row + k + v * VF_WIDTH); }
-    static float at(const char * row, int64_t k) { return GGML_CPU_FP16_TO_FP32(((const ggml_fp16_t *) row)[k]); }
+    static float at(const char * row, int64_t k) { return half_to_float(((const ggml_fp16_t *) row)[k]); }
 };
 
 struct q8_0_row {
-    static const block_q8_0 & block(const char * row, int64_t k) { return ((const block_q8_0 *) row)[k / QK8_0]; }
+    static constexpr bool WIDE = false;
+    static const block_q8_0 & block(const char * row, int64_t k) { return ((const block_q8_0 *) row)[(uint64_t) k / QK8_0]; }
     static vf vector(const char * row, int64_t k, int v) {
         const block_q8_0 & b = block(row, k);
-        return vf_mul(vf_set(GGML_CPU_FP16_TO_FP32(b.d)), vf_load_i8(b.qs + v * VF_WIDTH));
+        return vf_mul(vf_set(half_to_float(b.d)), vf_load_i8(b.qs + v * VF_WIDTH));
     }
     static float at(const char * row, int64_t k) {
         const block_q8_0 & b = block(row, k);
-        return GGML_CPU_FP16_TO_FP32(b.d) * b.qs[k % QK8_0];
+        return half_to_float(b.d) * b.qs[(uint64_t) k % QK8_0];
     }
 };
 
-// Register tile of the dot-product kernel: ROWS × COLUMNS accumulators plus one vector per row and column.
-constexpr int ROWS    = VF_REGISTERS >= 32 ? 4 : 2;
-constexpr int COLUMNS = 6;
-
-// out[i][j] = Σ_k w_i[k]·x_j[k] for k0 ≤ k < k1; k0 is a multiple of GROUP.
-template <class Row, int M, int N>
-inline void dot_tile(const char * w, size_t w_stride, const float * const * x, int64_t k0, int64_t k1, float (*out)[N]) {
-    vf sum[M][N];
-    for (int i = 0; i < M; i++) {
-        for (int j = 0; j < N; j++) {
-            sum[i][j] = vf_zero();
-        }
-    }
-    const int64_t k_vector = k0 + (k1 - k0) / GROUP * GROUP;
-    for (int64_t k = k0; k < k_vector; k += GROUP) {
+// Writes elements k0 ≤ k < k1 of a row as floats; k0 is a multiple of GROUP.
+template <class Row>
+inline void widen(const char * row, int64_t k0, int64_t k1, float * out) {
+    int64_t k = k0;
+    for (; k + GROUP <= k1; k += GROUP) {
         for (int v = 0; v < GROUP_VECTORS; v++) {
-            vf row[M];
+            vf_store(out + (k - k0) + v * VF_WIDTH, Row::vector(row, k, v));
+        }
+    }
+    for (; k < k1; k++) {
+        out[k - k0] = Row::at(row, k);
+    }
+}
+
+// Register tile of the dot-product kernel: ROWS × COLUMNS accumulators.
+constexpr int ROWS    = 4;
+constexpr int COLUMNS = VF_REGISTERS >= 32 ? 6 : 2;
+
+// sums[j][i] = Σ_k w_i[k0 + k]·x_j[x0 + k] for k < n; k0 is a multiple of GROUP. Sums from M on are zero.
+template <class Row, int M, int N>
+inline void dot_tile(const char * w, size_t w_stride, int64_t k0,
+                     const float * const * x, int64_t x0, int64_t n, float (*sums)[ROWS]) {
+    vf sum[N][ROWS];
+    for (int j = 0; j < N; j++) {
+        for (int i = 0; i < ROWS; i++) {
+            sum[j][i] = vf_zero();
+        }
+    }
+    const auto step = [&](int64_t k, int v) {
+        vf row[M];
+        for (int i = 0; i < M; i++) {
+            row[i] = Row::vector(w + i * w_stride, k0 + k, v);
+        }
+        for (int j = 0; j < N; j++) {
+            const vf column = vf_load(x[j] + x0 + k + v * VF_WIDTH);
             for (int i = 0; i < M; i++) {
-                row[i] = Row::vector(w + i * w_stride, k, v);
-            }
-            for (int j = 0; j < N; j++) {
-                const vf column = vf_load(x[j] + k + v * VF_WIDTH);
-                for (int i = 0; i < M; i++) {
-                    sum[i][j] = vf_fma(row[i], column, sum[i][j]);
-                }
+                sum[j][i] = vf_fma(row[i], column, sum[j][i]);
             }
         }
+    };
+    int64_t k = 0;
+    for (; k + GROUP <= n; k += GROUP) {
+        for (int v = 0; v < GROUP_VECTORS; v++) {
+            step(k, v);
+        }
     }
-    for (int i = 0; i < M; i++) {
+    for (; k + VF_WIDTH <= n; k += VF_WIDTH) { // rows of blocks end with a group and do not come here
+        step(k, 0);
+    }
+    for (int j = 0; j < N; j++) {
+        vf_sum4(sum[j][0], sum[j][1], sum[j][2], sum[j][3], sums[j]);
+    }
+    for (; k < n; k++) {
         for (int j = 0; j < N; j++) {
-            float total = vf_sum(sum[i][j]);
-            for (int64_t k = k_vector; k < k1; k++) {
-                total += Row::at(w + i * w_stride, k) * x[j][k];
+            for (int i = 0; i < M; i++) {
+                sums[j][i] += Row::at(w + i * w_stride, k0 + k) * x[j][x0 + k];
             }
-            out[i][j] = total;
         }
     }
 }
 
-// Calls store(row, column, Σ_k w_row[k]·x_column[k]) for every pair of the given ranges.
-template <class Row, int N, class Store>
-inline void dot_columns(const char * w, size_t w_stride, int64_t row0, int64_t row1,
-                        const float * const * x, int64_t column, int64_t k0, int64_t k1, const Store & store) {
-    int64_t row = row0;
-    for (; row + ROWS <= row1; row += ROWS) {
-        float out[ROWS][N];
-        dot_tile<Row, ROWS, N>(w + row * w_stride, w_stride, x + column, k0, k1, out);
-        for (int j = 0; j < N; j++) {
-            for (int i = 0; i < ROWS; i++) {
-                store(row + i, column + j, out[i][j]);
-            }
+// Elements of k a tile covers at a time: its columns and widened rows then stay in the first-level cache.
+constexpr int64_t K_PIECE = 512;
+
+// One tile of M rows against all columns; store(column, sums) takes M sums.
+template <class Row, int M, class Store>
+inline void dot_columns(const char * w, size_t w_stride, int64_t k0,
+                        const float * const * x, int64_t n_columns, int64_t x0, int64_t n, const Store & store) {
+    float sums[COLUMNS][ROWS];
+    int64_t column = 0;
+    for (; column + COLUMNS <= n_columns; column += COLUMNS) {
+        dot_tile<Row, M, COLUMNS>(w, w_stride, k0, x + column, x0, n, sums);
+        for (int j = 0; j < COLUMNS; j++) {
+            store(column + j, sums[j]);
         }
     }
-    for (; row < row1; row++) {
-        float out[1][N];
-        dot_tile<Row, 1, N>(w + row * w_stride, w_stride, x + column, k0, k1, out);
-        for (int j = 0; j < N; j++) {
-            store(row, column + j, out[0][j]);
-        }
+    const int rest = (int) (n_columns - column);
+    switch (rest) {
+        case 1: dot_tile<Row, M, 1>(w, w_stride, k0, x + column, x0, n, sums); break;
+        case 2: dot_tile<Row, M, std::min(2, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
+        case 3: dot_tile<Row, M, std::min(3, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
+        case 4: dot_tile<Row, M, std::min(4, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
+        case 5: dot_tile<Row, M, std::min(5, COLUMNS)>(w, w_stride, k0, x + column, x0, n, sums); break;
+        default: break;
+    }
+    for (int j = 0; j < rest; j++) {
+        store(column + j, sums[j]);
     }
 }
 
+// Calls store(row, n_rows, column, sums) with Σ_k w_row[k]·x_column[k], k0 ≤ k < k1, for tiles of rows.
 template <class Row, class Store>
 inline void dot_products(const char * w, size_t w_stride, int64_t row0, int64_t row1,
                          const float * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
-    int64_t column = 0;
-    for (; column + COLUMNS <= n_columns; column += COLUMNS) {
-        dot_columns<Row, COLUMNS>(w, w_stride, row0, row1, x, column, k0, k1, store);
-    }
-    switch (n_columns - column) {
-        case 1: dot_columns<Row, 1>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
-        case 2: dot_columns<Row, 2>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
-        case 3: dot_columns<Row, 3>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
-        case 4: dot_columns<Row, 4>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
-        case 5: dot_columns<Row, 5>(w, w_stride, row0, row1, x, column, k0, k1, store); break;
-        default: break;
+    const int64_t n = k1 - k0;
+    for (int64_t row = row0; row < row1; row += ROWS) {
+        const char * tile   = w + row * w_stride;
+        const int    n_rows = (int) std::min<int64_t>(ROWS, row1 - row);
+        const auto   keep   = [&](int64_t column, const float * sums) { store(row, n_rows, column, sums); };
+        if (Row::WIDE || n_columns <= COLUMNS) {
+            if (n_rows == ROWS) {
+                dot_columns<Row, ROWS>(tile, w_stride, k0, x, n_columns, k0, n, keep);
+            } else {
+                for (int i = 0; i < n_rows; i++) {
+                    dot_columns<Row, 1>(tile + i * w_stride, w_stride, k0, x, n_columns, k0, n,
+                        [&](int64_t column, const float * sums) { store(row + i, 1, column, sums); });
+                }
+            }
+        } else {
+            alignas(64) float wide[ROWS][K_PIECE];
+            for (int i = 0; i < n_rows; i++) {
+                widen<Row>(tile + i * w_stride, k0, k1, wide[i]);
+            }
+            for (int i = n_rows; i < ROWS; i++) {
+                std::fill_n(wide[i], n, 0.0f);
+            }
+            dot_columns<f32_row, ROWS>((const char *) wide, sizeof(wide[0]), 0, x, n_columns, k0, n, keep);
+        }
     }
 }
 
@@ -138,6 +183,8 @@ struct problem {
         return base == nullptr ? nullptr : (const float *) ((const char *) base->data + token * base->nb[1]);
     }
     float * y_of(int64_t token) const { return y + token * n_out; }
+    // What a sum over k ≥ k0 is added to: base, or the part of y that is already there.
+    const float * start_of(int64_t token, int64_t k0) const { return k0 > 0 ? y_of(token) : base_of(token); }
     float * t_of(int64_t j) const { return t + j * r; }
 };
 
@@ -150,10 +197,8 @@ range share(int64_t n, int64_t step, int ith, int nth) {
     return { std::min(n, steps * ith / nth * step), std::min(n, steps * (ith + 1) / nth * step) };
 }
 
-// Tokens whose columns are gathered at a time, and the piece of each that stays in the first-level cache
-// while rows of Vᵀ stream past.
-constexpr int64_t BATCH   = 8 * COLUMNS;
-constexpr int64_t K_PIECE = 1024;
+// Tokens whose columns are gathered at a time.
+constexpr int64_t BATCH = 48;
 
 // t = s ⊙ (Vᵀ·x) for some rows of Vᵀ.
 template <class Row>
@@ -164,44 +209,49 @@ void project(const problem & p, range rows, range tokens) {
         for (int64_t j = 0; j < n_columns; j++) {
             columns[j] = p.x_of(p.active[j0 + j]);
         }
+        // Few columns are read once, straight through the rows; many are cut into pieces.
         const int64_t piece = n_columns <= COLUMNS ? p.n_in : K_PIECE;
         for (int64_t k0 = 0; k0 < p.n_in; k0 += piece) {
             const int64_t k1 = std::min(k0 + piece, p.n_in);
             dot_products<Row>((const char *) p.vt->data, p.vt->nb[1], rows.begin, rows.end, columns, n_columns, k0, k1,
-                [&](int64_t row, int64_t column, float value) {
-                    float & t = p.t_of(j0 + column)[row];
-                    t = k0 == 0 ? value : t + value;
+                [&](int64_t row, int n_rows, int64_t column, const float * sums) {
+                    float       * t = p.t_of(j0 + column) + row;
+                    const float * s = p.s_of(p.active[j0 + column]) + row;
+                    for (int i = 0; i < n_rows; i++) {
+                        const float sum = k0 == 0 ? sums[i] : t[i] + sums[i];
+                        t[i] = k1 == p.n_in ? s[i] * sum : sum;
+                    }
                 });
-        }
-        for (int64_t j = j0; j < j0 + n_columns; j++) {
-            const float * s = p.s_of(p.active[j]);
-            float       * t = p.t_of(j);
-            for (int64_t row = rows.begin; row < rows.end; row++) {
-                t[row] *= s[row];
-            }
         }
     }
 }
 
-// y = base + U·t for few tokens: dot products along the rows of U.
+// y = base + U·t by dot products along the rows of U.
 template <class Row>
-void expand_narrow(const problem & p, range rows, range tokens) {
+void expand_by_rows(const problem & p, range rows, range tokens) {
     const float * columns[BATCH];
     for (int64_t j0 = tokens.begin; j0 < tokens.end; j0 += BATCH) {
         const int64_t n_columns = std::min(BATCH, tokens.end - j0);
         for (int64_t j = 0; j < n_columns; j++) {
             columns[j] = p.t_of(j0 + j);
         }
-        dot_products<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, columns, n_columns, 0, p.r,
-            [&](int64_t row, int64_t column, float value) {
-                const int64_t token = p.active[j0 + column];
-                const float * base  = p.base_of(token);
-                p.y_of(token)[row]  = base == nullptr ? value : base[row] + value;
-            });
+        const int64_t piece = n_columns <= COLUMNS ? p.r : K_PIECE;
+        for (int64_t k0 = 0; k0 < p.r; k0 += piece) {
+            const int64_t k1 = std::min(k0 + piece, p.r);
+            dot_products<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, columns, n_columns, k0, k1,
+                [&](int64_t row, int n_rows, int64_t column, const float * sums) {
+                    const int64_t token = p.active[j0 + column];
+                    float       * y     = p.y_of(token) + row;
+                    const float * start = p.start_of(token, k0);
+                    for (int i = 0; i < n_rows; i++) {
+                        y[i] = start == nullptr ? sums[i] : start[row + i] + sums[i];
+                    }
+                });
+        }
     }
 }
 
-// A panel of U, widened and transposed, is shared by many tokens: PANEL_ROWS outputs × PANEL_DEPTH.
+// A panel of U: PANEL_ROWS outputs × PANEL_DEPTH singular vectors.
 constexpr int     PANEL_VECTORS = 2;
 constexpr int     PANEL_ROWS    = PANEL_VECTORS * VF_WIDTH;
 constexpr int64_t PANEL_DEPTH   = 128;
@@ -209,20 +259,11 @@ constexpr int     PANEL_TOKENS  = VF_REGISTERS >= 32 ? 12 : 6;
 
 template <class Row>
 void load_panel(const problem & p, int64_t row0, int64_t n_rows, int64_t k0, int64_t k1, float * panel) {
-    float widened[GROUP];
-    for (int64_t i = 0; i < PANEL_ROWS; i++) {
-        const char * row = (const char *) p.u->data + (row0 + std::min(i, n_rows - 1)) * p.u->nb[1];
-        int64_t k = k0;
-        for (; k + GROUP <= k1; k += GROUP) {
-            for (int v = 0; v < GROUP_VECTORS; v++) {
-                vf_store(widened + v * VF_WIDTH, Row::vector(row, k, v));
-            }
-            for (int64_t g = 0; g < GROUP; g++) {
-                panel[(k - k0 + g) * PANEL_ROWS + i] = widened[g];
-            }
-        }
-        for (; k < k1; k++) {
-            panel[(k - k0) * PANEL_ROWS + i] = Row::at(row, k);
+    float wide[PANEL_DEPTH];
+    for (int64_t i = 0; i < n_rows; i++) {
+        widen<Row>((const char *) p.u->data + (row0 + i) * p.u->nb[1], k0, k1, wide);
+        for (int64_t k = 0; k < k1 - k0; k++) {
+            panel[k * PANEL_ROWS + i] = wide[k];
         }
     }
 }
@@ -254,22 +295,21 @@ inline void panel_tokens(const problem & p, const float * panel, int64_t row0, i
     for (int n = 0; n < N; n++) {
         const int64_t token = p.active[j + n];
         float       * y     = p.y_of(token) + row0;
-        const float * base  = p.base_of(token);
-        const float * start = k0 > 0 ? y : base == nullptr ? nullptr : base + row0;
+        const float * start = p.start_of(token, k0);
         float out[PANEL_ROWS];
         for (int v = 0; v < PANEL_VECTORS; v++) {
             vf_store(out + v * VF_WIDTH, sum[n][v]);
         }
         for (int64_t i = 0; i < n_rows; i++) {
-            y[i] = start == nullptr ? out[i] : start[i] + out[i];
+            y[i] = start == nullptr ? out[i] : start[row0 + i] + out[i];
         }
     }
 }
 
-// y = base + U·t for many tokens: outer products of widened panels of U.
+// y = base + U·t by outer products of widened, transposed panels of U.
 template <class Row>
-void expand_wide(const problem & p, range rows, range tokens) {
-    alignas(64) float panel[PANEL_ROWS * PANEL_DEPTH];
+void expand_by_panels(const problem & p, range rows, range tokens) {
+    alignas(64) float panel[PANEL_ROWS * PANEL_DEPTH] = {}; // rows past the last stay zero
     for (int64_t row = rows.begin; row < rows.end; row += PANEL_ROWS) {
         const int64_t n_rows = std::min<int64_t>(PANEL_ROWS, rows.end - row);
         for (int64_t k0 = 0; k0 < p.r; k0 += PANEL_DEPTH) {
@@ -286,15 +326,17 @@ void expand_wide(const problem & p, range rows, range tokens) {
     }
 }
 
-// From this many tokens on, widening a panel of U pays.
-constexpr int64_t WIDE_TOKENS = 16;
+// Short rows of U spend their time summing up vectors; a transposed panel avoids that, once enough tokens
+// share the transposition.
+constexpr int64_t PANEL_MIN_TOKENS = 48;
+constexpr int64_t PANEL_MAX_RANK   = 256;
 
 template <class Row>
 void expand(const problem & p, range rows, range tokens) {
-    if (tokens.end - tokens.begin >= WIDE_TOKENS) {
-        expand_wide<Row>(p, rows, tokens);
+    if (tokens.end - tokens.begin >= PANEL_MIN_TOKENS && p.r <= PANEL_MAX_RANK) {
+        expand_by_panels<Row>(p, rows, tokens);
     } else {
-        expand_narrow<Row>(p, rows, tokens);
+        expand_by_rows<Row>(p, rows, tokens);
     }
 }
 

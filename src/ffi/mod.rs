@@ -4,6 +4,11 @@
 //! here, in Rust, before ggml sees it.
 #![allow(unsafe_code)]
 
+pub mod context;
+pub mod factors;
 pub mod gguf;
 pub mod log;
+pub mod model;
+pub mod op;
+mod svf;
 pub mod tensor_type;

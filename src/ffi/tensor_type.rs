@@ -44,7 +44,6 @@ impl TensorType {
 impl TensorType {
     /// The type with ggml's number `id`; `None` for numbers that are unknown or were retired.
     pub fn from_id(id: u32) -> Option<Self> {
-        let id = sys::ggml_type::try_from(id).ok()?;
         // The number of a retired type stays below the count, with a block size of zero.
         // SAFETY: ggml asserts that the number is in range, which is checked first.
         (id < sys::GGML_TYPE_COUNT && unsafe { sys::ggml_blck_size(id) } > 0).then_some(Self(id))
@@ -75,7 +74,7 @@ impl TensorType {
 
     /// Bytes of a row of `n` elements; `None` if blocks do not fill it exactly, or on overflow.
     pub fn row_bytes(self, n: usize) -> Option<usize> {
-        if n % self.block_len() != 0 {
+        if !n.is_multiple_of(self.block_len()) {
             return None;
         }
         (n / self.block_len()).checked_mul(self.block_bytes())
@@ -119,7 +118,7 @@ impl TensorType {
             return Err(Error::invalid(format!("tensors cannot be written as {self}"))
                 .hint("use f32, f16, bf16, q8_0 or another plain block type"));
         }
-        let row_bytes = self.row_bytes(row_len).filter(|_| row_len > 0 && rows.len() % row_len == 0);
+        let row_bytes = self.row_bytes(row_len).filter(|_| row_len > 0 && rows.len().is_multiple_of(row_len));
         let Some(row_bytes) = row_bytes else {
             return Err(Error::expected(
                 format!("rows of a multiple of {} elements", self.block_len()),
@@ -127,8 +126,7 @@ impl TensorType {
             ));
         };
         let limit = if self == Self::F32 || self == Self::BF16 { f32::MAX } else { F16_MAX };
-        // A NaN is not within the limit either.
-        if let Some(at) = rows.iter().position(|x| !(x.abs() <= limit)) {
+        if let Some(at) = rows.iter().position(|x| x.is_nan() || x.abs() > limit) {
             return Err(Error::expected(
                 format!("values within ±{limit:e} for {self}"),
                 format!("{} at element {at}", rows[at]),
@@ -169,7 +167,7 @@ fn to_words(bytes: &[u8]) -> Vec<u64> {
 
 /// The type with ggml's name `name`, in any case.
 pub fn parse(name: &str) -> Result<TensorType> {
-    (0..sys::GGML_TYPE_COUNT as u32)
+    (0..sys::GGML_TYPE_COUNT)
         .filter_map(TensorType::from_id)
         .find(|ty| ty.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| Error::expected("a tensor type such as f32, f16 or q8_0", format!("'{name}'")))

@@ -1,9 +1,10 @@
 //! The fingerprint of a base model: which weights a sidecar or expert belongs to.
 //!
-//! It is the blake3 hash of, for every tensor in the order of names: name, type, shape, and samples of
-//! the data. A tensor of up to 16 KiB is hashed whole; of a larger one, four stretches of 4 KiB are, spaced
-//! evenly from its first byte to its last. Fine-tuning moves nearly every element of a tensor by a
-//! little, so thousands of sampled elements (or hundreds of quantized blocks with their scales) tell.
+//! It is the blake3 hash of, for every tensor in the order of names: length of the name, name, ggml's
+//! number of the type, four dimensions (numbers as little-endian u64), and samples of the data. A tensor
+//! of up to 16 KiB is hashed whole; of a larger one, four stretches of 4 KiB are, at 0, ⅓, ⅔ and all of the
+//! way to its end. Fine-tuning moves nearly every element of a tensor by a little, so thousands of sampled
+//! elements (or hundreds of quantized blocks with their scales) tell; a change of a few rows may not.
 //! Metadata do not count: a corrected chat template leaves a model the same, a renamed file too.
 
 use std::fmt;
@@ -38,31 +39,7 @@ impl Fingerprint {
         if model.tensors().is_empty() {
             return wrong("a file without tensors", "give a model with weights");
         }
-        let mut tensors: Vec<_> = model.tensors().iter().collect();
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut hasher = blake3::Hasher::new();
-        for tensor in tensors {
-            // Fixed-width fields and a length before the name keep neighbours apart.
-            hasher.update(&(tensor.name.len() as u64).to_le_bytes());
-            hasher.update(tensor.name.as_bytes());
-            hasher.update(&(tensor.ty.id() as u64).to_le_bytes());
-            for n in tensor.ne {
-                hasher.update(&(n as u64).to_le_bytes());
-            }
-            let bytes = model.bytes(tensor);
-            if bytes.len() <= STRETCH * STRETCHES {
-                hasher.update(bytes);
-                continue;
-            }
-            let last = bytes.len() - STRETCH;
-            for i in 0..STRETCHES {
-                // Divided first: the product of a size and a small number may not fit 32 bits.
-                let start = last / (STRETCHES - 1) * i;
-                let start = if i == STRETCHES - 1 { last } else { start };
-                hasher.update(&bytes[start..start + STRETCH]);
-            }
-        }
-        Ok(Self(hasher.finalize().to_hex().to_string()))
+        Ok(Self(model.without_read_ahead(|| hash(model)).to_hex().to_string()))
     }
 
     /// Reads the textual form.
@@ -86,6 +63,34 @@ impl Fingerprint {
     pub fn short(&self) -> &str {
         &self.0[..12]
     }
+}
+
+fn hash(model: &GgufFile) -> blake3::Hash {
+    let mut tensors: Vec<_> = model.tensors().iter().collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut hasher = blake3::Hasher::new();
+    for tensor in tensors {
+        // Fixed-width fields and a length before the name keep neighbours apart.
+        hasher.update(&(tensor.name.len() as u64).to_le_bytes());
+        hasher.update(tensor.name.as_bytes());
+        hasher.update(&u64::from(tensor.ty.id()).to_le_bytes());
+        for n in tensor.ne {
+            hasher.update(&(n as u64).to_le_bytes());
+        }
+        let bytes = model.bytes(tensor);
+        if bytes.len() <= STRETCH * STRETCHES {
+            hasher.update(bytes);
+            continue;
+        }
+        let last = bytes.len() - STRETCH;
+        for i in 0..STRETCHES {
+            // Divided first: the product of a size and a small number may not fit 32 bits.
+            let start = last / (STRETCHES - 1) * i;
+            let start = if i == STRETCHES - 1 { last } else { start };
+            hasher.update(&bytes[start..start + STRETCH]);
+        }
+    }
+    hasher.finalize()
 }
 
 impl fmt::Display for Fingerprint {

@@ -134,22 +134,8 @@ impl Sidecar {
         let about = read_about(&file)?;
         let checksums: HashMap<_, _> =
             file.tensors().iter().map(|tensor| tensor.name.clone()).zip(checksums).collect();
-        let mut weights = Vec::new();
-        for tensor in file.tensors() {
-            let Some(name) = [U, S, VT].iter().find_map(|suffix| tensor.name.strip_suffix(suffix)) else {
-                return Err(Error::expected(format!("names that end in {U}, {S} or {VT}"), "another")
-                    .field(format!("tensor {}", tensor.name)));
-            };
-            // Each weight is met three times; its σ stands for it, and misses are noticed at the others.
-            let [u, sigma, vt] = [U, S, VT].map(|suffix| file.require_tensor(&format!("{name}{suffix}")));
-            let (u, sigma, vt) = (u?, sigma?, vt?);
-            if tensor.name.ends_with(S) {
-                weights.push(check_weight(&file, name, u, sigma, vt, &checksums)?);
-            }
-        }
-        if weights.is_empty() {
-            return Err(Error::expected("at least one adapted weight", "none").field("tensors"));
-        }
+        // σ lies scattered between the factors.
+        let weights = file.without_read_ahead(|| read_weights(&file, &checksums))?;
         let by_name = weights.iter().enumerate().map(|(i, weight)| (weight.name.clone(), i)).collect();
         Ok(Self { fingerprint, about, weights, file, checksums, by_name })
     }
@@ -276,13 +262,33 @@ fn read_about(file: &GgufFile) -> Result<About> {
     })
 }
 
-fn check_weight(
+fn read_weights(file: &GgufFile, checksums: &HashMap<String, Hash>) -> Result<Vec<AdaptedWeight>> {
+    let mut weights = Vec::new();
+    for tensor in file.tensors() {
+        let Some(name) = [U, S, VT].iter().find_map(|suffix| tensor.name.strip_suffix(suffix)) else {
+            return Err(Error::expected(format!("names that end in {U}, {S} or {VT}"), "another")
+                .field(format!("tensor {}", tensor.name)));
+        };
+        // Each weight is met three times: σ stands for it, and misses are noticed at any of them.
+        let [u, sigma, vt] = [U, S, VT].map(|suffix| file.require_tensor(&format!("{name}{suffix}")));
+        let (u, sigma, vt) = (u?, sigma?, vt?);
+        if tensor.name.ends_with(S) {
+            weights.push(read_weight(file, name, u, sigma, vt, checksums[&sigma.name])?);
+        }
+    }
+    if weights.is_empty() {
+        return Err(Error::expected("at least one adapted weight", "none").field("tensors"));
+    }
+    Ok(weights)
+}
+
+fn read_weight(
     file: &GgufFile,
     name: &str,
     u: &TensorInfo,
     sigma: &TensorInfo,
     vt: &TensorInfo,
-    checksums: &HashMap<String, Hash>,
+    checksum: Hash,
 ) -> Result<AdaptedWeight> {
     let (rank, n_out, n_in) = (sigma.ne[0], u.ne[1], vt.ne[0]);
     for (tensor, expected) in [(sigma, [rank, 1]), (u, [rank, n_out]), (vt, [n_in, rank])] {
@@ -298,7 +304,7 @@ fn check_weight(
         if !is_factor && tensor.ty != TensorType::F32 {
             return Err(Error::expected("type f32", tensor.ty).field(field()));
         }
-        if tensor.offset % ALIGNMENT != 0 {
+        if !tensor.offset.is_multiple_of(ALIGNMENT) {
             let expected = format!("data at a multiple of {ALIGNMENT} bytes");
             return Err(Error::expected(expected, format!("byte {}", tensor.offset)).field(field()));
         }
@@ -307,7 +313,7 @@ fn check_weight(
         return Err(Error::expected(format!("at most {} components", n_in.min(n_out)), rank)
             .field(format!("tensor {}", sigma.name)));
     }
-    seal::check_data(file, sigma, checksums[&sigma.name])?;
+    seal::check_data(file, sigma, checksum)?;
     let values = file.to_f32(sigma)?;
     if let Some(at) = (0..rank).find(|&i| {
         let descending = i == 0 || values[i] <= values[i - 1];

@@ -69,8 +69,11 @@ pub fn check_data(file: &GgufFile, tensor: &TensorInfo, expected: Hash) -> Resul
 }
 
 fn parse(text: &str) -> Result<Hash> {
-    Hash::from_hex(text)
-        .map_err(|_| Error::expected(format!("{HEX_DIGITS} hexadecimal digits"), format!("'{text}'")))
+    // Upper-case digits would be read too, but are not what was written.
+    let hash = Hash::from_hex(text).ok().filter(|hash| hash.to_hex().as_str() == text);
+    hash.ok_or_else(|| {
+        Error::expected(format!("{HEX_DIGITS} lower-case hexadecimal digits"), format!("'{text}'"))
+    })
 }
 
 fn mismatch(what: &str, expected: Hash, found: Hash) -> Error {

@@ -138,10 +138,12 @@ impl GgufHeader {
         if ne.is_empty() || ne.len() > 4 || ne.contains(&0) {
             return Err(Error::expected("1 to 4 positive dimensions", format!("{ne:?}")));
         }
-        let row_bytes = ty.row_bytes(ne[0]).ok_or_else(|| {
-            Error::expected(format!("rows of a multiple of {} elements for {ty}", ty.block_len()), ne[0])
-        })?;
+        if !ne[0].is_multiple_of(ty.block_len()) {
+            let expected = format!("rows of a multiple of {} elements for {ty}", ty.block_len());
+            return Err(Error::expected(expected, ne[0]));
+        }
         let too_large = || Error::invalid(format!("shape {ne:?} is too large"));
+        let row_bytes = ty.row_bytes(ne[0]).ok_or_else(too_large)?;
         let mut tensor = empty_tensor();
         tensor.type_ = ty.id();
         tensor.ne = [1; 4];

@@ -2,8 +2,9 @@
 //!
 //! ggml's reader holds up against damaged files (its counts are compared with the bytes that remain),
 //! with these exceptions, which are caught here before or after it runs:
-//! - memory: a sparse file of 8 GiB whose header announces 2³⁰ empty strings makes it allocate 64 GiB.
-//!   It is given the first [`MAX_HEADER_BYTES`] only, and the counts are capped first;
+//! - memory: a sparse file of 256 MiB whose header announces 2²⁵ empty strings makes it allocate 2 GB, and
+//!   where there is less it ends the process by an uncaught `std::bad_alloc`. It is therefore given the
+//!   first [`MAX_HEADER_BYTES`] only, and the counts are capped before;
 //! - names are C strings to it: two names that differ after a NUL are equal, an empty key aborts when
 //!   metadata are copied. Names are checked again after it ran;
 //! - it does not compare the tensors with the end of the file unless it also reads them;

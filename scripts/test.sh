@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs all checks, after installing what building needs. One cargo profile throughout, so that llama.cpp is
+# built once.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup.sh
+
+cargo test --release
+if cargo clippy --version >/dev/null 2>&1; then
+    cargo clippy --release --all-targets -- -D warnings
+fi

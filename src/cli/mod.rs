@@ -1,0 +1,91 @@
+//! The command line: flags in, an exit code out. One file per command; the only module that knows clap,
+//! indicatif and the terminal.
+//!
+//! Results go to stdout, talk to stderr. A command returns the exit code of what it found, or an error; both
+//! become the process's exit code in [`main`] and nowhere else.
+
+mod bench;
+mod ctrl_c;
+mod decompose;
+mod inspect;
+mod printer;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{exit, Result};
+
+#[derive(Parser)]
+#[command(
+    name = "llama-svf",
+    version,
+    about = "Self-adaptive language models (Transformer²) on llama.cpp",
+    long_about = "Self-adaptive language models (Transformer², arXiv 2501.06252) on llama.cpp.\n\n\
+        A sidecar holds the singular value decomposition of some of a model's weights. An expert is a small \
+        file that scales the singular values, and so changes what the model is good at. Experts switch in \
+        microseconds, mix by weighted sums, and a batch can use a different one for every sequence.",
+    after_help = "Examples:\n  \
+        llama-svf decompose -m model.gguf --rank 64        make model.svf.gguf, once\n  \
+        llama-svf inspect model.svf.gguf                   look at it\n  \
+        llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
+        llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
+        Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Decompose(decompose::Args),
+    Inspect(inspect::Args),
+    Run(run::Args),
+    Bench(bench::Args),
+}
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(with_long_names(std::env::args_os()));
+    let result = ctrl_c::listen().and_then(|()| match cli.command {
+        Command::Decompose(args) => decompose::main(&args),
+        Command::Inspect(args) => inspect::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Bench(args) => bench::main(&args),
+    });
+    exit_code(result)
+}
+
+fn exit_code(result: Result<u8>) -> ExitCode {
+    let code = match result {
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => exit::DONE,
+        Err(error) => {
+            printer::complain(&error);
+            error.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// llama.cpp has short flags of several letters, which clap does not know.
+fn with_long_names(args: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    args.map(|arg| match arg.to_str() {
+        Some("-ngl") => "--n-gpu-layers".into(),
+        Some("-ub") => "--ubatch-size".into(),
+        _ => arg,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

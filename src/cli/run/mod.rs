@@ -1,0 +1,358 @@
+//! `llama-svf run`: complete one prompt, or chat, with the base model or a mixture of experts.
+
+mod chat;
+mod generate;
+mod utf8;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{ctrl_c, printer};
+use crate::engine::{
+    AdaptedModel, AdapterOptions, ChatMessage, GraphOp, Model, Sampler, SamplerOptions, Session,
+    SessionOptions,
+};
+use crate::error::{exit, Error, Result};
+use crate::expert::{Expert, Mixture};
+use crate::sidecar::{self, Sidecar};
+use generate::{Generator, Reply, Stop};
+
+/// Run a model, with experts or without
+///
+/// With -p the prompt is completed as given, or answered with the model's chat template (--chat). Without
+/// -p, on a terminal, it is a chat.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    llama-svf run -m model.gguf -p 'Once upon a time'\n  \
+    llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p '2 + 2 ='\n  \
+    llama-svf run -m model.gguf --svf model.svf.gguf --expert a=x.gguf --expert b=y.gguf --mix a=0.7,b=0.3\n  \
+    llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json")]
+pub struct Args {
+    /// The model, a GGUF file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+    /// Complete this prompt
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Use the model's chat template; without -p, messages are read line by line
+    #[arg(long)]
+    chat: bool,
+
+    /// The model's sidecar, made by `llama-svf decompose`
+    #[arg(long, value_name = "FILE", help_heading = "Experts")]
+    svf: Option<PathBuf>,
+    /// Load an expert, under another name if one is given; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE", requires = "svf", help_heading = "Experts")]
+    expert: Vec<String>,
+    /// Use this expert
+    #[arg(
+        long = "use",
+        value_name = "NAME",
+        requires = "svf",
+        conflicts_with = "mix",
+        help_heading = "Experts"
+    )]
+    use_expert: Option<String>,
+    /// Use a weighted sum of experts: A=0.7,B=0.3, or @FILE with {"A": 0.7, "B": 0.3}
+    #[arg(long, value_name = "MIXTURE", requires = "svf", help_heading = "Experts")]
+    mix: Option<String>,
+    /// Multiply every weight of the mixture: 0 is the base model
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "svf", help_heading = "Experts")]
+    #[arg(allow_negative_numbers = true)]
+    strength: f32,
+    /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
+    #[arg(long, value_enum, default_value_t = FormFlag::Residual, requires = "svf", help_heading = "Experts")]
+    form: FormFlag,
+    /// Implementation: one fused kernel, or stock ggml operations
+    #[arg(long, value_enum, default_value_t = OpFlag::Auto, requires = "svf", help_heading = "Experts")]
+    op: OpFlag,
+
+    /// Most tokens to generate; -1 for no limit
+    #[arg(
+        short = 'n',
+        long = "predict",
+        value_name = "N",
+        default_value_t = 128,
+        allow_negative_numbers = true
+    )]
+    n_predict: i64,
+    /// Tokens of context; 0 for as many as the model was trained with [default: that, at most 4096]
+    #[arg(short, long = "ctx-size", value_name = "N")]
+    ctx_size: Option<u32>,
+    /// Threads [default: all]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Most prompt tokens per call of llama.cpp
+    #[arg(short, long, value_name = "N", default_value_t = 2048)]
+    batch_size: u32,
+    /// Most prompt tokens computed at once (also -ub)
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    ubatch_size: u32,
+    /// Layers to keep on a GPU, in builds for one (also -ngl)
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    n_gpu_layers: u32,
+
+    /// Temperature; 0 always takes the most likely token
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.8,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    temp: f32,
+    /// Choose among the K most likely tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
+    top_k: u32,
+    /// Choose among the most likely tokens up to this total probability
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.95,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    top_p: f32,
+    /// Leave out tokens less likely than this fraction of the most likely one
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.05,
+        allow_negative_numbers = true,
+        help_heading = "Sampling"
+    )]
+    min_p: f32,
+    /// Seed of the random choice [default: a new one each time]
+    #[arg(short, long, value_name = "N", help_heading = "Sampling")]
+    seed: Option<u32>,
+
+    /// Print one JSON object instead of the text
+    #[arg(long, requires = "prompt")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormFlag {
+    /// W*x + U*((s*(m-1)) * Vt*x): m = 1 is exactly the base model
+    Residual,
+    /// U*((s*m) * Vt*x)
+    Factored,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OpFlag {
+    /// Fused where the device has the kernel
+    Auto,
+    /// Our kernel
+    Fused,
+    /// Stock operations
+    Composed,
+}
+
+/// Context that an unasked user gets at most: models trained with 128k tokens would need many gigabytes.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+pub fn main(args: &Args) -> Result<u8> {
+    // What can be wrong with the flags is found before a model of many gigabytes is loaded.
+    let seed = args.seed.unwrap_or_else(random_seed);
+    let sampler = Sampler::new(&SamplerOptions {
+        temperature: args.temp,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        seed,
+    })?;
+    let mixture = args.mixture()?;
+    let is_chat = args.chat || args.prompt.is_none();
+    if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
+        return Err(Error::invalid("no prompt")
+            .field("-p")
+            .hint("give one with -p TEXT, or --chat to read messages from standard input"));
+    }
+    let adapter = args.svf.as_deref().map(|svf| open_adapter(svf, &args.expert)).transpose()?;
+
+    let began = Instant::now();
+    let model = Model::load(&args.model, args.n_gpu_layers)?;
+    let session = args.session(&model, adapter)?;
+    let mut generator = Generator::new(session, sampler, usize::try_from(args.n_predict).ok());
+    if args.svf.is_some() {
+        generator.use_mixture(mixture)?;
+    }
+    let load_ms = milliseconds(began);
+
+    let Some(prompt) = &args.prompt else {
+        return chat::main(&mut generator, args.strength);
+    };
+    let prompt = if is_chat {
+        model.chat_prompt(&[ChatMessage { role: "user", content: prompt.clone() }])?
+    } else {
+        prompt.clone()
+    };
+    let reply = generator.reply(&model.tokenize(&prompt, true, true), |text| {
+        if args.json {
+            return Ok(());
+        }
+        printer::print(text)
+    })?;
+    if args.json {
+        printer::print_json(&Summary::new(&reply, generator.mixture(), seed, load_ms))?;
+    } else {
+        printer::print("\n")?;
+    }
+    printer::note(format_args!("{}, seed {seed}", describe(&reply, generator.mixture())));
+    Ok(if reply.stop == Stop::Interrupted { exit::INTERRUPTED } else { exit::DONE })
+}
+
+impl Args {
+    /// The mixture that the flags name.
+    fn mixture(&self) -> Result<Mixture> {
+        let mixture = match (&self.use_expert, &self.mix) {
+            (Some(name), _) => Mixture::single(name.as_str()),
+            (None, Some(mix)) => Mixture::parse(mix).map_err(|error| error.field("--mix"))?,
+            (None, None) => Mixture::base(),
+        };
+        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() {
+            let hint = if self.expert.is_empty() {
+                "--expert FILE --use NAME"
+            } else {
+                "--use NAME, or --mix A=0.7,B=0.3"
+            };
+            printer::note(format_args!("note: no expert is in use, this is the base model (hint: {hint})"));
+        }
+        mixture.strength(self.strength).map_err(|error| error.field("--strength"))
+    }
+
+    fn session(&self, model: &Arc<Model>, adapter: Option<(Sidecar, Vec<Expert>)>) -> Result<Session> {
+        let defaults = SessionOptions::default();
+        let options = SessionOptions {
+            n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
+            n_batch: self.batch_size,
+            n_ubatch: self.ubatch_size,
+            n_threads: self.threads.unwrap_or(defaults.n_threads),
+            ..defaults
+        };
+        if options.n_ctx > model.n_ctx_train() {
+            printer::note(format_args!(
+                "note: the model was trained with {} tokens of context; beyond them it may write nonsense",
+                model.n_ctx_train()
+            ));
+        }
+        let Some((sidecar, experts)) = adapter else { return Session::new(model, &options) };
+        let adapted = AdaptedModel::new(model, sidecar)?;
+        let adapter = AdapterOptions {
+            form: match self.form {
+                FormFlag::Residual => sidecar::Form::Residual,
+                FormFlag::Factored => sidecar::Form::Factored,
+            },
+            op: match self.op {
+                OpFlag::Auto => GraphOp::Auto,
+                OpFlag::Fused => GraphOp::Fused,
+                OpFlag::Composed => GraphOp::Composed,
+            },
+            n_slots: generate::N_SLOTS,
+        };
+        let mut session = Session::adapted(&adapted, &options, &adapter)?;
+        for expert in experts {
+            session.experts_mut()?.insert(expert)?;
+        }
+        Ok(session)
+    }
+}
+
+/// Opens the sidecar and the experts and checks that they fit each other.
+fn open_adapter(svf: &Path, experts: &[String]) -> Result<(Sidecar, Vec<Expert>)> {
+    let sidecar = Sidecar::open(svf)?;
+    let experts = experts
+        .iter()
+        .map(|argument| {
+            let (expert, path) = open_expert(argument)?;
+            expert.check(&sidecar).map_err(|error| error.file(path))?;
+            Ok(expert)
+        })
+        .collect::<Result<_>>()?;
+    Ok((sidecar, experts))
+}
+
+/// Opens `[NAME=]FILE`. A file whose own name contains `=` is meant as it stands.
+fn open_expert(argument: &str) -> Result<(Expert, PathBuf)> {
+    let (name, path) = match argument.split_once('=') {
+        Some((name, path)) if !Path::new(argument).exists() => (Some(name), path),
+        _ => (None, argument),
+    };
+    let mut expert = Expert::open(Path::new(path))?;
+    if let Some(name) = name {
+        crate::expert::check_name(name).map_err(|error| error.field("--expert"))?;
+        expert.name = name.to_owned();
+    }
+    Ok((expert, path.into()))
+}
+
+/// The standard library seeds its hash maps from the system's random source.
+fn random_seed() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema: &'static str,
+    text: &'a str,
+    n_prompt: usize,
+    n_generated: usize,
+    mixture: BTreeMap<&'a str, f32>,
+    /// `end` of text, `length` reached, `context` full, or `interrupted`.
+    stop: &'static str,
+    seed: u32,
+    load_ms: f64,
+    prompt_ms: f64,
+    generate_ms: f64,
+    tokens_per_second: Option<f64>,
+}
+
+impl<'a> Summary<'a> {
+    fn new(reply: &'a Reply, mixture: &'a Mixture, seed: u32, load_ms: f64) -> Self {
+        Self {
+            schema: "llama-svf/run/1",
+            text: &reply.text,
+            n_prompt: reply.n_prompt,
+            n_generated: reply.n_generated,
+            mixture: mixture.weights().collect(),
+            stop: match reply.stop {
+                Stop::End => "end",
+                Stop::Length => "length",
+                Stop::Context => "context",
+                Stop::Interrupted => "interrupted",
+            },
+            seed,
+            load_ms,
+            prompt_ms: reply.prompt_ms,
+            generate_ms: reply.generate_ms,
+            tokens_per_second: reply.tokens_per_second(),
+        }
+    }
+}
+
+/// One line about a reply.
+fn describe(reply: &Reply, mixture: &Mixture) -> String {
+    let speed = reply.tokens_per_second().map_or(String::new(), |speed| format!(" at {speed:.1} tokens/s"));
+    let stop = match reply.stop {
+        Stop::End | Stop::Length => "",
+        Stop::Context => ", stopped because the context is full (hint: a larger -c)",
+        Stop::Interrupted => ", interrupted",
+    };
+    format!(
+        "[{} prompt tokens in {:.0} ms, {} generated{speed}{stop}, mixture: {mixture}]",
+        reply.n_prompt, reply.prompt_ms, reply.n_generated
+    )
+}

@@ -1,0 +1,19 @@
+//! Running a model with experts: load it, open sessions, give each sequence a slot and each slot a
+//! mixture, decode.
+//!
+//! ```text
+//! Model ──┬── AdaptedModel (Model + Sidecar: the factors, shared)
+//!         └── Session (one llama.cpp context: KV cache, slots, experts)
+//! ```
+
+mod chat;
+mod model;
+mod sampler;
+mod session;
+
+pub use chat::ChatMessage;
+pub use model::{AdaptedModel, Model, Token};
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
+
+pub use crate::ffi::context::{GraphOp, Lora};

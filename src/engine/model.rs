@@ -1,0 +1,113 @@
+//! A model in memory, and the same with the factors of its adapted weights.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use llama_cpp_2::token::LlamaToken;
+
+use crate::error::{Error, Result};
+use crate::ffi::context::Lora;
+use crate::ffi::factors::{FactorSource, Factors};
+use crate::ffi::gguf::GgufFile;
+use crate::ffi::model::ModelHandle;
+use crate::sidecar::Sidecar;
+
+/// A vocabulary id.
+pub type Token = i32;
+
+/// A loaded GGUF model.
+pub struct Model {
+    pub(super) handle: Arc<ModelHandle>,
+    file: GgufFile,
+}
+
+impl Model {
+    /// Loads the model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
+        let file = GgufFile::open(path)?;
+        if file.str("general.type")?.is_some_and(|kind| kind != "model") {
+            return Err(Error::expected("a model", format!("general.type = {:?}", file.require_str("general.type")?))
+                .file(path)
+                .field("general.type")
+                .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
+        }
+        let handle = ModelHandle::load(path, n_gpu_layers)?;
+        Ok(Arc::new(Self { handle, file }))
+    }
+
+    /// The model's file.
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// Token ids of `text`. `add_special` adds the model's begin-of-sequence token where it wants one;
+    /// `parse_special` reads control tokens such as `<|im_start|>` in the text.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
+        let vocab = self.handle.llama().vocab();
+        vocab.tokenize(text.as_bytes(), add_special, parse_special).into_iter().map(|token| token.0).collect()
+    }
+
+    /// The bytes `token` stands for; part of a UTF-8 character where a character is several tokens.
+    pub fn piece(&self, token: Token) -> Vec<u8> {
+        self.handle.llama().vocab().token_to_piece(LlamaToken(token), false, None)
+    }
+
+    /// Whether `token` ends a generation.
+    pub fn is_end(&self, token: Token) -> bool {
+        self.handle.llama().vocab().is_eog(LlamaToken(token))
+    }
+
+    /// Size of the vocabulary.
+    pub fn n_vocab(&self) -> usize {
+        self.handle.llama().n_vocab() as usize
+    }
+
+    /// Tokens of context the model was trained with.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.handle.llama().n_ctx_train()
+    }
+
+    /// Loads a llama.cpp LoRA adapter for this model.
+    pub fn load_lora(&self, path: &Path) -> Result<Arc<Lora>> {
+        Lora::load(&self.handle, path)
+    }
+}
+
+/// A model and the factors of its adapted weights, ready for sessions.
+pub struct AdaptedModel {
+    model: Arc<Model>,
+    sidecar: Sidecar,
+    pub(super) factors: Arc<Factors>,
+    /// For each weight of `factors`, its index in the sidecar.
+    pub(super) order: Vec<usize>,
+}
+
+impl AdaptedModel {
+    /// Joins a model with its sidecar; an error if the sidecar belongs to another model.
+    pub fn new(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
+        sidecar.check_model(&model.file)?;
+        let sources: Vec<_> = sidecar
+            .weights
+            .iter()
+            .map(|weight| FactorSource { weight: &weight.name, vt: &weight.vt, u: &weight.u })
+            .collect();
+        let factors = Factors::new(&model.handle, sidecar.file().mmap(), &sources)
+            .map_err(|error| error.file(sidecar.file().path()))?;
+        let order = factors
+            .names()
+            .map(|name| sidecar.weights.iter().position(|weight| weight.name == name))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::engine("the model's tensors changed their names while loading"))?;
+        Ok(Arc::new(Self { model: Arc::clone(model), sidecar, factors: Arc::new(factors), order }))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The sidecar.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+}

@@ -1,0 +1,366 @@
+//! One llama.cpp context with its sequences, slots and experts.
+//!
+//! A *slot* holds one mixture; a *sequence* uses one slot. The KV cache of a sequence was computed with
+//! its mixture, so neither can change under a sequence that holds tokens: that is an error, never a
+//! silently wrong answer.
+
+use std::sync::Arc;
+
+use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Token};
+use crate::error::{Error, Result};
+use crate::expert::{ExpertSet, Mixture};
+use crate::ffi::context::{BatchToken, Context, ContextOptions, GraphForm};
+use crate::ffi::tensor_type::TensorType;
+use crate::sidecar::Form;
+
+/// Most sequences llama.cpp serves in one context.
+const MAX_SEQUENCES: u32 = 256;
+
+/// Element type of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// Half precision, llama.cpp's default.
+    F16,
+    /// Single precision, for comparisons.
+    F32,
+}
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Tokens of KV cache over all sequences; 0 takes the model's own context length.
+    pub n_ctx: u32,
+    /// Most tokens of one decode.
+    pub n_batch: u32,
+    /// Most tokens llama.cpp computes at once.
+    pub n_ubatch: u32,
+    /// Threads.
+    pub n_threads: u32,
+    /// Most sequences.
+    pub n_seq: u32,
+    /// Element type of the KV cache.
+    pub kv: KvType,
+    /// Fused attention.
+    pub flash_attention: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        Self { n_ctx: 0, n_batch: 2048, n_ubatch: 512, n_threads, n_seq: 1, kv: KvType::F16, flash_attention: true }
+    }
+}
+
+/// How the adapted layers run.
+#[derive(Clone, Copy, Debug)]
+pub struct AdapterOptions {
+    /// Residual, or factored (full-rank sidecars only).
+    pub form: Form,
+    /// Which implementation of the op.
+    pub op: GraphOp,
+    /// Slots, with slot 0 for the base model.
+    pub n_slots: u32,
+}
+
+/// One token to decode.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    /// Sequence.
+    pub seq: u32,
+    /// Vocabulary id.
+    pub token: Token,
+    /// Whether its logits are wanted.
+    pub output: bool,
+}
+
+/// A context, its sequences and its slots.
+pub struct Session {
+    context: Context,
+    model: Arc<Model>,
+    sequences: Vec<Sequence>,
+    adapter: Option<Adapter>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sequence {
+    n_past: u32,
+    slot: u32,
+}
+
+struct Adapter {
+    adapted: Arc<AdaptedModel>,
+    experts: ExpertSet,
+    form: Form,
+    mixtures: Vec<Mixture>,
+}
+
+impl Session {
+    /// A session that runs the base model.
+    pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self> {
+        for (field, value) in [
+            ("batch size", options.n_batch),
+            ("micro-batch size", options.n_ubatch),
+            ("threads", options.n_threads),
+            ("sequences", options.n_seq),
+        ] {
+            if value == 0 {
+                return Err(Error::expected("1 or more", 0).field(field));
+            }
+        }
+        if options.n_seq > MAX_SEQUENCES {
+            return Err(Error::expected(format!("at most {MAX_SEQUENCES}"), options.n_seq).field("sequences"));
+        }
+        let context = Context::new(
+            &model.handle,
+            &ContextOptions {
+                n_ctx: options.n_ctx,
+                n_batch: options.n_batch,
+                n_ubatch: options.n_ubatch,
+                n_threads: options.n_threads,
+                n_seq: options.n_seq,
+                kv: match options.kv {
+                    KvType::F16 => TensorType::F16,
+                    KvType::F32 => TensorType::F32,
+                },
+                flash_attention: options.flash_attention,
+            },
+        )
+        .map_err(|error| error.file(model.file().path()))?;
+        let sequences = vec![Sequence::default(); options.n_seq as usize];
+        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None })
+    }
+
+    /// A session with adapted layers; every slot starts as the base model.
+    pub fn adapted(
+        adapted: &Arc<AdaptedModel>,
+        options: &SessionOptions,
+        adapter: &AdapterOptions,
+    ) -> Result<Self> {
+        let sidecar = adapted.sidecar();
+        let at_sidecar = |error: Error| error.file(sidecar.file().path());
+        if adapter.form == Form::Factored && !sidecar.is_full_rank() {
+            return Err(at_sidecar(
+                Error::invalid("the factored form needs every singular value, and this sidecar keeps fewer")
+                    .field("--form")
+                    .hint("use --form residual, or decompose with --rank full"),
+            ));
+        }
+        if adapter.n_slots == 0 {
+            return Err(Error::expected("1 or more", 0).field("slots"));
+        }
+        let mut session = Self::new(adapted.model(), options)?;
+        let form = match adapter.form {
+            Form::Residual => GraphForm::Residual,
+            Form::Factored => GraphForm::Factored,
+        };
+        session
+            .context
+            .bind(&adapted.factors, form, adapter.op, adapter.n_slots as usize)
+            .map_err(at_sidecar)?;
+        session.adapter = Some(Adapter {
+            adapted: Arc::clone(adapted),
+            experts: ExpertSet::new(sidecar),
+            form: adapter.form,
+            mixtures: vec![Mixture::base(); adapter.n_slots as usize],
+        });
+        for slot in 0..adapter.n_slots {
+            session.write_slot(slot, &Mixture::base())?;
+        }
+        Ok(session)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The experts loaded into this session.
+    pub fn experts(&self) -> Result<&ExpertSet> {
+        self.adapter.as_ref().map(|adapter| &adapter.experts).ok_or_else(no_sidecar)
+    }
+
+    /// The experts, to load, replace or unload some. A slot keeps what was written to it.
+    pub fn experts_mut(&mut self) -> Result<&mut ExpertSet> {
+        self.adapter.as_mut().map(|adapter| &mut adapter.experts).ok_or_else(no_sidecar)
+    }
+
+    /// Gives `slot` a mixture. Slot 0 stays the base model. An error while a sequence that uses the slot
+    /// holds tokens, because their KV cache was computed with the old mixture.
+    pub fn set_mixture(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
+        self.check_slot(slot)?;
+        if slot == 0 {
+            return Err(Error::invalid("slot 0 is the base model").field("slot").hint("use slot 1 or higher"));
+        }
+        if let Some(seq) = self.sequences.iter().position(|seq| seq.slot == slot && seq.n_past > 0) {
+            return Err(stale(seq, self.sequences[seq].n_past));
+        }
+        self.write_slot(slot, mixture)
+    }
+
+    /// The mixture in `slot`.
+    pub fn mixture(&self, slot: u32) -> Result<&Mixture> {
+        self.check_slot(slot)?;
+        let adapter = self.adapter.as_ref().ok_or_else(no_sidecar)?;
+        Ok(&adapter.mixtures[slot as usize])
+    }
+
+    /// Lets `seq` use `slot`. An error while the sequence holds tokens of another slot.
+    pub fn assign(&mut self, seq: u32, slot: u32) -> Result<()> {
+        self.check_slot(slot)?;
+        let sequence = self.sequence(seq)?;
+        if sequence.slot == slot {
+            return Ok(());
+        }
+        if sequence.n_past > 0 {
+            return Err(stale(seq as usize, sequence.n_past));
+        }
+        self.context.assign(seq, slot as usize);
+        self.sequences[seq as usize].slot = slot;
+        Ok(())
+    }
+
+    /// Forgets the tokens of `seq`; its slot stays.
+    pub fn clear(&mut self, seq: u32) -> Result<()> {
+        self.sequence(seq)?;
+        self.context.clear(seq);
+        self.sequences[seq as usize].n_past = 0;
+        Ok(())
+    }
+
+    /// Tokens `seq` holds.
+    pub fn n_past(&self, seq: u32) -> Result<u32> {
+        Ok(self.sequence(seq)?.n_past)
+    }
+
+    /// Tokens of KV cache over all sequences.
+    pub fn n_ctx(&self) -> u32 {
+        self.context.n_ctx()
+    }
+
+    /// Most tokens of one decode.
+    pub fn n_batch(&self) -> u32 {
+        self.context.n_batch()
+    }
+
+    /// How many adapted weights run as the fused op.
+    pub fn count_fused(&self) -> usize {
+        self.context.count_fused()
+    }
+
+    /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.
+    pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
+        self.context.set_loras(loras)
+    }
+
+    /// Appends each token to its sequence. [`Self::logits`] then gives the logits of the tokens with
+    /// `output`. On an error the sequences of the batch are cleared.
+    pub fn decode(&mut self, batch: &[Input]) -> Result<()> {
+        if batch.is_empty() || batch.len() > self.n_batch() as usize {
+            return Err(Error::expected(format!("1 to {} tokens", self.n_batch()), batch.len()).field("batch"));
+        }
+        let n_vocab = self.model.n_vocab();
+        let mut next: Vec<u32> = self.sequences.iter().map(|sequence| sequence.n_past).collect();
+        let mut tokens = Vec::with_capacity(batch.len());
+        for input in batch {
+            self.sequence(input.seq)?;
+            if input.token < 0 || input.token as usize >= n_vocab {
+                return Err(Error::expected(format!("a token below {n_vocab}"), input.token).field("token"));
+            }
+            let position = &mut next[input.seq as usize];
+            tokens.push(BatchToken {
+                token: input.token,
+                position: *position as i32,
+                sequence: input.seq,
+                output: input.output,
+            });
+            *position += 1;
+        }
+        let result = self.context.decode(&tokens);
+        if result.is_ok() {
+            for (sequence, n_past) in self.sequences.iter_mut().zip(next) {
+                sequence.n_past = n_past;
+            }
+        } else {
+            for input in batch {
+                self.clear(input.seq)?;
+            }
+        }
+        result
+    }
+
+    /// Appends `tokens` to `seq` in as many decodes as needed; the last one's logits are output 0.
+    pub fn prompt(&mut self, seq: u32, tokens: &[Token]) -> Result<()> {
+        let n_batch = self.n_batch() as usize;
+        let n_chunks = tokens.len().div_ceil(n_batch);
+        for (i, chunk) in tokens.chunks(n_batch).enumerate() {
+            let mut inputs: Vec<_> =
+                chunk.iter().map(|&token| Input { seq, token, output: false }).collect();
+            if let Some(last) = inputs.last_mut() {
+                last.output = i + 1 == n_chunks;
+            }
+            self.decode(&inputs)?;
+        }
+        Ok(())
+    }
+
+    /// Logits `[n_vocab]` of output token `i` of the last decode, counted over tokens with `output`.
+    pub fn logits(&self, i: usize) -> &[f32] {
+        self.context.logits(i)
+    }
+
+    fn write_slot(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
+        let adapter = self.adapter.as_mut().ok_or_else(no_sidecar)?;
+        let sidecar = adapter.adapted.sidecar();
+        // All rows first: a slot is written wholly or not at all.
+        let rows = adapter
+            .adapted
+            .order
+            .iter()
+            .map(|&index| {
+                let weight = &sidecar.weights[index];
+                let mut row = adapter.experts.multipliers(mixture, weight)?;
+                for (m, sigma) in row.iter_mut().zip(&weight.sigma) {
+                    *m = match adapter.form {
+                        Form::Residual => sigma * (*m - 1.0),
+                        Form::Factored => sigma * *m,
+                    };
+                    if !m.is_finite() {
+                        return Err(Error::invalid("the mixture leaves the range of f32")
+                            .field(&weight.name)
+                            .hint("use smaller weights or a smaller --strength"));
+                    }
+                }
+                Ok(row)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (index, row) in rows.iter().enumerate() {
+            self.context.write_slot(slot as usize, index, row);
+        }
+        adapter.mixtures[slot as usize] = mixture.clone();
+        Ok(())
+    }
+
+    fn check_slot(&self, slot: u32) -> Result<()> {
+        let n_slots = self.adapter.as_ref().ok_or_else(no_sidecar)?.mixtures.len();
+        if slot as usize >= n_slots {
+            return Err(Error::expected(format!("a slot below {n_slots}"), slot).field("slot"));
+        }
+        Ok(())
+    }
+
+    fn sequence(&self, seq: u32) -> Result<Sequence> {
+        self.sequences.get(seq as usize).copied().ok_or_else(|| {
+            Error::expected(format!("a sequence below {}", self.sequences.len()), seq).field("sequence")
+        })
+    }
+}
+
+fn no_sidecar() -> Error {
+    Error::invalid("this session runs the base model alone").hint("load a sidecar with --svf")
+}
+
+fn stale(seq: usize, n_past: u32) -> Error {
+    Error::invalid(format!("it holds {n_past} tokens computed with another mixture"))
+        .field(format!("sequence {seq}"))
+        .hint("clear the sequence first")
+}

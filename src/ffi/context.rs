@@ -1,0 +1,348 @@
+//! A llama.cpp context: batches in, logits out, with the adapted weights bound to it.
+
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::error::{Error, Result};
+use crate::ffi::factors::{Factors, TensorMemory};
+use crate::ffi::log;
+use crate::ffi::model::ModelHandle;
+use crate::ffi::svf;
+use crate::ffi::tensor_type::TensorType;
+
+/// What a context is made with; the names are llama.cpp's.
+#[derive(Clone, Debug)]
+pub struct ContextOptions {
+    /// Cells of the KV cache over all sequences, in tokens.
+    pub n_ctx: u32,
+    /// Most tokens of one decode.
+    pub n_batch: u32,
+    /// Most tokens of one graph.
+    pub n_ubatch: u32,
+    /// Threads of decodes with one token and with more.
+    pub n_threads: u32,
+    /// Most sequences.
+    pub n_seq: u32,
+    /// Element type of the KV cache.
+    pub kv: TensorType,
+    /// Whether attention runs as one fused kernel.
+    pub flash_attention: bool,
+}
+
+/// One token of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchToken {
+    /// Vocabulary id.
+    pub token: i32,
+    /// Position in its sequence.
+    pub position: i32,
+    /// Sequence.
+    pub sequence: u32,
+    /// Whether its logits are wanted.
+    pub output: bool,
+}
+
+/// How an adapted layer is evaluated in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphForm {
+    /// W·x + U·((σ⊙(m−1)) ⊙ (Vᵀ·x)).
+    Residual,
+    /// U·((σ⊙m) ⊙ (Vᵀ·x)).
+    Factored,
+}
+
+/// Which implementation of the op the graph uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphOp {
+    /// Fused where the device of the weight supports it.
+    Auto,
+    /// Our kernel.
+    Fused,
+    /// Stock ggml ops.
+    Composed,
+}
+
+/// A context of one model.
+pub struct Context {
+    pointer: NonNull<sys::llama_context>,
+    binding: Option<Binding>,
+    loras: Vec<Arc<Lora>>,
+    model: Arc<ModelHandle>,
+    n_outputs: usize,
+}
+
+// SAFETY: a context may move between threads as long as one uses it at a time, which `&mut self` ensures.
+unsafe impl Send for Context {}
+
+/// The factors bound to a context, and its own rows of s.
+struct Binding {
+    pointer: NonNull<svf::svf_binding>,
+    s: Vec<*mut sys::ggml_tensor>,
+    _s_memory: Vec<TensorMemory>,
+    factors: Arc<Factors>,
+    n_slots: usize,
+}
+
+impl Context {
+    /// A context of `model` that runs the base model.
+    pub fn new(model: &Arc<ModelHandle>, options: &ContextOptions) -> Result<Self> {
+        // SAFETY: plain data.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = options.n_ctx;
+        params.n_batch = options.n_batch;
+        params.n_ubatch = options.n_ubatch;
+        params.n_seq_max = options.n_seq;
+        let n_threads = i32::try_from(options.n_threads).unwrap_or(i32::MAX);
+        params.n_threads = n_threads;
+        params.n_threads_batch = n_threads;
+        params.type_k = options.kv.id();
+        params.type_v = options.kv.id();
+        params.flash_attn_type = if options.flash_attention {
+            sys::LLAMA_FLASH_ATTN_TYPE_ENABLED
+        } else {
+            sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
+        };
+        params.kv_unified = true;
+        // SAFETY: the model outlives the context, which keeps it alive.
+        let (pointer, said) = log::captured(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) });
+        let pointer = NonNull::new(pointer).ok_or_else(|| {
+            Error::engine(format!("llama.cpp cannot create a context: {}", last_line(&said)))
+                .hint("try a smaller context (-c) or fewer sequences")
+        })?;
+        Ok(Self { pointer, binding: None, loras: Vec::new(), model: Arc::clone(model), n_outputs: 0 })
+    }
+
+    /// Tokens of KV cache.
+    pub fn n_ctx(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_ctx(self.pointer.as_ptr()) }
+    }
+
+    /// Most tokens of one decode.
+    pub fn n_batch(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_batch(self.pointer.as_ptr()) }
+    }
+
+    /// Binds `factors` with `n_slots` rows of s per weight, all zero: slots are written next.
+    pub fn bind(
+        &mut self,
+        factors: &Arc<Factors>,
+        form: GraphForm,
+        op: GraphOp,
+        n_slots: usize,
+    ) -> Result<()> {
+        assert!(Arc::ptr_eq(&factors.model, &self.model), "factors of another loaded model");
+        self.unbind();
+        let mut s = Vec::with_capacity(factors.weights.len());
+        let mut s_memory = Vec::new();
+        let mut weights = Vec::with_capacity(factors.weights.len());
+        // The weights come grouped by device.
+        for group in factors.weights.chunk_by(|a, b| a.device == b.device) {
+            let mut memory = TensorMemory::new(group.len())?;
+            for factor in group {
+                let tensor = memory.tensor("svf_s", TensorType::F32, factor.rank, n_slots)?;
+                s.push(tensor);
+                weights.push(svf::svf_weight {
+                    weight: factor.weight,
+                    vt: factor.vt,
+                    u: factor.u,
+                    s: tensor,
+                });
+            }
+            memory.allocate(group[0].device)?;
+            s_memory.push(memory);
+        }
+        let form = match form {
+            GraphForm::Residual => svf::SVF_FORM_RESIDUAL,
+            GraphForm::Factored => svf::SVF_FORM_FACTORED,
+        };
+        let op = match op {
+            GraphOp::Auto => svf::SVF_OP_AUTO,
+            GraphOp::Fused => svf::SVF_OP_FUSED,
+            GraphOp::Composed => svf::SVF_OP_COMPOSED,
+        };
+        let mut problem = [0u8; 512];
+        // SAFETY: the tensors of `weights` live as long as the binding, which owns or shares them; the
+        // error buffer has the stated size.
+        let (pointer, _) = log::captured(|| unsafe {
+            svf::svf_bind(
+                self.pointer.as_ptr(),
+                weights.as_ptr(),
+                weights.len(),
+                form,
+                op,
+                problem.as_mut_ptr().cast(),
+                problem.len(),
+            )
+        });
+        let Some(pointer) = NonNull::new(pointer) else {
+            let problem = problem.split(|&byte| byte == 0).next().unwrap_or_default();
+            return Err(Error::engine(format!("llama.cpp's graph: {}", String::from_utf8_lossy(problem)))
+                .hint("leave that tensor out with `decompose --tensors`"));
+        };
+        self.binding =
+            Some(Binding { pointer, s, _s_memory: s_memory, factors: Arc::clone(factors), n_slots });
+        Ok(())
+    }
+
+    /// Runs the base model again.
+    pub fn unbind(&mut self) {
+        if let Some(binding) = self.binding.take() {
+            // SAFETY: the binding belongs to this context; its memory is freed after the call.
+            log::captured(|| unsafe { svf::svf_unbind(self.pointer.as_ptr(), binding.pointer.as_ptr()) });
+        }
+    }
+
+    /// Writes row `slot` of s for the bound weight `weight` (in the order of [`Factors::names`]).
+    pub fn write_slot(&mut self, slot: usize, weight: usize, row: &[f32]) {
+        let binding = self.binding.as_ref().expect("factors are bound");
+        assert!(slot < binding.n_slots && row.len() == binding.factors.weights[weight].rank);
+        let bytes = size_of_val(row);
+        // SAFETY: the row lies inside the tensor; no decode is running, because `&mut self` is held and
+        // `synchronize` waits for devices.
+        unsafe {
+            sys::llama_synchronize(self.pointer.as_ptr());
+            sys::ggml_backend_tensor_set(binding.s[weight], row.as_ptr().cast(), slot * bytes, bytes);
+        }
+    }
+
+    /// Lets tokens of `sequence` use `slot` from the next decode on.
+    pub fn assign(&mut self, sequence: u32, slot: usize) {
+        let binding = self.binding.as_ref().expect("factors are bound");
+        assert!(slot < binding.n_slots && sequence < self.n_seq_max());
+        // SAFETY: the binding is alive and the sequence in range.
+        unsafe { svf::svf_assign(binding.pointer.as_ptr(), sequence as i32, slot as i32) };
+    }
+
+    fn n_seq_max(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_seq_max(self.pointer.as_ptr()) }
+    }
+
+    /// How many weights run as the fused op.
+    pub fn count_fused(&self) -> usize {
+        // SAFETY: the binding is alive.
+        self.binding.as_ref().map_or(0, |binding| unsafe { svf::svf_count_fused(binding.pointer.as_ptr()) })
+    }
+
+    /// Runs `batch` (at most `n_batch` tokens) and leaves the logits of its output tokens, in batch order.
+    pub fn decode(&mut self, batch: &[BatchToken]) -> Result<()> {
+        let n = batch.len();
+        let mut tokens: Vec<_> = batch.iter().map(|token| token.token).collect();
+        let mut positions: Vec<_> = batch.iter().map(|token| token.position).collect();
+        let mut n_seq_ids = vec![1i32; n];
+        let mut sequences: Vec<_> = batch.iter().map(|token| token.sequence as i32).collect();
+        let mut sequence_pointers: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
+        let mut outputs: Vec<_> = batch.iter().map(|token| i8::from(token.output)).collect();
+        self.n_outputs = 0;
+        let (status, said) = log::captured(|| {
+            // SAFETY: every array has `n` elements and lives through the call.
+            unsafe {
+                sys::llama_decode(
+                    self.pointer.as_ptr(),
+                    sys::llama_batch {
+                        n_tokens: n as i32,
+                        token: tokens.as_mut_ptr(),
+                        embd: std::ptr::null_mut(),
+                        pos: positions.as_mut_ptr(),
+                        n_seq_id: n_seq_ids.as_mut_ptr(),
+                        seq_id: sequence_pointers.as_mut_ptr(),
+                        logits: outputs.as_mut_ptr(),
+                    },
+                )
+            }
+        });
+        match status {
+            0 => {
+                self.n_outputs = batch.iter().filter(|token| token.output).count();
+                Ok(())
+            }
+            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx()))
+                .hint("use a larger context (-c) or a shorter prompt")),
+            _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))),
+        }
+    }
+
+    /// Logits `[n_vocab]` of the batch's output token number `i`, counted over output tokens only.
+    pub fn logits(&self, i: usize) -> &[f32] {
+        assert!(i < self.n_outputs, "output {i} of {}", self.n_outputs);
+        let n_vocab = self.model.llama().n_vocab() as usize;
+        // SAFETY: llama.cpp keeps `n_outputs` rows of `n_vocab` logits, in batch order, until the next decode.
+        unsafe {
+            let all = sys::llama_get_logits(self.pointer.as_ptr());
+            std::slice::from_raw_parts(all.add(i * n_vocab), n_vocab)
+        }
+    }
+
+    /// Forgets what `sequence` has seen.
+    pub fn clear(&mut self, sequence: u32) {
+        // SAFETY: the context is alive; a negative position means "all".
+        unsafe {
+            let memory = sys::llama_get_memory(self.pointer.as_ptr());
+            sys::llama_memory_seq_rm(memory, sequence as i32, -1, -1);
+        }
+    }
+
+    /// Applies llama.cpp's own LoRA adapters, replacing those applied before.
+    pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
+        assert!(loras.iter().all(|(lora, _)| Arc::ptr_eq(&lora.model, &self.model)));
+        let mut pointers: Vec<_> = loras.iter().map(|(lora, _)| lora.pointer.as_ptr()).collect();
+        let mut scales: Vec<_> = loras.iter().map(|(_, scale)| *scale).collect();
+        // SAFETY: both arrays have the stated length; the adapters belong to this model and are kept alive.
+        let status = unsafe {
+            sys::llama_set_adapters_lora(
+                self.pointer.as_ptr(),
+                pointers.as_mut_ptr(),
+                pointers.len(),
+                scales.as_mut_ptr(),
+            )
+        };
+        if status != 0 {
+            return Err(Error::engine("llama.cpp refuses the LoRA adapter"));
+        }
+        self.loras = loras.iter().map(|(lora, _)| Arc::clone(lora)).collect();
+        Ok(())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.unbind();
+        // SAFETY: made by llama.cpp for this value alone.
+        unsafe { sys::llama_free(self.pointer.as_ptr()) };
+    }
+}
+
+/// A LoRA adapter as llama.cpp loads it: what `bench` compares with.
+pub struct Lora {
+    pointer: NonNull<sys::llama_adapter_lora>,
+    model: Arc<ModelHandle>,
+}
+
+// SAFETY: an adapter is only read after loading.
+unsafe impl Send for Lora {}
+// SAFETY: as above.
+unsafe impl Sync for Lora {}
+
+impl Lora {
+    /// Loads the adapter at `path` for `model`.
+    pub fn load(model: &Arc<ModelHandle>, path: &Path) -> Result<Arc<Self>> {
+        let name = path.to_str().and_then(|name| std::ffi::CString::new(name).ok());
+        let name = name.ok_or_else(|| Error::invalid("path is not UTF-8").file(path))?;
+        // SAFETY: the model outlives the adapter, which keeps it alive; the name ends in NUL.
+        let (pointer, said) =
+            log::captured(|| unsafe { sys::llama_adapter_lora_init(model.as_ptr(), name.as_ptr()) });
+        let pointer = NonNull::new(pointer).ok_or_else(|| {
+            Error::engine(format!("llama.cpp cannot load the LoRA adapter: {}", last_line(&said))).file(path)
+        })?;
+        Ok(Arc::new(Self { pointer, model: Arc::clone(model) }))
+    }
+}
+
+fn last_line(said: &str) -> &str {
+    said.trim().lines().last().unwrap_or("no reason given")
+}

@@ -1,0 +1,233 @@
+//! The factors of a model's adapted weights as ggml tensors, in the memory of the device that holds each
+//! weight: mapped from the file where the device can read host memory, copied otherwise.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+use crate::ffi::gguf::TensorInfo;
+use crate::ffi::model::ModelHandle;
+use crate::ffi::tensor_type::TensorType;
+
+/// ggml's CPU kernels read tensors at multiples of this address.
+const ALIGNMENT: usize = 32;
+
+/// Where the factors of one weight lie in a sidecar.
+pub struct FactorSource<'a> {
+    /// Name of the weight in the model.
+    pub weight: &'a str,
+    /// Vᵀ, ne [n_in, r].
+    pub vt: &'a TensorInfo,
+    /// U, ne [r, n_out].
+    pub u: &'a TensorInfo,
+}
+
+/// Factors of one model, shared by all its contexts.
+pub struct Factors {
+    // Dropped before the mapping its tensors point into.
+    memory: Vec<TensorMemory>,
+    pub(super) weights: Vec<FactorTensors>,
+    _map: Arc<Mmap>,
+    pub(super) model: Arc<ModelHandle>,
+}
+
+pub(super) struct FactorTensors {
+    pub weight: *const sys::ggml_tensor,
+    pub vt: *mut sys::ggml_tensor,
+    pub u: *mut sys::ggml_tensor,
+    pub rank: usize,
+    pub device: sys::ggml_backend_dev_t,
+}
+
+// SAFETY: the tensors are written during construction and only read afterwards.
+unsafe impl Send for Factors {}
+// SAFETY: as above.
+unsafe impl Sync for Factors {}
+
+impl Factors {
+    /// Makes the tensors of `sources`, whose data lies in `map`, for the weights of `model`.
+    pub fn new(model: &Arc<ModelHandle>, map: &Arc<Mmap>, sources: &[FactorSource<'_>]) -> Result<Self> {
+        let mut by_device: BTreeMap<
+            sys::ggml_backend_dev_t,
+            Vec<(&FactorSource<'_>, *const sys::ggml_tensor)>,
+        > = BTreeMap::new();
+        for source in sources {
+            let weight = model.tensor(source.weight).ok_or_else(|| {
+                Error::expected("a tensor of the loaded model", "none of that name").field(source.weight)
+            })?;
+            by_device.entry(device_of(weight)).or_default().push((source, weight));
+        }
+
+        let mut factors =
+            Self { memory: Vec::new(), weights: Vec::new(), _map: Arc::clone(map), model: Arc::clone(model) };
+        for (device, sources) in by_device {
+            let mut memory = TensorMemory::new(2 * sources.len())?;
+            let mut tensors = Vec::with_capacity(2 * sources.len());
+            for (source, weight) in sources {
+                let vt = memory.tensor(&source.vt.name, source.vt.ty, source.vt.ne[0], source.vt.ne[1])?;
+                let u = memory.tensor(&source.u.name, source.u.ty, source.u.ne[0], source.u.ne[1])?;
+                tensors.extend([(source.vt, vt), (source.u, u)]);
+                factors.weights.push(FactorTensors { weight, vt, u, rank: source.u.ne[0], device });
+            }
+            if !memory.map(device, map, &tensors)? {
+                memory.allocate(device)?;
+                for (info, tensor) in tensors {
+                    let bytes = &map[info.offset..info.offset + info.n_bytes];
+                    // SAFETY: the tensor was allocated with the shape and type whose size `info` states.
+                    unsafe { sys::ggml_backend_tensor_set(tensor, bytes.as_ptr().cast(), 0, bytes.len()) };
+                }
+            }
+            factors.memory.push(memory);
+        }
+        Ok(factors)
+    }
+
+    /// Ranks of the adapted weights, in the order of the sources grouped by device.
+    pub fn ranks(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.weights.iter().map(|weight| weight.rank)
+    }
+
+    /// Names of the adapted weights, in the same order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + '_ {
+        self.weights.iter().map(|weight| {
+            // SAFETY: the model keeps the tensor alive; ggml terminates names.
+            unsafe { CStr::from_ptr((*weight.weight).name.as_ptr()) }.to_str().unwrap_or("?")
+        })
+    }
+}
+
+/// The device that computes with `tensor`.
+fn device_of(tensor: *const sys::ggml_tensor) -> sys::ggml_backend_dev_t {
+    // SAFETY: a loaded model's tensors live in buffers; ggml has a CPU device in every build.
+    unsafe {
+        let device = sys::ggml_backend_buft_get_device(sys::ggml_backend_buffer_get_type((*tensor).buffer));
+        if device.is_null() {
+            sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU)
+        } else {
+            device
+        }
+    }
+}
+
+/// Some tensors and the backend buffer they live in.
+pub(super) struct TensorMemory {
+    context: *mut sys::ggml_context,
+    buffer: sys::ggml_backend_buffer_t,
+}
+
+impl TensorMemory {
+    /// Room for `n_tensors` descriptions; their data comes from [`Self::map`] or [`Self::allocate`].
+    pub fn new(n_tensors: usize) -> Result<Self> {
+        // SAFETY: plain arguments; ggml owns the memory it allocates for the context.
+        let context = unsafe {
+            sys::ggml_init(sys::ggml_init_params {
+                mem_size: n_tensors * sys::ggml_tensor_overhead(),
+                mem_buffer: std::ptr::null_mut(),
+                no_alloc: true,
+            })
+        };
+        if context.is_null() {
+            return Err(Error::engine("not enough memory for tensor descriptions"));
+        }
+        Ok(Self { context, buffer: std::ptr::null_mut() })
+    }
+
+    /// A matrix with `ne1` rows of `ne0` elements.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        ty: TensorType,
+        ne0: usize,
+        ne1: usize,
+    ) -> Result<*mut sys::ggml_tensor> {
+        let name = CString::new(name).map_err(|_| Error::invalid("tensor name with a NUL byte"))?;
+        let (Ok(ne0), Ok(ne1)) = (i64::try_from(ne0), i64::try_from(ne1)) else {
+            return Err(Error::invalid("tensor too large"));
+        };
+        // SAFETY: the context has room for the number of tensors it was made for, and is not exceeded by
+        // this module; ggml truncates long names.
+        unsafe {
+            let tensor = sys::ggml_new_tensor_2d(self.context, ty.id(), ne0, ne1);
+            Ok(sys::ggml_set_name(tensor, name.as_ptr()))
+        }
+    }
+
+    /// A vector of `n` elements of ggml's type `ty`.
+    pub fn vector(&mut self, name: &CStr, ty: sys::ggml_type, n: usize) -> *mut sys::ggml_tensor {
+        // SAFETY: as in `tensor`.
+        unsafe { sys::ggml_set_name(sys::ggml_new_tensor_1d(self.context, ty, n as i64), name.as_ptr()) }
+    }
+
+    /// Lets `tensors` point into `map`; `false` where `device` cannot read host memory in place.
+    fn map(
+        &mut self,
+        device: sys::ggml_backend_dev_t,
+        map: &Mmap,
+        tensors: &[(&TensorInfo, *mut sys::ggml_tensor)],
+    ) -> Result<bool> {
+        let mut properties = std::mem::MaybeUninit::<sys::ggml_backend_dev_props>::zeroed();
+        // SAFETY: ggml fills the structure.
+        let properties = unsafe {
+            sys::ggml_backend_dev_get_props(device, properties.as_mut_ptr());
+            properties.assume_init()
+        };
+        let aligned = tensors.iter().all(|(info, _)| info.offset % ALIGNMENT == 0);
+        if !properties.caps.buffer_from_host_ptr || !aligned {
+            return Ok(false);
+        }
+        let largest = tensors.iter().map(|(info, _)| info.n_bytes).max().unwrap_or(0);
+        // SAFETY: the mapping outlives the buffer (`Factors` owns both), and nothing writes to a factor.
+        self.buffer = unsafe {
+            sys::ggml_backend_dev_buffer_from_host_ptr(
+                device,
+                map.as_ptr().cast_mut().cast(),
+                map.len(),
+                largest,
+            )
+        };
+        if self.buffer.is_null() {
+            return Ok(false);
+        }
+        // SAFETY: the buffer was just made.
+        unsafe { sys::ggml_backend_buffer_set_usage(self.buffer, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        for (info, tensor) in tensors {
+            let address = map[info.offset..info.offset + info.n_bytes].as_ptr().cast_mut().cast();
+            // SAFETY: the tensor's bytes lie inside the buffer, at an aligned address.
+            let status = unsafe { sys::ggml_backend_tensor_alloc(self.buffer, *tensor, address) };
+            if status != sys::GGML_STATUS_SUCCESS {
+                return Err(Error::engine("the device cannot map this tensor").field(&info.name));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Allocates all tensors on `device`.
+    pub fn allocate(&mut self, device: sys::ggml_backend_dev_t) -> Result<()> {
+        // SAFETY: the context holds only tensors without data; the device is one ggml gave us.
+        unsafe {
+            let ty = sys::ggml_backend_dev_buffer_type(device);
+            self.buffer = sys::ggml_backend_alloc_ctx_tensors_from_buft(self.context, ty);
+            if self.buffer.is_null() {
+                return Err(Error::engine("not enough memory on the device for the factors")
+                    .hint("use a smaller rank or fewer slots"));
+            }
+            sys::ggml_backend_buffer_set_usage(self.buffer, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            sys::ggml_backend_buffer_clear(self.buffer, 0);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TensorMemory {
+    fn drop(&mut self) {
+        // SAFETY: both were made by ggml for this value alone; ggml accepts a null buffer.
+        unsafe {
+            sys::ggml_backend_buffer_free(self.buffer);
+            sys::ggml_free(self.context);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A loaded llama.cpp model, and the process-wide backend it needs.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_sys_2 as sys;
+
+use crate::error::{Error, Result};
+use crate::ffi::{log, svf};
+
+/// A model in memory. Shared by contexts, which keep it alive.
+pub struct ModelHandle {
+    model: LlamaModel,
+}
+
+// SAFETY: after loading, llama.cpp only reads a model; creating contexts goes through `Context::new`,
+// which llama.cpp allows from several threads.
+unsafe impl Send for ModelHandle {}
+// SAFETY: as above.
+unsafe impl Sync for ModelHandle {}
+
+/// Initialises llama.cpp once per process.
+fn backend() -> Result<&'static LlamaBackend> {
+    static BACKEND: OnceLock<std::result::Result<LlamaBackend, String>> = OnceLock::new();
+    log::install();
+    let backend = BACKEND.get_or_init(|| LlamaBackend::init().map_err(|error| error.to_string()));
+    backend.as_ref().map_err(|error| Error::engine(format!("cannot initialise llama.cpp: {error}")))
+}
+
+impl ModelHandle {
+    /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
+        let backend = backend()?;
+        let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers);
+        let (model, said) = log::captured(|| LlamaModel::load_from_file(backend, path, &params));
+        let model = model.map_err(|_| {
+            let reason = said.lines().rev().find(|line| line.contains("error")).unwrap_or("no reason given");
+            Error::engine(format!("llama.cpp cannot load it: {}", reason.trim()))
+                .file(path)
+                .hint("check that stock llama-cli runs this file")
+        })?;
+        Ok(Arc::new(Self { model }))
+    }
+
+    /// llama-cpp-2's own view of the model: vocabulary, metadata, chat template.
+    pub fn llama(&self) -> &LlamaModel {
+        &self.model
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        // SAFETY: `LlamaModel` is `repr(transparent)` over its raw pointer.
+        unsafe { *std::ptr::from_ref(&self.model).cast::<*mut sys::llama_model>() }
+    }
+
+    /// The tensor llama.cpp keeps under `name`, if any.
+    pub(super) fn tensor(&self, name: &str) -> Option<*const sys::ggml_tensor> {
+        let name = std::ffi::CString::new(name).ok()?;
+        // SAFETY: model and name live through the call.
+        let tensor = unsafe { svf::svf_model_tensor(self.as_ptr(), name.as_ptr()) };
+        (!tensor.is_null()).then_some(tensor)
+    }
+}
