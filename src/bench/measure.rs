@@ -82,6 +82,13 @@ pub struct Agreement {
     pub lora: f64,
 }
 
+/// Work that turns report as progress: about how long each takes, in units of a pair of switching tokens.
+const DECODE_WORK: usize = 1;
+const PREFILL_WORK: usize = 15;
+const BATCH_WORK: usize = 4;
+/// See [`Batch8`].
+const BATCH_VARIANTS: usize = 6;
+
 type Measured = (Comparison, Comparison, Batch8, Switching, Agreement, usize);
 
 impl Bench<'_> {
@@ -89,9 +96,14 @@ impl Bench<'_> {
         let rounds = self.options.rounds;
         let prefill_rounds = rounds.div_ceil(3);
         let pairs = 4 * rounds;
-        let n_variants = self.variants().len() as u64;
-        let turns = n_variants * (rounds + prefill_rounds) as u64 + 6 * rounds as u64 + pairs as u64;
-        self.progress.start(turns, 0);
+        let variants = self.variants().len();
+        let work = [
+            variants * rounds * DECODE_WORK,
+            variants * prefill_rounds * PREFILL_WORK,
+            BATCH_VARIANTS * rounds * BATCH_WORK,
+            pairs,
+        ];
+        self.progress.start(work.iter().sum::<usize>() as u64, 0);
 
         let mut sessions: Vec<(Variant, Session)> = self
             .variants()
@@ -103,8 +115,8 @@ impl Bench<'_> {
             .find(|(variant, _)| *variant == Variant::Fused)
             .map_or(0, |(_, s)| s.count_fused());
         let agreement = self.agreement(&mut sessions)?;
-        let decode = self.compare(&mut sessions, rounds, decode_turn)?;
-        let prefill = self.compare(&mut sessions, prefill_rounds, prefill_turn)?;
+        let decode = self.compare(&mut sessions, rounds, DECODE_WORK, decode_turn)?;
+        let prefill = self.compare(&mut sessions, prefill_rounds, PREFILL_WORK, prefill_turn)?;
         let switching = self.switching(&mut sessions, pairs)?;
         // Gives back its memory before the sessions of the batch figures are made.
         drop(sessions);
@@ -117,10 +129,11 @@ impl Bench<'_> {
         &self,
         sessions: &mut [(Variant, Session)],
         rounds: usize,
+        work: usize,
         turn: fn(&mut Session) -> Result<f64>,
     ) -> Result<Comparison> {
         let mut times = vec![Vec::with_capacity(rounds); sessions.len()];
-        self.take_turns(rounds, sessions.len(), |i| {
+        self.take_turns(rounds, sessions.len(), work, |i| {
             times[i].push(turn(&mut sessions[i].1)?);
             Ok(())
         })?;
@@ -140,12 +153,18 @@ impl Bench<'_> {
     }
 
     /// Calls `turn` with 0 … `n`−1 in each round, beginning with another one every time.
-    fn take_turns(&self, rounds: usize, n: usize, mut turn: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    fn take_turns(
+        &self,
+        rounds: usize,
+        n: usize,
+        work: usize,
+        mut turn: impl FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
         for round in 0..rounds {
             for i in 0..n {
                 self.interrupt.check()?;
                 turn((round + i) % n)?;
-                self.progress.advance(1);
+                self.progress.advance(work as u64);
             }
         }
         Ok(())
@@ -159,7 +178,7 @@ impl Bench<'_> {
             }
         }
         let [fused_mixed, composed_mixed] = mixed;
-        let mut sessions = [
+        let mut sessions: [Session; BATCH_VARIANTS] = [
             self.session(Variant::Base)?,
             self.session(Variant::Fused)?,
             fused_mixed,
@@ -167,9 +186,9 @@ impl Bench<'_> {
             self.session(Variant::LoraF16)?,
             self.session(Variant::LoraF16)?,
         ];
-        let one_by_one = sessions.len() - 1;
+        let one_by_one = BATCH_VARIANTS - 1;
         let mut times = vec![Vec::with_capacity(rounds); sessions.len()];
-        self.take_turns(rounds, sessions.len(), |i| {
+        self.take_turns(rounds, BATCH_VARIANTS, BATCH_WORK, |i| {
             let time = match i == one_by_one {
                 true => self.lora_batch_turn(&mut sessions[i])?,
                 false => batch_turn(&mut sessions[i])?,

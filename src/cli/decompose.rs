@@ -98,7 +98,12 @@ fn table(report: &Report) -> String {
             100.0 * weight.energy_kept
         );
     }
-    text += "error = |W - U*diag(s)*Vt| / |W| of the factors as stored; energy = share of |W|^2 that the kept singular values hold\n";
+    text +=
+        "error = |W - U*diag(s)*Vt| / |W| of the factors as stored; energy = share of |W|^2 that the kept \
+             singular values hold\n";
+    if report.weights.iter().any(|weight| weight.rank < weight.n_in.min(weight.n_out)) {
+        text += "What a lower rank leaves out stays as it is in the base weight, which runs beside the factors.\n";
+    }
     text
 }
 
