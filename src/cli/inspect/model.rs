@@ -105,7 +105,9 @@ impl ModelView {
             let _ =
                 writeln!(text, "{:<width$}  {shape:>18}  {:<6}  {size:>10}", plain(&tensor.name), tensor.ty);
         }
-        let _ = writeln!(text, "\nmake a sidecar: llama-svf decompose -m {} --rank 64", path.display());
+        if self.fingerprint.is_some() {
+            let _ = writeln!(text, "\nmake a sidecar: llama-svf decompose -m {} --rank 64", path.display());
+        }
         text
     }
 }
