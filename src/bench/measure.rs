@@ -72,6 +72,9 @@ pub struct Switching {
 
 /// Largest difference of a logit from the fused op's, after the same prompt with the same expert, relative
 /// to the largest difference between the fused op and the base model.
+///
+/// A quantized base model rounds activations: the smallest difference makes it round differently, so that even
+/// equal functions disagree by an amount that does not depend on the expert. F32 base models show the rest.
 #[derive(Clone, Debug)]
 pub struct Agreement {
     /// Largest |logit(fused) − logit(base)|: how much the expert changes.

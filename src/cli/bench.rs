@@ -199,7 +199,8 @@ fn table(report: &Report, ty: &str) -> String {
     );
     let _ = writeln!(
         text,
-        "same function: composed and LoRA f16 differ from fused by {:.1e} and {:.1e} of what the expert changes",
+        "same function: composed and LoRA f16 differ from fused by {:.1e} and {:.1e} of what the expert changes (a \
+         quantized base model adds rounding of its own)",
         agreement.composed, agreement.lora
     );
     let _ = writeln!(
