@@ -13,6 +13,7 @@
 #include "cpu/simd.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace {
 
@@ -71,6 +72,26 @@ inline void widen(const char * row, int64_t k0, int64_t k1, float * out) {
     }
 }
 
+// sum + Σ w[k]·x over one group, when a row meets a single column.
+template <class Row>
+inline vf dot_group(const char * row, int64_t k, const float * x, vf sum) {
+    for (int v = 0; v < GROUP_VECTORS; v++) {
+        sum = vf_fma(Row::vector(row, k, v), vf_load(x + v * VF_WIDTH), sum);
+    }
+    return sum;
+}
+
+template <>
+inline vf dot_group<q8_0_row>(const char * row, int64_t k, const float * x, vf sum) {
+    // The block's scale is applied once, to its sum.
+    const block_q8_0 & b = q8_0_row::block(row, k);
+    vf part = vf_mul(vf_load_i8(b.qs), vf_load(x));
+    for (int v = 1; v < GROUP_VECTORS; v++) {
+        part = vf_fma(vf_load_i8(b.qs + v * VF_WIDTH), vf_load(x + v * VF_WIDTH), part);
+    }
+    return vf_fma(vf_set_f16(b.d), part, sum);
+}
+
 // Register tile of the dot-product kernel: ROWS × COLUMNS accumulators.
 constexpr int ROWS    = 4;
 constexpr int COLUMNS = VF_REGISTERS >= 32 ? 6 : 2;
@@ -101,6 +122,12 @@ inline void dot_tile(const char * w, size_t w_stride, const float * const * x, i
         for (int i = 0; i < M; i++) { // what the next tile of rows reads: several streams at once are too
             Row::prefetch(w + (M + i) * w_stride, k); // many for the hardware to follow across rows
         }
+        if (N == 1) {
+            for (int i = 0; i < M; i++) {
+                sum[0][i] = dot_group<Row>(w + i * w_stride, k, x[0] + k, sum[0][i]);
+            }
+            continue;
+        }
         for (int v = 0; v < GROUP_VECTORS; v++) {
             step(k, v);
         }
@@ -126,35 +153,22 @@ constexpr int64_t PREFETCH = 1024;
 // Σ_k w[k]·x[k] for k0 ≤ k < k1, with several sums under way so that none waits for the one before.
 template <class Row>
 inline float dot_row(const char * w, const float * x, int64_t k0, int64_t k1) {
-    constexpr int UNROLL = std::max(1, 4 / GROUP_VECTORS);
-    vf sum[UNROLL][GROUP_VECTORS];
-    for (int u = 0; u < UNROLL; u++) {
-        for (int v = 0; v < GROUP_VECTORS; v++) {
-            sum[u][v] = vf_zero();
-        }
+    constexpr int UNROLL = 4;
+    vf sum[UNROLL];
+    for (vf & part : sum) {
+        part = vf_zero();
     }
-    const auto step = [&](int64_t k, int u) {
-        Row::prefetch(w, k + PREFETCH);
-        for (int v = 0; v < GROUP_VECTORS; v++) {
-            sum[u][v] = vf_fma(Row::vector(w, k, v), vf_load(x + k + v * VF_WIDTH), sum[u][v]);
-        }
-    };
     int64_t k = k0;
     for (; k + UNROLL * GROUP <= k1; k += UNROLL * GROUP) {
         for (int u = 0; u < UNROLL; u++) {
-            step(k + u * GROUP, u);
+            Row::prefetch(w, k + u * GROUP + PREFETCH);
+            sum[u] = dot_group<Row>(w, k + u * GROUP, x + k + u * GROUP, sum[u]);
         }
     }
     for (; k + GROUP <= k1; k += GROUP) {
-        step(k, 0);
+        sum[0] = dot_group<Row>(w, k, x + k, sum[0]);
     }
-    vf * flat = &sum[0][0];
-    for (int n = UNROLL * GROUP_VECTORS; n > 1; n /= 2) {
-        for (int i = 0; i < n / 2; i++) {
-            flat[i] = vf_add(flat[i], flat[i + n / 2]);
-        }
-    }
-    float total = vf_sum(flat[0]);
+    float total = vf_sum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
     for (; k < k1; k++) {
         total += Row::at(w, k) * x[k];
     }
@@ -193,30 +207,33 @@ inline void dot_columns(const char * w, size_t w_stride, const float * const * x
     }
 }
 
-// Calls store(row, n_rows, column, sums) with Σ_k w_row[k]·x_column[k], k0 ≤ k < k1, for tiles of rows.
+template <int N> using constant = std::integral_constant<int, N>;
+
+// Calls store(n_rows, row, column, sums) with Σ_k w_row[k]·x_column[k], k0 ≤ k < k1, for tiles of rows;
+// n_rows is known at compile time.
 template <class Row, class Store>
 inline void dot_products(const char * w, size_t w_stride, int64_t row0, int64_t row1,
                          const float * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
-    if (n_columns == 1 && k1 - k0 >= LONG_ROW) {
-        for (int64_t row = row0; row < row1; row++) {
-            const float sum = dot_row<Row>(w + row * w_stride, x[0], k0, k1);
-            store(row, 1, 0, &sum);
+    const auto one_by_one = [&](int64_t begin, int64_t end, const auto & sum_row) {
+        for (int64_t row = begin; row < end; row++) {
+            sum_row(w + row * w_stride, [&](int64_t column, const float * sum) { store(constant<1>(), row, column, sum); });
         }
+    };
+    if (n_columns == 1 && k1 - k0 >= LONG_ROW) {
+        one_by_one(row0, row1, [&](const char * row, const auto & keep) {
+            const float sum = dot_row<Row>(row, x[0], k0, k1);
+            keep(0, &sum);
+        });
         return;
     }
-    for (int64_t row = row0; row < row1; row += ROWS) {
-        const char * tile   = w + row * w_stride;
-        const int    n_rows = (int) std::min<int64_t>(ROWS, row1 - row);
-        const auto   keep   = [&](int64_t column, const float * sums) { store(row, n_rows, column, sums); };
-        if (n_rows == ROWS) {
-            dot_columns<Row, ROWS>(tile, w_stride, x, n_columns, k0, k1, keep);
-        } else {
-            for (int i = 0; i < n_rows; i++) {
-                dot_columns<Row, 1>(tile + i * w_stride, w_stride, x, n_columns, k0, k1,
-                    [&](int64_t column, const float * sums) { store(row + i, 1, column, sums); });
-            }
-        }
+    int64_t row = row0;
+    for (; row + ROWS <= row1; row += ROWS) {
+        dot_columns<Row, ROWS>(w + row * w_stride, w_stride, x, n_columns, k0, k1,
+            [&](int64_t column, const float * sums) { store(constant<ROWS>(), row, column, sums); });
     }
+    one_by_one(row, row1, [&](const char * rest, const auto & keep) {
+        dot_columns<Row, 1>(rest, w_stride, x, n_columns, k0, k1, keep);
+    });
 }
 
 // The op's arguments as plain numbers, and the tokens that need work.
@@ -256,23 +273,24 @@ constexpr int64_t BATCH = 48;
 // t = s ⊙ (Vᵀ·x) for some rows of Vᵀ.
 template <class Row>
 void project(const problem & p, range rows, range tokens) {
-    const float * columns[BATCH];
+    const float * x[BATCH], * s[BATCH];
     for (int64_t j0 = tokens.begin; j0 < tokens.end; j0 += BATCH) {
         const int64_t n_columns = std::min(BATCH, tokens.end - j0);
         for (int64_t j = 0; j < n_columns; j++) {
-            columns[j] = p.x_of(p.active[j0 + j]);
+            x[j] = p.x_of(p.active[j0 + j]);
+            s[j] = p.s_of(p.active[j0 + j]);
         }
         // Few columns are read once, straight through the rows; many are cut into pieces.
         const int64_t piece = n_columns <= COLUMNS ? p.n_in : K_PIECE;
         for (int64_t k0 = 0; k0 < p.n_in; k0 += piece) {
-            const int64_t k1 = std::min(k0 + piece, p.n_in);
-            dot_products<Row>((const char *) p.vt->data, p.vt->nb[1], rows.begin, rows.end, columns, n_columns, k0, k1,
-                [&](int64_t row, int n_rows, int64_t column, const float * sums) {
-                    float       * t = p.t_of(j0 + column) + row;
-                    const float * s = p.s_of(p.active[j0 + column]) + row;
+            const int64_t k1    = std::min(k0 + piece, p.n_in);
+            const bool    first = k0 == 0, last = k1 == p.n_in;
+            dot_products<Row>((const char *) p.vt->data, p.vt->nb[1], rows.begin, rows.end, x, n_columns, k0, k1,
+                [&](auto n_rows, int64_t row, int64_t column, const float * sums) {
+                    float * t = p.t_of(j0 + column) + row;
                     for (int i = 0; i < n_rows; i++) {
-                        const float sum = k0 == 0 ? sums[i] : t[i] + sums[i];
-                        t[i] = k1 == p.n_in ? s[i] * sum : sum;
+                        const float sum = first ? sums[i] : t[i] + sums[i];
+                        t[i] = last ? s[column][row + i] * sum : sum;
                     }
                 });
         }
@@ -282,22 +300,22 @@ void project(const problem & p, range rows, range tokens) {
 // y = base + U·t by dot products along the rows of U.
 template <class Row>
 void expand_by_rows(const problem & p, range rows, range tokens) {
-    const float * columns[BATCH];
+    const float * t[BATCH], * start[BATCH];
+    float       * y[BATCH];
     for (int64_t j0 = tokens.begin; j0 < tokens.end; j0 += BATCH) {
         const int64_t n_columns = std::min(BATCH, tokens.end - j0);
-        for (int64_t j = 0; j < n_columns; j++) {
-            columns[j] = p.t_of(j0 + j);
-        }
-        const int64_t piece = n_columns <= COLUMNS ? p.r : K_PIECE;
+        const int64_t piece     = n_columns <= COLUMNS ? p.r : K_PIECE;
         for (int64_t k0 = 0; k0 < p.r; k0 += piece) {
             const int64_t k1 = std::min(k0 + piece, p.r);
-            dot_products<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, columns, n_columns, k0, k1,
-                [&](int64_t row, int n_rows, int64_t column, const float * sums) {
-                    const int64_t token = p.active[j0 + column];
-                    float       * y     = p.y_of(token) + row;
-                    const float * start = p.start_of(token, k0);
+            for (int64_t j = 0; j < n_columns; j++) {
+                t[j]     = p.t_of(j0 + j);
+                y[j]     = p.y_of(p.active[j0 + j]);
+                start[j] = p.start_of(p.active[j0 + j], k0);
+            }
+            dot_products<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, t, n_columns, k0, k1,
+                [&](auto n_rows, int64_t row, int64_t column, const float * sums) {
                     for (int i = 0; i < n_rows; i++) {
-                        y[i] = start == nullptr ? sums[i] : start[row + i] + sums[i];
+                        y[column][row + i] = start[column] == nullptr ? sums[i] : start[column][row + i] + sums[i];
                     }
                 });
         }
