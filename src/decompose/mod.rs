@@ -152,8 +152,8 @@ pub fn decompose(
 
 fn check_paths(options: &DecomposeOptions) -> Result<()> {
     let DecomposeOptions { model, output, resume, force, .. } = options;
-    if output.is_dir() {
-        return Err(Error::expected("a file to write", "a folder").file(output));
+    if output.exists() && !output.is_file() {
+        return Err(Error::expected("the name of a file to write", "a folder or device").file(output));
     }
     // Two names can mean one file.
     if let (Ok(model), Ok(output)) = (model.canonicalize(), output.canonicalize()) {
@@ -188,8 +188,9 @@ fn begin(
         ty: options.ty.to_string(),
         layout: plan.layout_hash(),
     };
+    let size = plan.header.total_size();
     if options.resume {
-        if let Some((partial, finished)) = Partial::resume(&options.output, &identity, &plan.items)? {
+        if let Some((partial, finished)) = Partial::resume(&options.output, &identity, &plan.items, size)? {
             progress.note(&format!(
                 "resuming: {} of {} weights are finished",
                 finished.len(),
@@ -199,7 +200,7 @@ fn begin(
             return Ok((partial, finished));
         }
     }
-    let partial = Partial::create(&options.output, &identity, plan.header.total_size())?;
+    let partial = Partial::create(&options.output, &identity, size)?;
     Ok((partial, BTreeMap::new()))
 }
 

@@ -67,23 +67,17 @@ impl Partial {
         let begun = data
             .set_len(size as u64)
             .and_then(|()| data.sync_all())
-            .map_err(|e| cannot_write(&data_path, e))
+            .map_err(|e| no_room(&data_path, e))
             .and_then(|()| {
                 let mut journal = create(&journal_path)?;
-                append(&mut journal, identity).map_err(|e| cannot_write(&journal_path, e))?;
+                append(&mut journal, identity).map_err(|e| no_room(&journal_path, e))?;
                 Ok(journal)
             });
-        match begun {
-            Ok(journal) => {
-                Ok(Self { output: output.to_path_buf(), files: Mutex::new(Files { data, journal }) })
-            }
-            Err(error) => {
-                // Nothing was computed that would be worth keeping.
-                remove_if_there(&journal_path)?;
-                remove_if_there(&data_path)?;
-                Err(error)
-            }
+        if begun.is_err() {
+            // Nothing was computed that would be worth keeping. The first failure is the one to tell.
+            let _ = remove_if_there(&journal_path).and_then(|()| remove_if_there(&data_path));
         }
+        Ok(Self { output: output.to_path_buf(), files: Mutex::new(Files { data, journal: begun? }) })
     }
 
     /// Continues a conversion, if `OUT.part` is there: also returns the weights that are finished. Those
@@ -92,6 +86,7 @@ impl Partial {
         output: &Path,
         identity: &Identity,
         items: &[Item],
+        size: usize,
     ) -> Result<Option<(Self, Vec<Finished>)>> {
         let (data_path, journal_path) = (data_path(output), journal_path(output));
         if !data_path.exists() {
@@ -109,6 +104,7 @@ impl Partial {
         // A crash can leave half a line behind, to which nothing may be appended.
         journal.set_len(intact as u64).map_err(|e| cannot_write(&journal_path, e))?;
         journal.seek(SeekFrom::End(0)).map_err(|e| cannot_write(&journal_path, e))?;
+        data.set_len(size as u64).map_err(|e| cannot_write(&data_path, e))?;
 
         let mut kept = Vec::new();
         for entry in finished {
@@ -216,6 +212,10 @@ fn compare(asked: &Identity, found: &Identity) -> Result<()> {
                 .field(field))
         }
     }
+}
+
+fn no_room(path: &Path, source: std::io::Error) -> Error {
+    Error::io("cannot write", path, source).hint("make room, or choose another -o")
 }
 
 fn cannot_write(path: &Path, source: std::io::Error) -> Error {

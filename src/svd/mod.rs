@@ -69,16 +69,11 @@ impl Svd {
         // The long side first: A is W or Wᵀ, m x n with m ≥ n, column-major.
         let tall = n_out >= n_in;
         let (m, n) = if tall { (n_out, n_in) } else { (n_in, n_out) };
-        let mut a = vec![0f32; m * n];
+        let mut a = if tall { transposed(w, n_in) } else { w.to_vec() };
         // Squares of very large or small entries leave f32: a power of two brings the largest near 1.
         let exponent = scale_exponent(largest);
         let scale = 2f32.powi(-exponent);
-        {
-            let a = MatMut::from_column_major_slice_mut(&mut a, m, n);
-            let w = MatRef::from_row_major_slice(w, n_out, n_in);
-            let w = if tall { w } else { w.transpose() };
-            faer::zip!(a, w).for_each(|faer::unzip!(a, w)| *a = *w * scale);
-        }
+        a.iter_mut().for_each(|x| *x *= scale);
 
         let mut left = vec![0f32; m * rank];
         let mut right = vec![0f32; n * rank];
@@ -99,7 +94,7 @@ impl Svd {
         }
         // Column-major `[m, rank]` is row-major `[rank, m]`: one side is Vᵀ as it stands.
         let (u, mut vt) = if tall { (left, right) } else { (right, left) };
-        let mut u = to_row_major(&u, n_out, rank);
+        let mut u = transposed(&u, n_out);
         fix_signs(&mut u, &mut vt, rank);
         let finite = [&u, &sigma, &vt].into_iter().flatten().all(|x| x.is_finite());
         if !finite || sigma.iter().any(|&s| s < 0.0) {
@@ -196,14 +191,22 @@ fn scale_exponent(x: f32) -> i32 {
     (x.log2().floor() as i32).clamp(-126, 126)
 }
 
-/// Row-major copy of a column-major `[rows, cols]`.
-fn to_row_major(column_major: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    let mut out = vec![0f32; rows * cols];
-    MatMut::from_row_major_slice_mut(&mut out, rows, cols).copy_from(MatRef::from_column_major_slice(
-        column_major,
-        rows,
-        cols,
-    ));
+/// The transpose of a row-major matrix with rows of `row_len`, row-major.
+fn transposed(matrix: &[f32], row_len: usize) -> Vec<f32> {
+    /// Tiles of this side stay in the first-level cache, whichever way they are walked.
+    const TILE: usize = 32;
+    let rows = matrix.len() / row_len;
+    let mut out = vec![0f32; matrix.len()];
+    for first_row in (0..rows).step_by(TILE) {
+        let tile_rows = first_row..rows.min(first_row + TILE);
+        for first_column in (0..row_len).step_by(TILE) {
+            for column in first_column..row_len.min(first_column + TILE) {
+                for row in tile_rows.clone() {
+                    out[column * rows + row] = matrix[row * row_len + column];
+                }
+            }
+        }
+    }
     out
 }
 
