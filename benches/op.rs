@@ -33,7 +33,7 @@ fn main() {
 fn compare(n_in: usize, n_out: usize, rank: usize, ty: TensorType, n_tokens: usize) -> f64 {
     let values = |n: usize| (0..n).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5).collect::<Vec<_>>();
     let factor = |rows: usize, row_len: usize| {
-        let ty = if row_len % ty.block_len() == 0 { ty } else { TensorType::F16 };
+        let ty = if row_len.is_multiple_of(ty.block_len()) { ty } else { TensorType::F16 };
         let mut bytes = Vec::new();
         ty.quantize(&values(rows * row_len), row_len, &mut bytes).expect("finite values");
         (ty, bytes)

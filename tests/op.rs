@@ -23,7 +23,7 @@ fn random(rng: &mut ChaCha8Rng, n: usize, scale: f32) -> Vec<f32> {
 }
 
 fn factor(rng: &mut ChaCha8Rng, ty: TensorType, rows: usize, row_len: usize) -> (TensorType, Vec<u8>) {
-    let ty = if row_len % ty.block_len() == 0 { ty } else { TensorType::F16 };
+    let ty = if row_len.is_multiple_of(ty.block_len()) { ty } else { TensorType::F16 };
     let values = random(rng, rows * row_len, (row_len as f32).sqrt().recip());
     let mut bytes = Vec::new();
     ty.quantize(&values, row_len, &mut bytes).expect("finite values");

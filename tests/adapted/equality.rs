@@ -6,13 +6,12 @@
 //! that size does; the adapted model may differ by no more than that, ε being the error its factors or its
 //! sums are known to have.
 
-#[path = "common/adapted.rs"]
-mod adapted;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use adapted::{exact, logits, rewrite, rms, stories, tokens, use_expert, with_weights, Adapted, RandomModel};
+use crate::models::{
+    exact, logits, rewrite, rms, stories, tokens, use_expert, with_weights, Adapted, RandomModel,
+};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::{GraphOp, Input, Model, Session, SessionOptions};
 use llama_svf::expert::Expert;

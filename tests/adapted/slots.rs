@@ -1,10 +1,7 @@
 //! Slots and sequences: a batch of sequences with different mixtures gives each what it gives alone, and
 //! contexts, models and threads do not disturb each other.
 
-#[path = "common/adapted.rs"]
-mod adapted;
-
-use adapted::{exact, logits, tokens, use_expert, Adapted, RandomModel};
+use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
 use llama_svf::expert::Mixture;
@@ -96,7 +93,7 @@ fn a_mixed_batch_gives_each_sequence_what_it_gives_alone() {
                     for seq in order {
                         let position = next[seq as usize];
                         next[seq as usize] += 1;
-                        let output = round == 0 || (position + seq as usize) % 3 == 0;
+                        let output = round == 0 || (position + seq as usize).is_multiple_of(3);
                         batch.push(Input { seq, token: prompts[seq as usize][position], output });
                         if output {
                             wanted.push((seq as usize, position));

@@ -1,9 +1,6 @@
 //! Models with sidecars for tests that run them: random or real, in a folder that goes away, and the same
 //! model with other weights, written by hand.
 
-#[path = "random_model.rs"]
-pub mod random_model;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +16,9 @@ use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::sidecar::{Form, Sidecar};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-pub use random_model::RandomModel;
 use tempfile::TempDir;
+
+pub use crate::random_model::RandomModel;
 
 /// The real model `stories260K`; `None`, with a line that says so, where it is absent.
 pub fn stories() -> Option<PathBuf> {

@@ -1,0 +1,8 @@
+//! Models that run with experts: see each module.
+
+#[path = "../common/random_model.rs"]
+mod random_model;
+
+mod equality;
+mod models;
+mod slots;
