@@ -92,6 +92,9 @@ inline vf dot_group<q8_0_row>(const char * row, int64_t k, const float * x, vf s
     return vf_fma(vf_set_f16(b.d), part, sum);
 }
 
+// How far ahead factors are fetched, to cover the latency of memory.
+constexpr size_t PREFETCH_BYTES = 2048;
+
 // Register tile of the dot-product kernel: ROWS × COLUMNS accumulators.
 constexpr int ROWS    = 4;
 constexpr int COLUMNS = VF_REGISTERS >= 32 ? 6 : 2;
@@ -117,10 +120,13 @@ inline void dot_tile(const char * w, size_t w_stride, const float * const * x, i
             }
         }
     };
+    // What the next tile of rows reads, which the hardware cannot guess from several streams at once; for
+    // short rows, further on in their one stream.
+    const size_t ahead = std::max(M * w_stride, PREFETCH_BYTES);
     int64_t k = k0;
     for (; k + GROUP <= k1; k += GROUP) {
-        for (int i = 0; i < M; i++) { // what the next tile of rows reads: several streams at once are too
-            Row::prefetch(w + (M + i) * w_stride, k); // many for the hardware to follow across rows
+        for (int i = 0; i < M; i++) {
+            Row::prefetch(w + i * w_stride + ahead, k);
         }
         if (N == 1) {
             for (int i = 0; i < M; i++) {
@@ -147,9 +153,6 @@ inline void dot_tile(const char * w, size_t w_stride, const float * const * x, i
     }
 }
 
-// Elements a single row is fetched ahead, across its end into the next one.
-constexpr int64_t PREFETCH = 1024;
-
 // Σ_k w[k]·x[k] for k0 ≤ k < k1, with several sums under way so that none waits for the one before.
 template <class Row>
 inline float dot_row(const char * w, const float * x, int64_t k0, int64_t k1) {
@@ -161,7 +164,7 @@ inline float dot_row(const char * w, const float * x, int64_t k0, int64_t k1) {
     int64_t k = k0;
     for (; k + UNROLL * GROUP <= k1; k += UNROLL * GROUP) {
         for (int u = 0; u < UNROLL; u++) {
-            Row::prefetch(w, k + u * GROUP + PREFETCH);
+            Row::prefetch(w + PREFETCH_BYTES, k + u * GROUP); // across the row's end into the next one
             sum[u] = dot_group<Row>(w, k + u * GROUP, x + k + u * GROUP, sum[u]);
         }
     }
