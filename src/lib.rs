@@ -15,7 +15,7 @@
 //! | files and their validation | [`sidecar`], [`expert`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics | [`svd`] |
-//! | errors and progress | [`error`], [`progress`] |
+//! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

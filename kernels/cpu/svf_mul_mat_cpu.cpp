@@ -1,5 +1,5 @@
-// svf_mul_mat on the CPU, fast: factors stay in their stored type and are widened in registers, so
-// activations keep full F32 precision and a token's result does not depend on its neighbours' types.
+// svf_mul_mat on the CPU, fast: factors stay in their stored type and are widened in registers, and
+// activations are never rounded (ggml's own products round them to the companion type of the factors).
 //
 // Two phases per range of tokens: t = s ⊙ (Vᵀ·x) into the shared work memory, then y = base + U·t.
 // Many tokens: each thread takes its own tokens through both phases and never waits. Few tokens: the

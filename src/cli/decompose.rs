@@ -63,7 +63,7 @@ pub fn main(args: &Args) -> Result<u8> {
     };
     let report = decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
     if args.json {
-        printer::print_json(&report)?;
+        printer::print_json(&Json { schema: "llama-svf/decompose/1", report: &report })?;
     } else {
         printer::print(&table(&report))?;
     }
@@ -75,6 +75,14 @@ pub fn main(args: &Args) -> Result<u8> {
         report.seconds
     ));
     Ok(exit::DONE)
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 /// `model.gguf` → `model.svf.gguf`, in the same folder.

@@ -25,14 +25,11 @@ impl Model {
     /// Loads the model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let file = GgufFile::open(path)?;
-        if file.str("general.type")?.is_some_and(|kind| kind != "model") {
-            return Err(Error::expected(
-                "a model",
-                format!("general.type = {:?}", file.require_str("general.type")?),
-            )
-            .file(path)
-            .field("general.type")
-            .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
+        if let Some(kind) = file.str("general.type")?.filter(|&kind| kind != "model") {
+            return Err(Error::expected("a model", format!("'{kind}'"))
+                .file(path)
+                .field("general.type")
+                .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
         }
         let handle = ModelHandle::load(path, n_gpu_layers)?;
         Ok(Arc::new(Self { handle, file }))
