@@ -11,7 +11,10 @@
 //   s         [r, n_slots]     F32              residual (base given): σ⊙(m−1); factored: σ⊙m
 //   ids       [T]              I32              slot of each token, 0 ≤ id < n_slots
 //   x         [n_in, T]        F32              rows contiguous, any row stride
-//   result    [n_out, T]       F32              contiguous; shares no memory with x
+//   result    [n_out, T]       F32              contiguous
+//
+// The result may lie in the memory of base or of x: nothing of x may be read after anything is written,
+// except by threads that own whole tokens, and base is read where it is written.
 //
 // A token whose row of s is all zero gets exactly base (bit for bit), so that slot 0 of the residual
 // form is the unadapted model and costs no matrix product.

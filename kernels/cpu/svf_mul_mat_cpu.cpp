@@ -370,6 +370,13 @@ inline void panel_tokens(const problem & p, const float * panel, int64_t row0, i
         const int64_t token = p.active[j + n];
         float       * y     = p.y_of(token) + row0;
         const float * start = p.start_of(token, k0);
+        if (n_rows == PANEL_ROWS) {
+            for (int v = 0; v < PANEL_VECTORS; v++) {
+                const int64_t i = v * VF_WIDTH;
+                vf_store(y + i, start == nullptr ? sum[n][v] : vf_add(vf_load(start + row0 + i), sum[n][v]));
+            }
+            continue;
+        }
         float out[PANEL_ROWS];
         for (int v = 0; v < PANEL_VECTORS; v++) {
             vf_store(out + v * VF_WIDTH, sum[n][v]);
@@ -442,7 +449,7 @@ void split_tokens(problem & p, int ith, int nth) {
             const float * base = p.base_of(token);
             if (base == nullptr) {
                 std::fill_n(p.y_of(token), p.n_out, 0.0f);
-            } else {
+            } else if (base != p.y_of(token)) {
                 std::copy_n(base, p.n_out, p.y_of(token));
             }
         }
