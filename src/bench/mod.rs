@@ -13,11 +13,12 @@ mod measure;
 
 use std::sync::Arc;
 
+use crate::engine::Form;
 use crate::engine::{AdaptedModel, AdapterOptions, GraphOp, Lora, Model, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture};
 use crate::progress::{Interrupt, Progress};
-use crate::sidecar::{Form, Sidecar};
+use crate::sidecar::Sidecar;
 
 pub use bound::Bounds;
 pub use measure::{Agreement, Batch8, Comparison, Switching};

@@ -16,4 +16,4 @@ pub use model::{AdaptedModel, Model, Token};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
 
-pub use crate::ffi::context::{GraphOp, Lora};
+pub use crate::ffi::context::{Form, GraphOp, Lora};

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Token};
 use crate::error::{Error, Result};
 use crate::expert::{ExpertSet, Mixture};
-use crate::ffi::context::{BatchToken, Context, ContextOptions, GraphForm};
+use crate::ffi::context::{BatchToken, Context, ContextOptions, Form};
 use crate::ffi::tensor_type::TensorType;
-use crate::sidecar::Form;
 
 /// Most sequences llama.cpp serves in one context.
 const MAX_SEQUENCES: u32 = 256;
@@ -157,13 +156,9 @@ impl Session {
             return Err(Error::expected("1 or more", 0).field("slots"));
         }
         let mut session = Self::new(adapted.model(), options)?;
-        let form = match adapter.form {
-            Form::Residual => GraphForm::Residual,
-            Form::Factored => GraphForm::Factored,
-        };
         session
             .context
-            .bind(&adapted.factors, form, adapter.op, adapter.n_slots as usize)
+            .bind(&adapted.factors, adapter.form, adapter.op, adapter.n_slots as usize)
             .map_err(at_sidecar)?;
         session.adapter = Some(Adapter {
             adapted: Arc::clone(adapted),

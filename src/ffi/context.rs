@@ -47,7 +47,7 @@ pub struct BatchToken {
 
 /// How an adapted layer is evaluated in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GraphForm {
+pub enum Form {
     /// W·x + U·((σ⊙(m−1)) ⊙ (Vᵀ·x)).
     Residual,
     /// U·((σ⊙m) ⊙ (Vᵀ·x)).
@@ -128,13 +128,7 @@ impl Context {
     }
 
     /// Binds `factors` with `n_slots` rows of s per weight, all zero: slots are written next.
-    pub fn bind(
-        &mut self,
-        factors: &Arc<Factors>,
-        form: GraphForm,
-        op: GraphOp,
-        n_slots: usize,
-    ) -> Result<()> {
+    pub fn bind(&mut self, factors: &Arc<Factors>, form: Form, op: GraphOp, n_slots: usize) -> Result<()> {
         assert!(Arc::ptr_eq(&factors.model, &self.model), "factors of another loaded model");
         self.unbind();
         let mut s = Vec::with_capacity(factors.weights.len());
@@ -157,8 +151,8 @@ impl Context {
             s_memory.push(memory);
         }
         let form = match form {
-            GraphForm::Residual => svf::SVF_FORM_RESIDUAL,
-            GraphForm::Factored => svf::SVF_FORM_FACTORED,
+            Form::Residual => svf::SVF_FORM_RESIDUAL,
+            Form::Factored => svf::SVF_FORM_FACTORED,
         };
         let op = match op {
             GraphOp::Auto => svf::SVF_OP_AUTO,

@@ -57,15 +57,6 @@ const ALIGNMENT: usize = 32;
 const VERIFY_CHUNK: usize = 1 << 16;
 const REMAKE: &str = "make it again with `llama-svf decompose -m MODEL`";
 
-/// How an adapted layer is evaluated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
-    /// y = W·x + U·((σ⊙(m−1))⊙(Vᵀx)): the base weight stays.
-    Residual,
-    /// y = U·((σ⊙m)⊙(Vᵀx)): the factors replace the base weight.
-    Factored,
-}
-
 /// What a sidecar says about its origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct About {

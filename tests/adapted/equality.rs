@@ -13,11 +13,12 @@ use crate::models::{
     exact, logits, rewrite, rms, stories, tokens, use_expert, with_weights, Adapted, RandomModel,
 };
 use llama_svf::decompose::{RankPolicy, Selection};
+use llama_svf::engine::Form;
 use llama_svf::engine::{GraphOp, Input, Model, Session, SessionOptions};
 use llama_svf::expert::Expert;
 use llama_svf::ffi::gguf::GgufFile;
 use llama_svf::ffi::tensor_type::TensorType;
-use llama_svf::sidecar::{Form, Sidecar};
+use llama_svf::sidecar::Sidecar;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;

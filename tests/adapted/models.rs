@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_svf::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use llama_svf::engine::Form;
 use llama_svf::engine::{
     AdaptedModel, AdapterOptions, GraphOp, Input, KvType, Model, Session, SessionOptions, Token,
 };
@@ -13,7 +14,7 @@ use llama_svf::expert::{Expert, Mixture};
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::progress::{Interrupt, Silent};
-use llama_svf::sidecar::{Form, Sidecar};
+use llama_svf::sidecar::Sidecar;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;

@@ -3,10 +3,10 @@
 
 use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
+use llama_svf::engine::Form;
 use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
 use llama_svf::expert::Mixture;
 use llama_svf::ffi::tensor_type::TensorType;
-use llama_svf::sidecar::Form;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

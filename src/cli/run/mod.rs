@@ -15,12 +15,12 @@ use serde::Serialize;
 
 use super::{ctrl_c, printer};
 use crate::engine::{
-    AdaptedModel, AdapterOptions, ChatMessage, GraphOp, Model, Sampler, SamplerOptions, Session,
+    AdaptedModel, AdapterOptions, ChatMessage, Form, GraphOp, Model, Sampler, SamplerOptions, Session,
     SessionOptions,
 };
 use crate::error::{exit, Error, Result};
 use crate::expert::{Expert, Mixture};
-use crate::sidecar::{self, Sidecar};
+use crate::sidecar::Sidecar;
 use generate::{Generator, Reply, Stop};
 
 /// Run a model, with experts or without
@@ -248,8 +248,8 @@ impl Args {
         let adapted = AdaptedModel::new(model, sidecar)?;
         let adapter = AdapterOptions {
             form: match self.form {
-                FormFlag::Residual => sidecar::Form::Residual,
-                FormFlag::Factored => sidecar::Form::Factored,
+                FormFlag::Residual => Form::Residual,
+                FormFlag::Factored => Form::Factored,
             },
             op: match self.op {
                 OpFlag::Auto => GraphOp::Auto,
