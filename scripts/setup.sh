@@ -13,12 +13,13 @@ svf_say() { printf '%s\n' "setup: $*" >&2; }
 
 svf_has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    if svf_has ldconfig && ldconfig -p 2>/dev/null | grep -q 'libclang'; then
+    # libclang-cpp, which other packages bring along, is another library.
+    if svf_has ldconfig && ldconfig -p 2>/dev/null | grep -Eq 'libclang(-[0-9.]+)?\.so'; then
         return 0
     fi
     # Where Debian's llvm packages, Apple's tools and Homebrew put it.
     local file
-    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* \
+    for file in /usr/lib/llvm-*/lib/libclang{,-[0-9]*}.so* /usr/lib*/libclang{,-[0-9]*}.so* \
         /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
         /Applications/Xcode.app/Contents/Developer/Toolchains/XcodeDefault.xctoolchain/usr/lib/libclang.dylib \
         /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib; do
