@@ -120,6 +120,12 @@ fn tolerance(shape: &Shape) -> f64 {
     (shape.n_in + shape.rank + 6) as f64 * EPS
 }
 
+/// Activations rounded to 8 bits: half a unit of 1/127 of the largest of 32 values, once for Vᵀ·x and once for
+/// U·t; the largest is some times the mean that the magnitude is made of.
+const ROUNDING_8: f64 = 0.05;
+/// The same for the 16 bits that the fused op rounds whole columns to where factors are Q8_0.
+const ROUNDING_16: f64 = ROUNDING_8 * 127.0 / 32767.0;
+
 #[test]
 fn fused_and_composed_agree_with_float64_over_the_grid() {
     let seed = 20250112;
@@ -146,20 +152,21 @@ fn fused_and_composed_agree_with_float64_over_the_grid() {
                     let name = format!(
                         "{n_in}x{n_out} r{rank} T{n_tokens} slots {n_slots} {ty} residual {residual}"
                     );
-                    for n_threads in [1, 2, 3] {
+                    let eight_bits = arguments.vt.0 == TensorType::Q8_0 || arguments.u.0 == TensorType::Q8_0;
+                    let allowed = tolerance(&shape) + if eight_bits { ROUNDING_16 } else { 0.0 };
+                    for n_threads in [1, 2, 3, 7] {
                         let fused = error(&name, &run(&arguments, Kernel::Fused, n_threads), &oracle);
-                        assert!(fused <= tolerance(&shape), "{name} threads {n_threads}: fused {fused:e}");
-                        worst[0] = worst[0].max(fused / tolerance(&shape));
+                        assert!(fused <= allowed, "{name} threads {n_threads}: fused {fused:e}");
+                        worst[0] = worst[0].max(fused / allowed);
                     }
                     let reference = error(&name, &run(&arguments, Kernel::Reference, 2), &oracle);
                     assert!(reference <= 4.0 * EPS, "{name}: reference {reference:e}");
                     worst[1] = worst[1].max(reference / EPS);
-                    // ggml's own mul_mat rounds activations to the factor's companion type (F16 or Q8_0):
-                    // half a unit of 2^-11, or of 1/127 of the largest of 32 values, each of the two times.
+                    // ggml's own mul_mat rounds activations to the factor's companion type (F16 or Q8_0).
                     let composed = error(&name, &run(&arguments, Kernel::Composed, 2), &oracle);
                     let rounding = match ty {
                         TensorType::F32 => 0.0,
-                        _ if arguments.vt.0 == TensorType::Q8_0 || arguments.u.0 == TensorType::Q8_0 => 0.05,
+                        _ if eight_bits => ROUNDING_8,
                         _ => 2f64.powi(-10),
                     };
                     assert!(composed <= tolerance(&shape) + rounding, "{name}: composed {composed:e}");
@@ -179,9 +186,11 @@ fn a_token_of_the_base_slot_keeps_the_bits_of_base() {
     let seed = 7;
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    for n_tokens in [1, 4, 31, 80, 300] {
-        let shape = Shape { n_in: 96, n_out: 72, rank: 40, n_tokens, n_slots: 3 };
-        let mut arguments = arguments(&mut rng, &shape, TensorType::F16, true);
+    for (n_tokens, ty) in
+        [1, 4, 31, 80, 300].into_iter().flat_map(|n| [(n, TensorType::F16), (n, TensorType::Q8_0)])
+    {
+        let shape = Shape { n_in: 96, n_out: 72, rank: 64, n_tokens, n_slots: 3 };
+        let mut arguments = arguments(&mut rng, &shape, ty, true);
         let base = arguments.base.as_mut().expect("residual");
         base[0] = -0.0;
         arguments.ids[0] = 0;
@@ -205,8 +214,14 @@ fn a_token_does_not_depend_on_its_neighbours() {
     let seed = 11;
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let shape = Shape { n_in: 160, n_out: 130, rank: 37, n_tokens: 70, n_slots: 5 };
-    let together = arguments(&mut rng, &shape, TensorType::F32, true);
+    for (rank, ty) in [(37, TensorType::F32), (64, TensorType::Q8_0)] {
+        token_by_token(&mut rng, rank, ty);
+    }
+}
+
+fn token_by_token(rng: &mut ChaCha8Rng, rank: usize, ty: TensorType) {
+    let shape = Shape { n_in: 160, n_out: 130, rank, n_tokens: 70, n_slots: 5 };
+    let together = arguments(rng, &shape, ty, true);
     let y = run(&together, Kernel::Fused, 2);
     let oracle = oracle(&together);
     for token in 0..shape.n_tokens {
@@ -219,11 +234,32 @@ fn a_token_does_not_depend_on_its_neighbours() {
         for (o, alone) in run(&alone, Kernel::Fused, 2).into_iter().enumerate() {
             let at = token * shape.n_out + o;
             let difference = (f64::from(alone) - f64::from(y[at])).abs();
-            // The two differ in the order of summation only.
+            // The two differ in the order of summation, which may round an element of t the other way.
+            let rounding = if ty == TensorType::Q8_0 { ROUNDING_16 } else { 0.0 };
             assert!(
-                difference <= 2.0 * tolerance(&shape) * oracle.1[at],
+                difference <= (2.0 * tolerance(&shape) + rounding) * oracle.1[at],
                 "token {token} output {o}: {difference:e}"
             );
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_are_not_rounded_away() {
+    let shape = Shape { n_in: 96, n_out: 72, rank: 64, n_tokens: 5, n_slots: 3 };
+    let seed = 13;
+    println!("seed {seed}");
+    for poison in [f32::NAN, f32::INFINITY] {
+        for n_tokens in [1, 5] {
+            let shape = Shape { n_tokens, ..shape };
+            let mut arguments =
+                arguments(&mut ChaCha8Rng::seed_from_u64(seed), &shape, TensorType::Q8_0, true);
+            arguments.ids.fill(1);
+            arguments.x[(n_tokens - 1) * shape.n_in + 37] = poison;
+            let y = run(&arguments, Kernel::Fused, 2);
+            let (healthy, poisoned) = y.split_at((n_tokens - 1) * shape.n_out);
+            assert!(healthy.iter().all(|y| y.is_finite()), "{n_tokens} tokens, {poison}");
+            assert!(poisoned.iter().all(|y| !y.is_finite()), "{n_tokens} tokens, {poison}");
         }
     }
 }

@@ -1,12 +1,14 @@
 // The vector of floats the CPU kernel is written in: AVX-512, AVX2, NEON, or plain C++.
 //
 // `vf` holds VF_WIDTH floats; the loads widen F16 and 8-bit integers; vf_sum4 writes the sums of four
-// vectors side by side. One name per operation, so that the kernel reads the same on every machine.
+// vectors side by side; vf_dot_i8_i16 holds the products of 32 pairs of integers, summed up into its lanes
+// (the sums stay exact: |x| ≤ 32767, so each is below 2²⁵ and is rounded once, when it becomes a float). One name per operation, so that the kernel reads the same on every machine.
 #pragma once
 
 #include "ggml.h"
 #include "simd-mappings.h"
 
+#include <cmath>
 #include <cstdint>
 
 #if defined(__AVX512F__)
@@ -29,6 +31,15 @@ static inline void vf_store(float * p, vf a) { _mm512_storeu_ps(p, a); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline void vf_store_i16(int16_t * p, vf a) {
+    _mm256_storeu_si256((__m256i *) p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a)));
+}
+static inline vf vf_dot_i8_i16(const int8_t * w, const int16_t * x) {
+    const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *) w));
+    return _mm512_cvtepi32_ps(_mm512_madd_epi16(wide, _mm512_loadu_si512(x)));
+}
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
     const __m512 ab  = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -61,6 +72,20 @@ static inline void vf_store(float * p, vf a) { _mm256_storeu_ps(p, a); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline void vf_store_i16(int16_t * p, vf a) {
+    const __m256i wide = _mm256_cvtps_epi32(a);
+    _mm_storeu_si128((__m128i *) p, _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1)));
+}
+static inline vf vf_dot_i8_i16(const int8_t * w, const int16_t * x) {
+    __m256i sum = _mm256_setzero_si256();
+    for (int i = 0; i < 32; i += 16) {
+        const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) (w + i)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, _mm256_loadu_si256((const __m256i *) (x + i))));
+    }
+    return _mm256_cvtepi32_ps(sum);
+}
 static inline float vf_sum(vf a) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -95,6 +120,19 @@ static inline void vf_store(float * p, vf a) { vst1q_f32(p, a); }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf vf_abs(vf a) { return vabsq_f32(a); }
+static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline void vf_store_i16(int16_t * p, vf a) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(a))); }
+static inline vf vf_dot_i8_i16(const int8_t * w, const int16_t * x) {
+    int32x4_t even = vdupq_n_s32(0), odd = vdupq_n_s32(0);
+    for (int i = 0; i < 32; i += 8) {
+        const int16x8_t wide = vmovl_s8(vld1_s8(w + i));
+        const int16x8_t part = vld1q_s16(x + i);
+        even = vmlal_s16(even, vget_low_s16(wide), vget_low_s16(part));
+        odd  = vmlal_high_s16(odd, wide, part);
+    }
+    return vcvtq_f32_s32(vaddq_s32(even, odd));
+}
 static inline float vf_sum(vf a) { return vaddvq_f32(a); }
 static inline void vf_sum4(vf a, vf b, vf c, vf d, float * out) {
     vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
@@ -127,6 +165,16 @@ static inline void vf_store(float * p, vf a) {
 static inline vf vf_add(vf a, vf b) { VF_LANES(a.lane[i] + b.lane[i]); }
 static inline vf vf_mul(vf a, vf b) { VF_LANES(a.lane[i] * b.lane[i]); }
 static inline vf vf_fma(vf a, vf b, vf c) { VF_LANES(a.lane[i] * b.lane[i] + c.lane[i]); }
+static inline vf vf_abs(vf a) { VF_LANES(std::fabs(a.lane[i])); }
+static inline vf vf_max(vf a, vf b) { VF_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline void vf_store_i16(int16_t * p, vf a) {
+    for (int i = 0; i < VF_WIDTH; i++) {
+        p[i] = (int16_t) std::lrint(a.lane[i]);
+    }
+}
+static inline vf vf_dot_i8_i16(const int8_t * w, const int16_t * x) {
+    VF_LANES((float) (w[i] * x[i] + w[i + 8] * x[i + 8] + w[i + 16] * x[i + 16] + w[i + 24] * x[i + 24]));
+}
 static inline float vf_sum(vf a) {
     float sum = 0.0f;
     for (int i = 0; i < VF_WIDTH; i++) {
