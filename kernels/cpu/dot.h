@@ -99,6 +99,13 @@ inline void dot_short_rows(const char * w, size_t w_stride, const X * x, int64_t
             sum[i] = dot_group<Row>(row, k, x, sum[i]);
         }
     }
+    if constexpr (std::is_same<X, float>::value) { // rows of blocks end with a group
+        for (; k + VF_WIDTH <= n; k += VF_WIDTH) {
+            for (int i = 0; i < ROWS; i++) {
+                sum[i] = vf_fma(Row::vector(w + i * w_stride, k, 0), vf_load(x + k), sum[i]);
+            }
+        }
+    }
     vf_sum4(sum[0], sum[1], sum[2], sum[3], sums);
     for (; k < n; k++) {
         for (int i = 0; i < ROWS; i++) {
@@ -124,27 +131,50 @@ inline void dot_column(const char * w, size_t w_stride, int64_t row0, int64_t ro
 
 // --- many columns -----------------------------------------------------------------------------------
 
-// sums[j][i] = Σ_k w_i[k]·x_j[k] for k0 ≤ k < k1; k0 is a multiple of GROUP. Sums from M on are zero.
+// sum[j][i] += w_i[k]·x_j[k] for a vector of k, M rows and N columns.
 template <class Row, int M, int N>
-inline void dot_tile(const char * w, size_t w_stride, const float * const * x, int64_t k0, int64_t k1, float (*sums)[ROWS]) {
-    vf sum[N][ROWS];
+inline void add_vector(const char * w, size_t w_stride, int64_t k, int v, const float * const * x, vf (&sum)[N][ROWS]) {
+    vf row[M];
+    for (int i = 0; i < M; i++) {
+        row[i] = vf_keep(Row::vector(w + i * w_stride, k, v));
+    }
     for (int j = 0; j < N; j++) {
-        for (int i = 0; i < ROWS; i++) {
-            sum[j][i] = vf_zero();
+        const vf column = vf_keep(vf_load(x[j] + k + v * VF_WIDTH));
+        for (int i = 0; i < M; i++) {
+            sum[j][i] = vf_fma(row[i], column, sum[j][i]);
         }
     }
-    const auto step = [&](int64_t k, int v) {
-        vf row[M];
-        for (int i = 0; i < M; i++) {
-            row[i] = vf_keep(Row::vector(w + i * w_stride, k, v));
-        }
+}
+
+// sum[j][i] += Σ w_i[k]·x_j[k] over the group at k.
+template <class Row, int M, int N>
+inline void add_group(const char * w, size_t w_stride, int64_t k, const float * const * x, vf (&sum)[N][ROWS]) {
+    for (int v = 0; v < GROUP_VECTORS; v++) {
+        add_vector<Row, M>(w, w_stride, k, v, x, sum);
+    }
+}
+
+// The same for rounded columns, without their scales.
+template <class Row, int M, int N>
+inline void add_group(const char * w, size_t w_stride, int64_t k, const int16_t * const * x, vf (&sum)[N][ROWS]) {
+    for (int i = 0; i < M; i++) {
+        const block_q8_0 & b     = Row::block(w + i * w_stride, k);
+        const vf           scale = vf_set_f16(b.d);
         for (int j = 0; j < N; j++) {
-            const vf column = vf_keep(vf_load(x[j] + k + v * VF_WIDTH));
-            for (int i = 0; i < M; i++) {
-                sum[j][i] = vf_fma(row[i], column, sum[j][i]);
-            }
+            sum[j][i] = vf_fma(scale, vf_dot_i8_i16(b.qs, x[j] + k), sum[j][i]);
         }
-    };
+    }
+}
+
+// sums[j][i] = Σ_k w_i[k]·x_j[k] for k0 ≤ k < k1; k0 is a multiple of GROUP. Sums from M on are zero.
+template <class Row, int M, int N, class X>
+inline void dot_tile(const char * w, size_t w_stride, const X * const * x, int64_t k0, int64_t k1, float (*sums)[ROWS]) {
+    vf sum[N][ROWS];
+    for (auto & column : sum) {
+        for (vf & part : column) {
+            part = vf_zero();
+        }
+    }
     // What the next tile of rows reads, which the hardware cannot guess from several streams at once; for
     // short rows, further on in their one stream.
     const size_t ahead = std::max(M * w_stride, PREFETCH_BYTES);
@@ -153,12 +183,12 @@ inline void dot_tile(const char * w, size_t w_stride, const float * const * x, i
         for (int i = 0; i < M; i++) {
             Row::prefetch(w + i * w_stride + ahead, k);
         }
-        for (int v = 0; v < GROUP_VECTORS; v++) {
-            step(k, v);
-        }
+        add_group<Row, M>(w, w_stride, k, x, sum);
     }
-    for (; k + VF_WIDTH <= k1; k += VF_WIDTH) { // rows of blocks end with a group and do not come here
-        step(k, 0);
+    if constexpr (std::is_same<X, float>::value) { // rows of blocks end with a group
+        for (; k + VF_WIDTH <= k1; k += VF_WIDTH) {
+            add_vector<Row, M>(w, w_stride, k, 0, x, sum);
+        }
     }
     for (int j = 0; j < N; j++) {
         vf_sum4(sum[j][0], sum[j][1], sum[j][2], sum[j][3], sums[j]);
@@ -173,15 +203,15 @@ inline void dot_tile(const char * w, size_t w_stride, const float * const * x, i
 }
 
 // One tile of M rows against all columns; store(column, sums) takes M sums.
-template <class Row, int M, class Store>
-inline void dot_tiles(const char * w, size_t w_stride, const float * const * x, int64_t n_columns,
+template <class Row, int M, class X, class Store>
+inline void dot_tiles(const char * w, size_t w_stride, const X * const * x, int64_t n_columns,
                       int64_t k0, int64_t k1, const Store & store) {
     float sums[COLUMNS][ROWS];
     int64_t column = 0;
     // Tiles of nearly equal width: a narrow last one would widen its rows for few columns.
     for (int64_t tiles = (n_columns + COLUMNS - 1) / COLUMNS; tiles > 0; tiles--) {
         const int64_t n = (n_columns - column + tiles - 1) / tiles;
-        const float * const * columns = x + column;
+        const X * const * columns = x + column;
         switch (n) {
             case 1: dot_tile<Row, M, 1>(w, w_stride, columns, k0, k1, sums); break;
             case 2: dot_tile<Row, M, std::min(2, COLUMNS)>(w, w_stride, columns, k0, k1, sums); break;
@@ -199,9 +229,9 @@ inline void dot_tiles(const char * w, size_t w_stride, const float * const * x, 
 
 // Calls store(n_rows, row, column, sums) with Σ_k w_row[k]·x_column[k], k0 ≤ k < k1, for tiles of rows;
 // n_rows is known at compile time.
-template <class Row, class Store>
+template <class Row, class X, class Store>
 inline void dot_columns(const char * w, size_t w_stride, int64_t row0, int64_t row1,
-                        const float * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
+                        const X * const * x, int64_t n_columns, int64_t k0, int64_t k1, const Store & store) {
     int64_t row = row0;
     for (; row + ROWS <= row1; row += ROWS) {
         dot_tiles<Row, ROWS>(w + row * w_stride, w_stride, x, n_columns, k0, k1,

@@ -11,6 +11,11 @@
 
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
 #define SVF_PAIRED_PANEL 1
+#else
+#define SVF_PAIRED_PANEL 0
+#endif
+
+#if SVF_PAIRED_PANEL
 
 #include <algorithm>
 #include <cstring>
@@ -19,60 +24,66 @@ namespace svf {
 
 constexpr int     PAIRED_ROWS  = 16;
 constexpr int     PAIRED_PAIRS = QK8_0 / 2;
-// Elements of k that panels hold together: 16 KiB, half of the first-level cache.
+// Elements of k that panels hold together: 8 KiB, a quarter of the first-level cache.
 constexpr int64_t PAIRED_DEPTH = 512;
 // Columns a tile covers: two accumulators each, of 32 registers.
 constexpr int     PAIRED_COLUMNS = 12;
 
+// 32 elements of PAIRED_ROWS rows.
+struct paired_block {
+    __m256i     pairs[PAIRED_PAIRS]; // of 8-bit integers, a pair of each row
+    ggml_fp16_t scales[PAIRED_ROWS];
+};
+
 // Room for one deep panel or several shallow ones, block after block.
 struct paired_blocks {
-    struct block {
-        __m512i     pairs[PAIRED_PAIRS];
-        ggml_fp16_t scales[PAIRED_ROWS];
-    } at[PAIRED_DEPTH / QK8_0];
+    paired_block at[PAIRED_DEPTH / QK8_0];
 };
-typedef paired_blocks::block paired_block;
 
-// Element j of row i becomes element i of row j, of 32 bits each.
-inline void transpose(__m512i (&m)[16]) {
-    __m512i t[16];
+// Element j of row i becomes element i of row j, of 16 bits each.
+inline void transpose(__m256i (&m)[16]) {
+    __m256i t[16];
     for (int i = 0; i < 16; i += 2) {
-        t[i]     = _mm512_unpacklo_epi32(m[i], m[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
+        t[i]     = _mm256_unpacklo_epi16(m[i], m[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi16(m[i], m[i + 1]);
     }
-    // Afterwards lane l of m[4i + j] holds element 4l + j of rows 4i to 4i + 3.
     for (int i = 0; i < 16; i += 4) {
-        m[i]     = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        m[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        m[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        m[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+        m[i]     = _mm256_unpacklo_epi32(t[i], t[i + 2]);
+        m[i + 1] = _mm256_unpackhi_epi32(t[i], t[i + 2]);
+        m[i + 2] = _mm256_unpacklo_epi32(t[i + 1], t[i + 3]);
+        m[i + 3] = _mm256_unpackhi_epi32(t[i + 1], t[i + 3]);
     }
-    for (int j = 0; j < 4; j++) {
-        const __m512i even_low  = _mm512_shuffle_i32x4(m[j], m[4 + j], 0x88), odd_low  = _mm512_shuffle_i32x4(m[j], m[4 + j], 0xdd);
-        const __m512i even_high = _mm512_shuffle_i32x4(m[8 + j], m[12 + j], 0x88), odd_high = _mm512_shuffle_i32x4(m[8 + j], m[12 + j], 0xdd);
-        t[j]      = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-        t[4 + j]  = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-        t[8 + j]  = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-        t[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+    // Afterwards half h of t[8i + j] holds element 8h + j of rows 8i to 8i + 7.
+    for (int i = 0; i < 16; i += 8) {
+        for (int j = 0; j < 4; j++) {
+            t[i + 2 * j]     = _mm256_unpacklo_epi64(m[i + j], m[i + 4 + j]);
+            t[i + 2 * j + 1] = _mm256_unpackhi_epi64(m[i + j], m[i + 4 + j]);
+        }
     }
-    std::copy_n(t, 16, m);
+    for (int j = 0; j < 8; j++) {
+        m[j]     = _mm256_permute2x128_si256(t[j], t[8 + j], 0x20);
+        m[8 + j] = _mm256_permute2x128_si256(t[j], t[8 + j], 0x31);
+    }
 }
 
 // Fills `panel` with elements k0 ≤ k < k1 of n_rows rows; rows past the last are zero.
 inline void load_panel(const char * w, size_t w_stride, int64_t n_rows, int64_t k0, int64_t k1, paired_block * panel) {
+    // What is read next, which the hardware cannot guess from so many streams: the same rows further on, or of
+    // short rows the next ones.
+    const size_t ahead = std::min(PAIRED_ROWS * w_stride, (size_t) PAIRED_DEPTH / QK8_0 * sizeof(block_q8_0));
     for (int64_t k = k0; k < k1; k += QK8_0, panel++) {
-        __m512i rows[16];
+        __m256i rows[16];
         for (int i = 0; i < PAIRED_ROWS; i++) {
             if (i >= n_rows) {
-                rows[i]          = _mm512_setzero_si512();
+                rows[i]          = _mm256_setzero_si256();
                 panel->scales[i] = 0;
                 continue;
             }
             const char * row = w + i * w_stride;
-            q8_0_row::prefetch(row + PAIRED_ROWS * w_stride, k); // what the next panel reads
+            q8_0_row::prefetch(row + ahead, k);
             const block_q8_0 & block = q8_0_row::block(row, k);
-            rows[i]              = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *) block.qs));
-            panel->scales[i]     = block.d;
+            rows[i]          = _mm256_loadu_si256((const __m256i *) block.qs);
+            panel->scales[i] = block.d;
         }
         transpose(rows);
         std::copy_n(rows, PAIRED_PAIRS, panel->pairs);
@@ -91,7 +102,7 @@ inline void dot_panel(const paired_block * panel, int64_t depth, const int16_t *
             product = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < PAIRED_PAIRS; pair++) {
-            const __m512i w = panel->pairs[pair];
+            const __m512i w = _mm512_cvtepi8_epi16(panel->pairs[pair]);
             for (int n = 0; n < N; n++) {
                 int32_t of_column;
                 std::memcpy(&of_column, x[n] + k + 2 * pair, sizeof(of_column));

@@ -35,6 +35,9 @@ struct problem {
     int16_t * rounded_of(int64_t j) const { return rounded + j * std::max(n_in, r); }
 };
 
+// Tokens whose columns are gathered at a time.
+constexpr int64_t BATCH = 48;
+
 // A half-open range of rows, or of active tokens.
 struct range { int64_t begin, end; };
 

@@ -1,16 +1,16 @@
 // svf_mul_mat on the CPU, fast: factors stay in their stored type and are widened in registers. Activations
 // keep at least 16 bits (column.h), where ggml's own products round them to the companion type of the factors.
 //
-// Two phases per range of tokens: t = s ⊙ (Vᵀ·x) into the shared work memory, then y = base + U·t.
-// Many tokens: each thread takes its own tokens through both phases and never waits. Few tokens: the
-// threads share the rows of Vᵀ, wait once, then share the rows of U.
+// Two phases: t = s ⊙ (Vᵀ·x) into the shared work memory, then y = base + U·t. 8-bit factors meet columns of
+// integers (rounded.h), others are widened to floats (widened.h). Threads share the rows of Vᵀ, wait, and
+// share the rows of U; with many tokens and widened factors each thread takes its own tokens through both.
 #include "cpu/svf_mul_mat_cpu.h"
 #include "svf_mul_mat.h"
 
 #include "ggml-cpu-impl.h"
 
-#include "cpu/paired.h"
 #include "cpu/problem.h"
+#include "cpu/rounded.h"
 #include "cpu/widened.h"
 
 namespace {
@@ -34,11 +34,6 @@ void split_tokens(problem & p, int ith, int nth) {
     }
 }
 
-#if SVF_PAIRED_PANEL
-// Tokens that pay for turning the rows of a panel round.
-constexpr int64_t PAIRED_MIN_TOKENS = 2;
-#endif
-
 // Tokens per thread from which threads work on their own tokens.
 constexpr int64_t OWN_TOKENS = 32;
 
@@ -61,36 +56,42 @@ void svf_mul_mat_cpu(const ggml_compute_params * params, ggml_tensor * node) {
     }
 
     problem p = {};
-    p.x        = node->src[SVF_SRC_X];
-    p.vt       = node->src[SVF_SRC_VT];
-    p.u        = node->src[SVF_SRC_U];
-    p.base     = node->src[SVF_SRC_BASE];
-    p.s        = (const float *) node->src[SVF_SRC_S]->data;
-    p.ids      = (const int32_t *) node->src[SVF_SRC_IDS]->data;
-    p.y        = (float *) node->data;
-    p.n_in     = p.vt->ne[0];
-    p.r        = p.vt->ne[1];
-    p.n_out    = p.u->ne[1];
-    p.n_tokens = p.x->ne[1];
+    p.x         = node->src[SVF_SRC_X];
+    p.vt        = node->src[SVF_SRC_VT];
+    p.u         = node->src[SVF_SRC_U];
+    p.base      = node->src[SVF_SRC_BASE];
+    p.s         = (const float *) node->src[SVF_SRC_S]->data;
+    p.ids       = (const int32_t *) node->src[SVF_SRC_IDS]->data;
+    p.y         = (float *) node->data;
+    p.n_in      = p.vt->ne[0];
+    p.r         = p.vt->ne[1];
+    p.n_out     = p.u->ne[1];
+    p.n_tokens  = p.x->ne[1];
     p.thread    = ith;
     p.n_threads = nth;
-    p.t         = (float *) params->wdata;
-    p.scales    = p.t + p.r * p.n_tokens;
-    p.active    = (int32_t *) (p.scales + p.n_tokens) + ith * p.n_tokens;
-    p.rounded   = (int16_t *) ((int32_t *) (p.scales + p.n_tokens) + nth * p.n_tokens);
+
+    p.t              = (float *) params->wdata;
+    p.scales         = p.t + p.r * p.n_tokens;
+    int32_t * active = (int32_t *) (p.scales + p.n_tokens);
+    p.active         = active + ith * p.n_tokens;
+    p.rounded        = (int16_t *) (active + nth * p.n_tokens);
     split_tokens(p, ith, nth);
 
-#if SVF_PAIRED_PANEL
-    if (p.n_active >= PAIRED_MIN_TOKENS && p.vt->type == GGML_TYPE_Q8_0 && p.u->type == GGML_TYPE_Q8_0) {
-        compute_paired(p, params->threadpool);
+    // The same way on every thread, so all of them wait or none does.
+    const bool eight_bits = p.vt->type == GGML_TYPE_Q8_0 && p.u->type == GGML_TYPE_Q8_0;
+    if (eight_bits && p.n_active == 1) {
+        compute_one_rounded(p, params->threadpool);
         return;
     }
-#endif
+    if (eight_bits && p.n_active > 1 && (SVF_PAIRED_PANEL || p.n_active <= FEW_TOKENS)) {
+        compute_rounded(p, params->threadpool);
+        return;
+    }
     if (p.n_active >= OWN_TOKENS * nth) {
         const range tokens = share(p.n_active, PANEL_TOKENS, ith, nth);
         project(p, { 0, p.r }, tokens);
         expand(p, { 0, p.n_out }, tokens);
-    } else if (p.n_active > 0) { // the same on every thread, so all of them wait or none does
+    } else if (p.n_active > 0) {
         project(p, share(p.r, ROWS, ith, nth), { 0, p.n_active });
         ggml_barrier(params->threadpool);
         expand(p, share(p.n_out, PANEL_ROWS, ith, nth), { 0, p.n_active });

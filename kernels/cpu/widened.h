@@ -1,36 +1,11 @@
 // y = base + U·(s ⊙ (Vᵀ·x)) with factors widened to floats, for every type of factor and every processor.
 #pragma once
 
-#include "cpu/column.h"
 #include "cpu/dot.h"
 #include "cpu/factor_row.h"
 #include "cpu/problem.h"
 
-#include <type_traits>
-
 namespace svf {
-
-// Calls store(n_rows, row, sums) with some rows of factor·x.
-template <class Row, class Store>
-void multiply_one(const problem & p, const ggml_tensor * factor, range rows, const float * x, const Store & store) {
-    const char  * w = (const char *) factor->data;
-    const int64_t n = factor->ne[0];
-    if constexpr (std::is_same<Row, q8_0_row>::value) {
-        const column rounded = round_column(x, n, p.rounded_of(p.thread));
-        dot_column<Row>(w, factor->nb[1], rows.begin, rows.end, rounded.values, n,
-            [&](auto n_rows, int64_t row, float * sums) {
-                for (int i = 0; i < n_rows; i++) {
-                    sums[i] *= rounded.scale;
-                }
-                store(n_rows, row, sums);
-            });
-    } else {
-        dot_column<Row>(w, factor->nb[1], rows.begin, rows.end, x, n, store);
-    }
-}
-
-// Tokens whose columns are gathered at a time.
-constexpr int64_t BATCH = 48;
 
 // t = s ⊙ (Vᵀ·x) for some rows of Vᵀ.
 template <class Row>
@@ -43,7 +18,7 @@ inline void project(const problem & p, range rows, range tokens) {
             s[j] = p.s_of(p.active[j0 + j]);
         }
         if (n_columns == 1) {
-            multiply_one<Row>(p, p.vt, rows, x[0], [&](auto n_rows, int64_t row, const float * sums) {
+            dot_column<Row>((const char *) p.vt->data, p.vt->nb[1], rows.begin, rows.end, x[0], p.n_in, [&](auto n_rows, int64_t row, const float * sums) {
                 for (int i = 0; i < n_rows; i++) {
                     p.t_of(j0)[row + i] = s[0][row + i] * sums[i];
                 }
@@ -77,7 +52,7 @@ void expand_by_rows(const problem & p, range rows, range tokens) {
         if (n_columns == 1) {
             const float * base = p.base_of(p.active[j0]);
             float       * y    = p.y_of(p.active[j0]);
-            multiply_one<Row>(p, p.u, rows, p.t_of(j0), [&](auto n_rows, int64_t row, const float * sums) {
+            dot_column<Row>((const char *) p.u->data, p.u->nb[1], rows.begin, rows.end, p.t_of(j0), p.r, [&](auto n_rows, int64_t row, const float * sums) {
                 for (int i = 0; i < n_rows; i++) {
                     y[row + i] = base == nullptr ? sums[i] : base[row + i] + sums[i];
                 }
