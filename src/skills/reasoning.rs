@@ -69,7 +69,7 @@ impl Puzzle {
     fn work(&self, end: usize) -> String {
         let word = RELATIONS[self.relation].1[self.end];
         let person = self.at(end);
-        format!("{}. The {word} is {}. Answer: {}", self.chain(), NAMES[person], self.letter(person))
+        format!("Order: {}. The {word} is {}. Answer: {}", self.chain(), NAMES[person], self.letter(person))
     }
 }
 
@@ -81,7 +81,7 @@ impl Styles for Puzzle {
 
     fn prompt(&self) -> String {
         let (relation, words) = RELATIONS[self.relation];
-        let mut text = String::new();
+        let mut text = "We know: ".to_owned();
         for &i in &self.told {
             text += &format!("{} {relation} {}. ", NAMES[self.order[i]], NAMES[self.order[i + 1]]);
         }
