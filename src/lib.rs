@@ -28,6 +28,7 @@ pub mod error;
 pub mod expert;
 pub mod ffi;
 pub mod progress;
+pub mod reward;
 pub mod sidecar;
 pub mod skills;
 pub mod svd;
