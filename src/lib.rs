@@ -12,6 +12,7 @@
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`bench`] |
 //! | running a model with experts | [`engine`] |
+//! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation | [`sidecar`], [`expert`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
@@ -32,3 +33,4 @@ pub mod reward;
 pub mod sidecar;
 pub mod skills;
 pub mod svd;
+pub mod task;

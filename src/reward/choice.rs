@@ -71,8 +71,9 @@ impl Choice {
     }
 
     fn settled(&self, completion: &str) -> Option<usize> {
-        static ANSWER: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"(?i)\b(?:answer|choice|option)\b[*\s]*(?:\sis\b|:)[*\s]*:?").unwrap());
+        static ANSWER: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"(?i)\b(?:answer|choice|option)\b[*\s]*(?:\sis\b|:)[*\s]*:?").unwrap()
+        });
         if let Some(boxed) = latex::last_boxed(completion) {
             return self.named(boxed);
         }
@@ -91,8 +92,11 @@ impl Choice {
         if let Some(first) = self.leading(phrase) {
             return first;
         }
-        let in_parentheses: BTreeSet<_> =
-            self.label_pattern(r"\((LABEL)\)").captures_iter(phrase).map(|found| self.index(&found[1])).collect();
+        let in_parentheses: BTreeSet<_> = self
+            .label_pattern(r"\((LABEL)\)")
+            .captures_iter(phrase)
+            .map(|found| self.index(&found[1]))
+            .collect();
         if !in_parentheses.is_empty() {
             return in_parentheses.first().copied().filter(|_| in_parentheses.len() == 1);
         }
@@ -105,7 +109,8 @@ impl Choice {
         let found = self.label_pattern(start).captures(phrase)?;
         let label = found.get(1).or(found.get(2))?;
         let rest = &phrase[label.end()..];
-        let another = self.label_pattern(r"^[)*.\s]*(?:,|/|&|\bor\b|\band\b|,\s*or\b)\s*\(?(LABEL)(?:[).,;]|\s|$)");
+        let another =
+            self.label_pattern(r"^[)*.\s]*(?:,|/|&|\bor\b|\band\b|,\s*or\b)\s*\(?(LABEL)(?:[).,;]|\s|$)");
         let other = another.captures(rest).map(|other| self.index(&other[1]));
         let index = self.index(label.as_str());
         Some(Some(index).filter(|_| other.is_none_or(|other| other == index)))
@@ -144,7 +149,9 @@ impl Choice {
         let labels = match self.labels {
             Labels::Letters => format!("[A-{last}]"),
             Labels::Numbers if self.options.len() < 10 => format!("[1-{last}]"),
-            Labels::Numbers => (1..=self.options.len()).rev().map(|n| n.to_string()).collect::<Vec<_>>().join("|"),
+            Labels::Numbers => {
+                (1..=self.options.len()).rev().map(|n| n.to_string()).collect::<Vec<_>>().join("|")
+            }
         };
         Regex::new(&pattern.replace("LABEL", &labels)).expect("a pattern of this file")
     }
@@ -157,9 +164,8 @@ fn same(a: &str, b: &str) -> bool {
 
 /// Lower case, single spaces, also at both ends; no punctuation around words.
 fn words(text: &str) -> String {
-    let word = |word: &str| {
-        word.trim_matches(|c: char| !c.is_alphanumeric() && !"-+$%°".contains(c)).to_lowercase()
-    };
+    let word =
+        |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric() && !"-+$%°".contains(c)).to_lowercase();
     let words: Vec<_> = text.split_whitespace().map(word).filter(|word| !word.is_empty()).collect();
     format!(" {} ", words.join(" "))
 }

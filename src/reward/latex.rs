@@ -118,7 +118,9 @@ impl<'a> Shape<'a> {
         for (open, closes) in BRACKETS {
             let Some(rest) = text.strip_prefix(open) else { continue };
             for close in closes {
-                let Some(inner) = rest.strip_suffix(close).filter(|inner| is_balanced(inner)) else { continue };
+                let Some(inner) = rest.strip_suffix(close).filter(|inner| is_balanced(inner)) else {
+                    continue;
+                };
                 let separators: &[&str] = if open.starts_with("\\b") { &["\\\\", "&"] } else { &[","] };
                 let open = &text[..open.len()];
                 let close = &text[text.len() - close.len()..];
@@ -207,9 +209,9 @@ fn normalised(text: &str) -> String {
 
 /// Replaces by regexes, one after the other.
 fn replace_all(text: &str, rules: &[(&'static str, &str)]) -> String {
-    rules.iter().fold(text.to_owned(), |text, (pattern, by)| {
-        regex(pattern).replace_all(&text, *by).into_owned()
-    })
+    rules
+        .iter()
+        .fold(text.to_owned(), |text, (pattern, by)| regex(pattern).replace_all(&text, *by).into_owned())
 }
 
 /// Compiles each pattern of this file once.
@@ -224,14 +226,49 @@ fn regex(pattern: &'static str) -> Regex {
 /// One name for each command, nothing that is only spacing, no `$`, `%` or degrees.
 fn without_spacing(text: &str) -> String {
     const SAME: [(&str, &str); 43] = [
-        ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\ ", " "), ("~", " "),
-        ("\\qquad", " "), ("\\quad", " "), ("\\left", ""), ("\\right", ""), ("\\bigl", ""), ("\\bigr", ""),
-        ("\\displaystyle", ""), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
-        ("{,}", ","), ("\\$", ""), ("$", ""), ("\\%", ""), ("%", ""), ("^{\\circ}", ""), ("^\\circ", ""),
-        ("^{\\degree}", ""), ("^\\degree", ""), ("\\degree", ""), ("°", ""), ("−", "-"), ("\\leq", "\\le"),
-        ("\\geq", "\\ge"), ("\\neq", "\\ne"), ("\\varnothing", "\\emptyset"), ("+\\infty", "\\infty"),
-        ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("bmatrix}", "pmatrix}"), ("\\(", ""), ("\\)", ""),
-        ("\\[", ""), ("\\]", ""), ("\\ldots", "..."), ("\\dots", "..."), ("\\cdots", "..."),
+        ("\\!", ""),
+        ("\\,", " "),
+        ("\\;", " "),
+        ("\\:", " "),
+        ("\\ ", " "),
+        ("~", " "),
+        ("\\qquad", " "),
+        ("\\quad", " "),
+        ("\\left", ""),
+        ("\\right", ""),
+        ("\\bigl", ""),
+        ("\\bigr", ""),
+        ("\\displaystyle", ""),
+        ("\\dfrac", "\\frac"),
+        ("\\tfrac", "\\frac"),
+        ("\\cfrac", "\\frac"),
+        ("{,}", ","),
+        ("\\$", ""),
+        ("$", ""),
+        ("\\%", ""),
+        ("%", ""),
+        ("^{\\circ}", ""),
+        ("^\\circ", ""),
+        ("^{\\degree}", ""),
+        ("^\\degree", ""),
+        ("\\degree", ""),
+        ("°", ""),
+        ("−", "-"),
+        ("\\leq", "\\le"),
+        ("\\geq", "\\ge"),
+        ("\\neq", "\\ne"),
+        ("\\varnothing", "\\emptyset"),
+        ("+\\infty", "\\infty"),
+        ("\\lbrace", "\\{"),
+        ("\\rbrace", "\\}"),
+        ("bmatrix}", "pmatrix}"),
+        ("\\(", ""),
+        ("\\)", ""),
+        ("\\[", ""),
+        ("\\]", ""),
+        ("\\ldots", "..."),
+        ("\\dots", "..."),
+        ("\\cdots", "..."),
     ];
     // `\\` may end a row of a matrix and be followed by `[` or a space, so it is kept out of the way.
     let text = text.replace("\\\\", "\u{0}");
@@ -244,14 +281,16 @@ fn without_spacing(text: &str) -> String {
 
 /// `\text{…}` and its like: opened where it is the answer or a part of it, dropped where it is a remark.
 fn without_text(text: &str) -> String {
-    let command = regex(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname|boxed|overline)\s*\{");
+    let command =
+        regex(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname|boxed|overline)\s*\{");
     let mut out = String::new();
     let mut rest = text;
     while let Some(found) = command.find(rest) {
         let Some(end) = group_end(&rest[found.end() - 1..]).map(|end| found.end() - 1 + end) else { break };
         let inner = without_text(&rest[found.end()..end - 1]);
         let before = format!("{out}{}", &rest[..found.start()]);
-        let is_remark = rest[found.start()..].starts_with("\\text") || rest[found.start()..].starts_with("\\mbox");
+        let is_remark =
+            rest[found.start()..].starts_with("\\text") || rest[found.start()..].starts_with("\\mbox");
         let is_remark = is_remark || rest[found.start()..].starts_with("\\mathrm");
         let follows = before.trim_end().chars().next_back();
         out = before;
@@ -285,7 +324,11 @@ fn without_units(text: &str) -> String {
 /// 12,345 without its comma: groups of three without a space, and nothing else.
 fn without_thousands(text: &str) -> String {
     let is_number = regex(r"^-?\d{1,3}(,\d{3})+(\.\d+)?$").is_match(text);
-    if is_number { text.replace(',', "") } else { text.to_owned() }
+    if is_number {
+        text.replace(',', "")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Braces around the arguments of `\frac` and `\sqrt`.
@@ -300,7 +343,8 @@ fn with_arguments(text: &str) -> String {
         for _ in 0..if &found[1] == "frac" { 2 } else { 1 } {
             let Some(end) = argument_end(rest) else { break };
             let argument = &rest[..end];
-            let inner = argument.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(argument);
+            let inner =
+                argument.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(argument);
             out += &format!("{{{}}}", with_arguments(inner));
             rest = &rest[end..];
         }
@@ -320,11 +364,17 @@ fn argument_end(text: &str) -> Option<usize> {
 
 /// What follows `x=`, `f(x)=` or `x\in`.
 fn without_prefix(text: &str) -> &str {
-    let prefix = regex(r"^(?:[A-Za-z]|\\[a-z]{2,7})(?:_\w|_\{\w+\})?(?:\([a-z]\)|\([a-z],[a-z]\))?(?:=|\\in(?:[^a-z]))");
+    let prefix = regex(
+        r"^(?:[A-Za-z]|\\[a-z]{2,7})(?:_\w|_\{\w+\})?(?:\([a-z]\)|\([a-z],[a-z]\))?(?:=|\\in(?:[^a-z]))",
+    );
     let Some(found) = prefix.find(text) else { return text };
     let is_membership = !found.as_str().ends_with('=');
     // The character behind `\in` is the answer's first.
     let end = if is_membership { found.as_str().rfind("\\in").map_or(0, |at| at + 3) } else { found.end() };
     let rest = &text[end..];
-    if rest.is_empty() || rest.contains('=') { text } else { rest }
+    if rest.is_empty() || rest.contains('=') {
+        text
+    } else {
+        rest
+    }
 }

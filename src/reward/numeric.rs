@@ -179,7 +179,8 @@ fn numbers(text: &str) -> impl Iterator<Item = (usize, Number)> + '_ {
             ratio(above, below)
         }?;
         // After an operand a minus subtracts, and after a letter it joins.
-        let operand = text[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || ")]}%".contains(c));
+        let operand =
+            text[..start].chars().next_back().is_some_and(|c| c.is_alphanumeric() || ")]}%".contains(c));
         let negative = part("minus").is_some() && !operand || part("inner").is_some();
         Some((start, if negative { number.negated() } else { number }))
     })

@@ -38,7 +38,8 @@ impl Text {
         let Some(found) = found.map(str::trim).filter(|found| !found.is_empty()) else {
             return Score::wrong(format!("found no answer, expected '{gold}'"));
         };
-        let equal = if self.ignore_case { found.to_lowercase() == gold.to_lowercase() } else { found == gold };
+        let equal =
+            if self.ignore_case { found.to_lowercase() == gold.to_lowercase() } else { found == gold };
         Score::compare(equal, &format!("'{found}'"), &format!("'{gold}'"))
     }
 }

@@ -119,13 +119,15 @@ impl Sandbox {
     pub fn new(launcher: Option<PathBuf>, limits: Limits) -> Result<Self> {
         let launcher = match launcher {
             Some(launcher) => launcher,
-            None => std::env::current_exe().map_err(|error| Error::io("cannot find this program", "llama-svf", error))?,
+            None => std::env::current_exe()
+                .map_err(|error| Error::io("cannot find this program", "llama-svf", error))?,
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut refusal = Error::invalid("no python3 in the search path");
         for folder in std::env::split_paths(&path) {
             let Some(python) = Python::at(&folder.join("python3")) else { continue };
-            let mut sandbox = Self { launcher: launcher.clone(), python, limits: limits.clone(), notes: Vec::new() };
+            let mut sandbox =
+                Self { launcher: launcher.clone(), python, limits: limits.clone(), notes: Vec::new() };
             match sandbox.try_out() {
                 Ok(()) => return Ok(sandbox),
                 Err(error) => refusal = error,
@@ -165,7 +167,8 @@ impl Sandbox {
 
     fn run_with_notes(&self, input: &[u8]) -> Result<(Outcome, Vec<String>)> {
         let folder = tempfile::Builder::new().prefix("llama-svf-").tempdir();
-        let folder = folder.map_err(|error| Error::io("cannot make a folder", std::env::temp_dir(), error))?;
+        let folder =
+            folder.map_err(|error| Error::io("cannot make a folder", std::env::temp_dir(), error))?;
         let plan = Plan {
             python: self.python.clone(),
             limits: self.limits.clone(),
@@ -206,7 +209,8 @@ impl Python {
             return None;
         }
         let question = "import sys; print(sys.executable); print(sys.base_prefix)";
-        let answer = Command::new(program).args(["-I", "-S", "-c", question]).stdin(Stdio::null()).output().ok()?;
+        let answer =
+            Command::new(program).args(["-I", "-S", "-c", question]).stdin(Stdio::null()).output().ok()?;
         let answer = String::from_utf8(answer.stdout).ok()?;
         let mut lines = answer.lines();
         let program = std::fs::canonicalize(lines.next()?).ok()?;
@@ -318,8 +322,8 @@ mod platform {
     use std::os::unix::fs::chown;
 
     use landlock::{
-        path_beneath_rules, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-        Scope, ABI,
+        path_beneath_rules, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr,
+        RulesetStatus, Scope, ABI,
     };
     use nix::mount::{mount, MsFlags};
     use nix::sched::{unshare, CloneFlags};
@@ -351,18 +355,22 @@ mod platform {
             Err(problem) => eprintln!("code runs without namespaces of its own ({problem})"),
         }
         if plan.namespaces {
-            let options = format!("size=16m,nr_inodes=1024,mode=0700,uid={owner},gid={}", plan.user.unwrap_or(group));
-            let private = mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>);
+            let options =
+                format!("size=16m,nr_inodes=1024,mode=0700,uid={owner},gid={}", plan.user.unwrap_or(group));
+            let private =
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>);
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            let mounted = private
-                .and_then(|()| mount(Some("tmpfs"), &plan.folder, Some("tmpfs"), flags, Some(options.as_str())));
+            let mounted = private.and_then(|()| {
+                mount(Some("tmpfs"), &plan.folder, Some("tmpfs"), flags, Some(options.as_str()))
+            });
             match mounted {
                 Ok(()) => return Ok(()),
                 Err(problem) => eprintln!("code runs in a folder on disk ({problem})"),
             }
         }
         if let Some(user) = plan.user {
-            chown(&plan.folder, Some(user), Some(user)).map_err(|error| Error::io("cannot hand over", &plan.folder, error))?;
+            chown(&plan.folder, Some(user), Some(user))
+                .map_err(|error| Error::io("cannot hand over", &plan.folder, error))?;
         }
         Ok(())
     }
@@ -396,7 +404,8 @@ mod platform {
         let abi = ABI::V6;
         let all = AccessFs::from_all(abi);
         let read = AccessFs::from_read(abi);
-        let readable = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom"];
+        let readable =
+            ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom"];
         let readable = readable.iter().map(std::path::Path::new);
         let readable = readable.chain([plan.python.prefix.as_path(), plan.python.program.as_path()]);
         let device = AccessFs::ReadFile | AccessFs::WriteFile;
@@ -414,8 +423,10 @@ mod platform {
         let status = restricted().map_err(|error| Error::invalid(format!("Landlock: {error}")))?;
         // Another user's files are safe without it; one's own are not.
         if status.ruleset == RulesetStatus::NotEnforced && plan.user.is_none() {
-            return Err(Error::invalid("this kernel has no Landlock, so a program could write to your files")
-                .hint("use Linux 5.13 or newer with Landlock enabled, or run as root in a container"));
+            return Err(Error::invalid(
+                "this kernel has no Landlock, so a program could write to your files",
+            )
+            .hint("use Linux 5.13 or newer with Landlock enabled, or run as root in a container"));
         }
         Ok(())
     }
