@@ -174,12 +174,17 @@ fn split<'a>(text: &'a str, separators: &[&str]) -> Vec<&'a str> {
     parts
 }
 
+/// How a plain fraction is written, and how it is normalised.
+const SLASH: &str = r"^(-?\d+)/(\d+)$";
+const FRACTION: &str = r"\frac{${1}}{${2}}";
+
 /// The number that a normalised expression plainly is.
 fn value(text: &str) -> Option<Number> {
     static VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"^([-+]?)(?:(\d+(?:\.\d*)?|\.\d+)|(\d*)\\frac\{(-?)(\d+)\}\{(-?)(\d+)\})$").unwrap()
     });
-    let found = VALUE.captures(text)?;
+    let text = replace_all(text, &[(SLASH, FRACTION)]);
+    let found = VALUE.captures(&text)?;
     let (number, mut negative) = if let Some(decimal) = found.get(2) {
         (Number::decimal(decimal.as_str())?, false)
     } else {
@@ -204,7 +209,7 @@ fn normalised(text: &str) -> String {
     let text = with_arguments(&text);
     let text = replace_all(&text, &[(r"(^|[^\d])\.(\d)", "${1}0.${2}"), (r"([_^])\{(\w)\}", "${1}${2}")]);
     let text = without_prefix(&text);
-    replace_all(text, &[(r"^(-?\d+)/(\d+)$", r"\frac{${1}}{${2}}"), (r"^\(([A-Z])\)$", "${1}")])
+    replace_all(text, &[(SLASH, FRACTION), (r"^\(([A-Z])\)$", "${1}")])
 }
 
 /// Replaces by regexes, one after the other.
