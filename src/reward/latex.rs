@@ -86,7 +86,12 @@ fn equal(a: &str, b: &str, depth: usize) -> bool {
         return false;
     }
     let (a, b) = (Shape::of(a), Shape::of(b));
-    if a.open != b.open || a.close != b.close || a.elements.len() != b.elements.len() || a.is_atom() {
+    if a.rows != b.rows
+        || a.open != b.open
+        || a.close != b.close
+        || a.elements.len() != b.elements.len()
+        || a.is_atom()
+    {
         return false;
     }
     let ordered = !a.open.is_empty() && a.open != "\\{";
@@ -105,6 +110,8 @@ struct Shape<'a> {
     open: &'a str,
     close: &'a str,
     elements: Vec<&'a str>,
+    /// More than one in a matrix only.
+    rows: usize,
 }
 
 impl<'a> Shape<'a> {
@@ -121,13 +128,16 @@ impl<'a> Shape<'a> {
                 let Some(inner) = rest.strip_suffix(close).filter(|inner| is_balanced(inner)) else {
                     continue;
                 };
-                let separators: &[&str] = if open.starts_with("\\b") { &["\\\\", "&"] } else { &[","] };
-                let open = &text[..open.len()];
-                let close = &text[text.len() - close.len()..];
-                return Self { open, close, elements: split(inner, separators) };
+                let (open, close) = (&text[..open.len()], &text[text.len() - close.len()..]);
+                if !open.starts_with("\\begin") {
+                    return Self { open, close, elements: split(inner, ","), rows: 1 };
+                }
+                let rows = split(inner, "\\\\");
+                let elements = rows.iter().flat_map(|row| split(row, "&")).collect();
+                return Self { open, close, elements, rows: rows.len() };
             }
         }
-        Self { open: "", close: "", elements: split(text, &[","]) }
+        Self { open: "", close: "", elements: split(text, ","), rows: 1 }
     }
 
     /// Not a list at all.
@@ -157,11 +167,10 @@ fn nesting(c: char) -> i32 {
 }
 
 /// The parts between separators outside of brackets.
-fn split<'a>(text: &'a str, separators: &[&str]) -> Vec<&'a str> {
+fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let (mut parts, mut depth, mut start, mut at) = (Vec::new(), 0, 0, 0);
     while let Some(c) = text[at..].chars().next() {
-        let separator = separators.iter().find(|separator| depth == 0 && text[at..].starts_with(**separator));
-        if let Some(separator) = separator {
+        if depth == 0 && text[at..].starts_with(separator) {
             parts.push(&text[start..at]);
             at += separator.len();
             start = at;
