@@ -20,7 +20,7 @@ pub fn split(mut items: Vec<Item>, shares: &Split, blame: Blame) -> Result<Parts
     let total = items.len();
     let n_train = count(shares.train, total, "train", blame)?;
     let n_validation = count(shares.validation, total, "validation", blame)?;
-    let rest = total.checked_sub(n_train + n_validation).unwrap_or_default();
+    let rest = total.saturating_sub(n_train + n_validation);
     let n_test = match shares.test {
         Some(share) => count(share, total, "test", blame)?,
         None => rest,
