@@ -415,7 +415,7 @@ impl Task {
 fn program(continues: Option<&str>, completion: &str) -> String {
     let code = without_fences(completion);
     match continues {
-        Some(start) if code.len() == completion.len() => format!("{start}{code}"),
+        Some(start) if completion.starts_with(code) => format!("{start}{code}"),
         // The head's imports and helpers stay available; what the fence defines comes after, and counts.
         Some(start) => format!("{start}    pass\n\n{code}"),
         None => code.to_owned(),

@@ -188,6 +188,9 @@ impl Sandbox {
             child.wait_with_output()
         });
         let output = output.map_err(failed)?;
+        // A program without a RAM disk may have locked its folders.
+        #[cfg(unix)]
+        unlock(folder.path());
         folder.close().map_err(|error| Error::io("cannot clean up", std::env::temp_dir(), error))?;
         let talk = String::from_utf8_lossy(&output.stderr);
         let end = match output.status.code().and_then(|code| u8::try_from(code).ok()) {
@@ -200,6 +203,19 @@ impl Sandbox {
             }
         };
         Ok((Outcome { end, output: output.stdout }, talk.lines().map(str::to_owned).collect()))
+    }
+}
+
+/// Makes all folders below `folder` ours to remove; what is wrong shows when they are removed.
+#[cfg(unix)]
+fn unlock(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        // Of the entry itself: a link may lead anywhere.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o700));
+            unlock(&entry.path());
+        }
     }
 }
 
