@@ -12,9 +12,10 @@
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`bench`] |
 //! | running a model with experts | [`engine`] |
+//! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation | [`sidecar`], [`expert`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
-//! | pure mathematics | [`svd`] |
+//! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -28,5 +29,8 @@ pub mod error;
 pub mod expert;
 pub mod ffi;
 pub mod progress;
+pub mod reward;
 pub mod sidecar;
+pub mod skills;
 pub mod svd;
+pub mod task;
