@@ -12,7 +12,7 @@
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`bench`] |
 //! | running a model with experts | [`engine`] |
-//! | files and their validation | [`sidecar`], [`expert`] |
+//! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
@@ -23,6 +23,7 @@ pub mod atomic;
 pub mod bench;
 pub mod cli;
 pub mod decompose;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod expert;
