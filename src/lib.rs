@@ -13,7 +13,7 @@
 //! | work on whole models | [`decompose`], [`bench`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
-//! | files and their validation | [`sidecar`], [`expert`] |
+//! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
@@ -24,6 +24,7 @@ pub mod atomic;
 pub mod bench;
 pub mod cli;
 pub mod decompose;
+pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod expert;
