@@ -237,6 +237,11 @@ impl Session {
         Ok(self.sequence(seq)?.n_past)
     }
 
+    /// Sequences.
+    pub fn n_seq(&self) -> u32 {
+        self.sequences.len() as u32
+    }
+
     /// Tokens of KV cache over all sequences.
     pub fn n_ctx(&self) -> u32 {
         self.context.n_ctx()
@@ -346,7 +351,11 @@ impl Session {
         Ok(())
     }
 
-    fn check_slot(&self, slot: u32) -> Result<()> {
+    /// Whether `slot` exists; the base model's does without a sidecar too.
+    pub(super) fn check_slot(&self, slot: u32) -> Result<()> {
+        if slot == 0 {
+            return Ok(());
+        }
         let n_slots = self.adapter.as_ref().ok_or_else(no_sidecar)?.mixtures.len();
         if slot as usize >= n_slots {
             return Err(Error::expected(format!("a slot below {n_slots}"), slot).field("slot"));
