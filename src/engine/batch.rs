@@ -1,4 +1,4 @@
-//! Many completions at once: continuous batching over a session's sequences.
+//! Many completions at once: continuous batching over the sequences of one or more sessions.
 //!
 //! Each request brings its own slot, so one batch mixes the base model and any number of mixtures. Every
 //! decode holds the next token of each running request and as much of new prompts as `n_batch` leaves room
@@ -7,6 +7,9 @@
 //!
 //! A completion depends on its request alone, up to rounding: llama.cpp adds in another order in batches of
 //! another shape, which can turn the choice between two tokens whose logits are equal but for that.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 
 use crate::engine::{Input, Sampler, SamplerOptions, Session, Token};
 use crate::error::{Error, Result};
@@ -79,52 +82,108 @@ impl Request {
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::expected("a text to stop at", "an empty one").field("stop"));
         }
-        let n_ctx = session.n_ctx() as usize;
+        let n_ctx = session.n_ctx_seq() as usize;
         if self.n_cells() > n_ctx {
             let Self { prompt, max_tokens, .. } = self;
             let found = format!("{} of the prompt and {max_tokens} to write", prompt.len());
-            return Err(Error::expected(format!("at most {n_ctx} tokens, the size of the context"), found)
+            return Err(Error::expected(format!("at most {n_ctx} tokens, the context of a sequence"), found)
                 .hint("use a larger context, a shorter prompt or fewer tokens to write"));
         }
         Ok(())
     }
 }
 
-/// Completes all `requests` with as many sequences as `session` has, beginning with the first. `done` gets
-/// the number of each request and what it became as soon as it ends, in the order in which they end. All
-/// sequences are empty afterwards, also after an error.
+/// Completes all `requests`, beginning with the first, with the sequences of all `sessions`, which must be
+/// alike: of one model, with the same mixtures in their slots. Each session works in a thread of its own.
+/// `done` gets the number of each request and what it became as soon as it ends, in the order in which they
+/// end. All sequences are empty afterwards, also after an error.
+///
+/// How many sessions are best depends on the model. Of a large one most time goes into reading weights, so
+/// one session with all threads is best. In a small one threads wait for each other after each of a graph's
+/// many short steps; a session of one thread on each core avoids that (see `benches/batch.rs`).
 ///
 /// # Errors
 /// A request that fails [`Request::check`] (then nothing runs), a NaN among the logits, an error of `done`,
 /// or an interrupt.
 pub fn complete(
-    session: &mut Session,
+    sessions: &mut [Session],
     requests: &[Request],
     interrupt: &Interrupt,
-    mut done: impl FnMut(usize, Completion) -> Result<()>,
+    done: impl FnMut(usize, Completion) -> Result<()> + Send,
 ) -> Result<()> {
-    for (i, request) in requests.iter().enumerate() {
-        request.check(session).map_err(|error| error.field(format!("request {i}")))?;
+    for session in &*sessions {
+        for (i, request) in requests.iter().enumerate() {
+            request.check(session).map_err(|error| error.field(format!("request {i}")))?;
+        }
     }
-    let result = Batch::new(session).and_then(|mut batch| batch.run(requests, interrupt, &mut done));
-    for seq in 0..session.n_seq() {
-        session.clear(seq)?;
-    }
+    let work = Work {
+        requests,
+        next: AtomicUsize::new(0),
+        interrupt,
+        has_failed: Interrupt::new(),
+        done: Mutex::new(done),
+    };
+    let mut result = Ok(());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(|| work.run(session))).collect();
+        for thread in threads {
+            let joined = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // The first error counts: the others stopped because of it.
+            if result.is_ok() || result.as_ref().is_err_and(Error::is_interrupted) && joined.is_err() {
+                result = joined;
+            }
+        }
+    });
     result
 }
 
-/// The requests that run now.
-struct Batch<'a> {
+/// What the sessions share.
+struct Work<'a, F> {
+    requests: &'a [Request],
+    /// The first request that no session has taken.
+    next: AtomicUsize,
+    interrupt: &'a Interrupt,
+    /// Raised when a session fails, for the others.
+    has_failed: Interrupt,
+    done: Mutex<F>,
+}
+
+impl<F: FnMut(usize, Completion) -> Result<()>> Work<'_, F> {
+    /// Completes requests until none is left.
+    fn run(&self, session: &mut Session) -> Result<()> {
+        let result = Batch::new(session).and_then(|mut batch| batch.run(self));
+        if result.is_err() {
+            self.has_failed.raise();
+        }
+        (0..session.n_seq()).try_for_each(|seq| session.clear(seq))?;
+        result
+    }
+
+    /// The next request, if there is one that fills at most `room` cells.
+    fn take(&self, room: usize) -> Option<(usize, &Request)> {
+        let fits = |next: usize| self.requests.get(next).filter(|request| request.n_cells() <= room).map(|_| next + 1);
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some((taken, &self.requests[taken]))
+    }
+
+    fn finish(&self, index: usize, completion: Completion) -> Result<()> {
+        let mut done = self.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        done(index, completion)
+    }
+}
+
+/// The requests that one session works on now.
+struct Batch<'a, 'r> {
     session: &'a mut Session,
     /// By sequence.
-    running: Vec<Option<Running<'a>>>,
+    running: Vec<Option<Running<'r>>>,
     /// Cells of KV cache that the running requests may fill.
     n_reserved: usize,
 }
 
-struct Running<'a> {
+struct Running<'r> {
     index: usize,
-    request: &'a Request,
+    request: &'r Request,
     sampler: Sampler,
     /// Tokens of the prompt, then of the completion, that were decoded.
     n_read: usize,
@@ -133,7 +192,7 @@ struct Running<'a> {
     text: Vec<u8>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a, 'r> Batch<'a, 'r> {
     fn new(session: &'a mut Session) -> Result<Self> {
         // Every running sequence needs room for a token in each decode.
         let n_seq = session.n_seq().min(session.n_batch());
@@ -144,16 +203,11 @@ impl<'a> Batch<'a> {
         Ok(Self { session, running, n_reserved: 0 })
     }
 
-    fn run(
-        &mut self,
-        requests: &'a [Request],
-        interrupt: &Interrupt,
-        done: &mut impl FnMut(usize, Completion) -> Result<()>,
-    ) -> Result<()> {
-        let mut waiting = 0;
+    fn run<F: FnMut(usize, Completion) -> Result<()>>(&mut self, work: &'r Work<'_, F>) -> Result<()> {
         loop {
-            interrupt.check()?;
-            self.admit(requests, &mut waiting)?;
+            work.interrupt.check()?;
+            work.has_failed.check()?;
+            self.admit(work)?;
             let (inputs, outputs) = self.next_decode();
             if inputs.is_empty() {
                 return Ok(());
@@ -162,24 +216,20 @@ impl<'a> Batch<'a> {
             for (i, &seq) in outputs.iter().enumerate() {
                 let Some(running) = &mut self.running[seq] else { continue };
                 if let Some(ended) = running.take(self.session, i)? {
-                    self.finish(seq, ended, done)?;
+                    self.finish(seq, ended, work)?;
                 }
             }
         }
     }
 
-    /// Gives free sequences to the requests from number `waiting` on, as far as the KV cache has room.
-    fn admit(&mut self, requests: &'a [Request], waiting: &mut usize) -> Result<()> {
+    /// Gives requests to free sequences, as far as the KV cache has room.
+    fn admit<F: FnMut(usize, Completion) -> Result<()>>(&mut self, work: &'r Work<'_, F>) -> Result<()> {
         let n_ctx = self.session.n_ctx() as usize;
         for (seq, place) in self.running.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
-            let Some(request) = requests.get(*waiting) else { return Ok(()) };
-            if self.n_reserved + request.n_cells() > n_ctx {
-                return Ok(());
-            }
+            let Some((index, request)) = work.take(n_ctx - self.n_reserved) else { return Ok(()) };
             self.session.assign(seq as u32, request.slot)?;
             self.n_reserved += request.n_cells();
-            *place = Some(Running::new(*waiting, request)?);
-            *waiting += 1;
+            *place = Some(Running::new(index, request)?);
         }
         Ok(())
     }
@@ -206,23 +256,23 @@ impl<'a> Batch<'a> {
         (inputs, outputs)
     }
 
-    fn finish(
+    fn finish<F: FnMut(usize, Completion) -> Result<()>>(
         &mut self,
         seq: usize,
         ended: Ended,
-        done: &mut impl FnMut(usize, Completion) -> Result<()>,
+        work: &Work<'_, F>,
     ) -> Result<()> {
         let Some(running) = self.running[seq].take() else { return Ok(()) };
         self.session.clear(seq as u32)?;
         self.n_reserved -= running.request.n_cells();
         let text = String::from_utf8_lossy(&running.text).into_owned();
         let Running { index, tokens, log_probs, .. } = running;
-        done(index, Completion { tokens, log_probs, text, ended })
+        work.finish(index, Completion { tokens, log_probs, text, ended })
     }
 }
 
-impl<'a> Running<'a> {
-    fn new(index: usize, request: &'a Request) -> Result<Self> {
+impl<'r> Running<'r> {
+    fn new(index: usize, request: &'r Request) -> Result<Self> {
         Ok(Self {
             index,
             request,
