@@ -14,7 +14,7 @@
 //! | running a model with experts | [`engine`] |
 //! | files and their validation | [`sidecar`], [`expert`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
-//! | pure mathematics | [`svd`] |
+//! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -29,4 +29,5 @@ pub mod expert;
 pub mod ffi;
 pub mod progress;
 pub mod sidecar;
+pub mod skills;
 pub mod svd;

@@ -6,8 +6,21 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 11] =
-    ["error", "progress", "atomic", "svd", "ffi", "sidecar", "expert", "engine", "decompose", "bench", "cli"];
+const MODULES: [&str; 13] = [
+    "error",
+    "progress",
+    "atomic",
+    "svd",
+    "skills",
+    "ffi",
+    "sidecar",
+    "expert",
+    "embedded",
+    "engine",
+    "decompose",
+    "bench",
+    "cli",
+];
 
 /// Crates that only one module may know.
 const KNOWN_ONLY_TO: [(&str, &str); 6] = [
