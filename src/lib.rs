@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`bench`] |
 //! | running a model with experts | [`engine`] |
 //! | files and their validation | [`sidecar`], [`expert`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
@@ -23,11 +23,15 @@ pub mod atomic;
 pub mod bench;
 pub mod cli;
 pub mod decompose;
+pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod expert;
 pub mod ffi;
 pub mod progress;
+pub mod reward;
 pub mod sidecar;
 pub mod skills;
 pub mod svd;
+pub mod task;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 16] = [
     "error",
     "progress",
     "atomic",
@@ -15,9 +15,12 @@ const MODULES: [&str; 13] = [
     "ffi",
     "sidecar",
     "expert",
+    "reward",
+    "task",
     "embedded",
     "engine",
     "decompose",
+    "eval",
     "bench",
     "cli",
 ];

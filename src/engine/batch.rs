@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
-use crate::engine::{Input, Sampler, SamplerOptions, Session, Token};
+use crate::engine::{Input, Model, Sampler, SamplerOptions, Session, SessionOptions, Token};
 use crate::error::{Error, Result};
 use crate::progress::Interrupt;
 
@@ -137,6 +137,26 @@ pub fn complete(
     result
 }
 
+/// Weights of a model up to which one session per thread is faster than one with all threads: those of two
+/// cores' second-level caches, in order of magnitude.
+const SMALL_MODEL_BYTES: usize = 16 << 20;
+
+/// How many sessions, and with which options each, serve [`complete`] best with `n_seq` sequences of
+/// `n_ctx_seq` tokens and `n_threads` threads over all sessions.
+pub fn sessions_for(model: &Model, n_seq: u32, n_ctx_seq: u32, n_threads: u32) -> (u32, SessionOptions) {
+    let is_small = model.file().mmap().len() <= SMALL_MODEL_BYTES;
+    let n_sessions = if is_small { n_threads.min(n_seq).max(1) } else { 1 };
+    let n_seq = n_seq.div_ceil(n_sessions);
+    let options = SessionOptions {
+        n_ctx: n_seq.saturating_mul(n_ctx_seq),
+        n_threads: n_threads / n_sessions,
+        n_seq,
+        kv_unified: false,
+        ..SessionOptions::default()
+    };
+    (n_sessions, options)
+}
+
 /// What the sessions share.
 struct Work<'a, F> {
     requests: &'a [Request],
@@ -161,7 +181,9 @@ impl<F: FnMut(usize, Completion) -> Result<()>> Work<'_, F> {
 
     /// The next request, if there is one that fills at most `room` cells.
     fn take(&self, room: usize) -> Option<(usize, &Request)> {
-        let fits = |next: usize| self.requests.get(next).filter(|request| request.n_cells() <= room).map(|_| next + 1);
+        let fits = |next: usize| {
+            self.requests.get(next).filter(|request| request.n_cells() <= room).map(|_| next + 1)
+        };
         let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some((taken, &self.requests[taken]))
     }
@@ -236,8 +258,12 @@ impl<'a, 'r> Batch<'a, 'r> {
 
     /// The tokens to decode next, and the sequences whose next token they tell, in the order of the logits.
     fn next_decode(&mut self) -> (Vec<Input>, Vec<usize>) {
-        let mut running: Vec<_> =
-            self.running.iter_mut().enumerate().filter_map(|(seq, place)| Some((seq, place.as_mut()?))).collect();
+        let mut running: Vec<_> = self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(seq, place)| Some((seq, place.as_mut()?)))
+            .collect();
         // Running completions have one unread token and come first: they free their sequences soonest.
         running.sort_by_key(|(_, running)| running.unread().len());
         let mut inputs = Vec::new();

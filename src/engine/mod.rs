@@ -12,7 +12,7 @@ mod model;
 mod sampler;
 mod session;
 
-pub use batch::{complete, Completion, Ended, Request};
+pub use batch::{complete, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
 pub use model::{AdaptedModel, Model, Token};
 pub use sampler::{Sampler, SamplerOptions};

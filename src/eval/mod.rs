@@ -10,7 +10,9 @@ use std::time::Instant;
 
 pub use trace::Trace;
 
-use crate::engine::{complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Token};
+use crate::engine::{
+    complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Token,
+};
 use crate::error::{Error, Result};
 use crate::progress::{Interrupt, Progress};
 use crate::task::{Generation, Item, Task};
@@ -132,7 +134,8 @@ impl<'a> Questions<'a> {
                 return Ok(model.tokenize(&item.prompt, true, false));
             }
             let message = ChatMessage { role: "user", content: item.prompt.clone() };
-            let prompt = model.chat_prompt(&[message]).map_err(|error| error.field(format!("item {}", item.id)))?;
+            let prompt =
+                model.chat_prompt(&[message]).map_err(|error| error.field(format!("item {}", item.id)))?;
             Ok(model.tokenize(&prompt, true, true))
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
@@ -181,7 +184,8 @@ impl<'a> Questions<'a> {
                 }
             }
         }
-        let requests: Vec<_> = places.iter().map(|&place| self.request(place, configurations, options)).collect();
+        let requests: Vec<_> =
+            places.iter().map(|&place| self.request(place, configurations, options)).collect();
         if let Some(session) = sessions.first() {
             for (request, place) in requests.iter().zip(&places) {
                 let at_item = |error: Error| error.field(format!("item {}", self.items[place.item].id));
@@ -214,7 +218,8 @@ impl<'a> Questions<'a> {
             _ => {}
         }
         let finished = |(item, answers): (&'a Item, Vec<Vec<Option<Answer>>>)| {
-            let answers = answers.into_iter().map(|samples| samples.into_iter().collect()).collect::<Option<_>>()?;
+            let answers =
+                answers.into_iter().map(|samples| samples.into_iter().collect()).collect::<Option<_>>()?;
             Some(Answered { item, answers })
         };
         Ok(Evaluation {
@@ -283,7 +288,8 @@ impl Evaluation<'_> {
         let scores = self.scores(configuration);
         let n = scores.len().max(1) as f64;
         let of_configuration = || self.items.iter().map(|item| &item.answers[configuration]);
-        let n_passed = of_configuration().filter(|answers| answers.iter().any(|answer| answer.score >= 1.0)).count();
+        let n_passed =
+            of_configuration().filter(|answers| answers.iter().any(|answer| answer.score >= 1.0)).count();
         Summary {
             accuracy: scores.iter().sum::<f64>() / n,
             ci95: match self.is_binary() {
@@ -300,7 +306,12 @@ impl Evaluation<'_> {
         let (new, old) = (self.scores(configuration), self.scores(baseline));
         let differences: Vec<_> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
         let items_where = |changed: fn(f64) -> bool| -> Vec<usize> {
-            differences.iter().enumerate().filter(|(_, &difference)| changed(difference)).map(|(i, _)| i).collect()
+            differences
+                .iter()
+                .enumerate()
+                .filter(|(_, &difference)| changed(difference))
+                .map(|(i, _)| i)
+                .collect()
         };
         let (gained, lost) = (items_where(|d| d > 0.0), items_where(|d| d < 0.0));
         let (p_value, test) = match self.is_binary() {

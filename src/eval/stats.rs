@@ -135,7 +135,9 @@ mod tests {
     fn sign_flips_count_the_assignments_as_enumeration_does() {
         // Of the 16 choices of signs for 0.1, 0.2, 0.3 and 0.4, two have a sum of size 1, and all but two a
         // sum of size 0.2 or more.
-        for (differences, expected) in [([0.1, 0.2, 0.3, 0.4], 2.0 / 16.0), ([0.1, 0.2, 0.3, -0.4], 14.0 / 16.0)] {
+        for (differences, expected) in
+            [([0.1, 0.2, 0.3, 0.4], 2.0 / 16.0), ([0.1, 0.2, 0.3, -0.4], 14.0 / 16.0)]
+        {
             assert_near(sign_flip(&differences, 1), expected, 4.0 * (0.25 / ROUNDS as f64).sqrt());
         }
     }

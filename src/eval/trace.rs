@@ -55,7 +55,11 @@ impl Trace {
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
             let exists = source.kind() == std::io::ErrorKind::AlreadyExists;
             let error = Error::io("cannot create", path, source).field("--trace");
-            if exists { error.hint("--resume continues it; or choose another name") } else { error }
+            if exists {
+                error.hint("--resume continues it; or choose another name")
+            } else {
+                error
+            }
         })?;
         let mut trace = Self { path: path.into(), file: BufWriter::new(file), known: HashMap::new() };
         trace.write_line(settings)?;
@@ -69,7 +73,9 @@ impl Trace {
     /// A file that is no trace, or one with other settings.
     pub fn resume(path: &Path, settings: &Value) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::create(path, settings),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Self::create(path, settings)
+            }
             other => other.map_err(|source| Error::io("cannot read", path, source).field("--trace"))?,
         };
         let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
@@ -118,7 +124,8 @@ impl Trace {
     }
 
     fn write_line(&mut self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(value).map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
+        let mut line = serde_json::to_vec(value)
+            .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.flush());
         written.map_err(|source| Error::io("cannot write", &self.path, source))
