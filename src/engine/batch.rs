@@ -8,7 +8,6 @@
 //! A completion depends on its request alone, up to rounding: llama.cpp adds in another order in batches of
 //! another shape, which can turn the choice between two tokens whose logits are equal but for that.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use crate::engine::{Input, Model, Sampler, SamplerOptions, Session, SessionOptions, Token};
@@ -94,7 +93,8 @@ impl Request {
 }
 
 /// Completes all `requests`, beginning with the first, with the sequences of all `sessions`, which must be
-/// alike: of one model, with the same mixtures in their slots. Each session works in a thread of its own.
+/// alike: of one model, with the same mixtures in their slots. Each session works in a thread of its own, on
+/// requests that depend on their number alone, so that equal calls have equal results.
 /// `done` gets the number of each request and what it became as soon as it ends, in the order in which they
 /// end. All sequences are empty afterwards, also after an error.
 ///
@@ -118,14 +118,17 @@ pub fn complete(
     }
     let work = Work {
         requests,
-        next: AtomicUsize::new(0),
+        n_sessions: sessions.len(),
         interrupt,
         has_failed: Interrupt::new(),
         done: Mutex::new(done),
     };
     let mut result = Ok(());
     std::thread::scope(|scope| {
-        let threads: Vec<_> = sessions.iter_mut().map(|session| scope.spawn(|| work.run(session))).collect();
+        let work = &work;
+        let run = |(number, session)| scope.spawn(move || work.run(session, number));
+        let threads: Vec<_> =
+            sessions.iter_mut().enumerate().map(|(number, session)| run((number, session))).collect();
         for thread in threads {
             let joined = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // The first error counts: the others stopped because of it.
@@ -160,8 +163,7 @@ pub fn sessions_for(model: &Model, n_seq: u32, n_ctx_seq: u32, n_threads: u32) -
 /// What the sessions share.
 struct Work<'a, F> {
     requests: &'a [Request],
-    /// The first request that no session has taken.
-    next: AtomicUsize,
+    n_sessions: usize,
     interrupt: &'a Interrupt,
     /// Raised when a session fails, for the others.
     has_failed: Interrupt,
@@ -169,23 +171,15 @@ struct Work<'a, F> {
 }
 
 impl<F: FnMut(usize, Completion) -> Result<()>> Work<'_, F> {
-    /// Completes requests until none is left.
-    fn run(&self, session: &mut Session) -> Result<()> {
-        let result = Batch::new(session).and_then(|mut batch| batch.run(self));
+    /// Completes the requests of session `number`: every n-th, so that which ones share a batch does not
+    /// depend on the speed of threads.
+    fn run(&self, session: &mut Session, number: usize) -> Result<()> {
+        let result = Batch::new(session, number).and_then(|mut batch| batch.run(self));
         if result.is_err() {
             self.has_failed.raise();
         }
         (0..session.n_seq()).try_for_each(|seq| session.clear(seq))?;
         result
-    }
-
-    /// The next request, if there is one that fills at most `room` cells.
-    fn take(&self, room: usize) -> Option<(usize, &Request)> {
-        let fits = |next: usize| {
-            self.requests.get(next).filter(|request| request.n_cells() <= room).map(|_| next + 1)
-        };
-        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some((taken, &self.requests[taken]))
     }
 
     fn finish(&self, index: usize, completion: Completion) -> Result<()> {
@@ -201,6 +195,8 @@ struct Batch<'a, 'r> {
     running: Vec<Option<Running<'r>>>,
     /// Cells of KV cache that the running requests may fill.
     n_reserved: usize,
+    /// The next request of this session.
+    next: usize,
 }
 
 struct Running<'r> {
@@ -215,14 +211,14 @@ struct Running<'r> {
 }
 
 impl<'a, 'r> Batch<'a, 'r> {
-    fn new(session: &'a mut Session) -> Result<Self> {
+    fn new(session: &'a mut Session, next: usize) -> Result<Self> {
         // Every running sequence needs room for a token in each decode.
         let n_seq = session.n_seq().min(session.n_batch());
         for seq in 0..n_seq {
             session.clear(seq)?;
         }
         let running = (0..n_seq).map(|_| None).collect();
-        Ok(Self { session, running, n_reserved: 0 })
+        Ok(Self { session, running, n_reserved: 0, next })
     }
 
     fn run<F: FnMut(usize, Completion) -> Result<()>>(&mut self, work: &'r Work<'_, F>) -> Result<()> {
@@ -248,7 +244,12 @@ impl<'a, 'r> Batch<'a, 'r> {
     fn admit<F: FnMut(usize, Completion) -> Result<()>>(&mut self, work: &'r Work<'_, F>) -> Result<()> {
         let n_ctx = self.session.n_ctx() as usize;
         for (seq, place) in self.running.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
-            let Some((index, request)) = work.take(n_ctx - self.n_reserved) else { return Ok(()) };
+            let index = self.next;
+            let Some(request) = work.requests.get(index) else { return Ok(()) };
+            if self.n_reserved + request.n_cells() > n_ctx {
+                return Ok(());
+            }
+            self.next += work.n_sessions;
             self.session.assign(seq as u32, request.slot)?;
             self.n_reserved += request.n_cells();
             *place = Some(Running::new(index, request)?);
