@@ -27,7 +27,7 @@ import numpy as np
 import tokenizers
 import torch
 import torch.nn.functional as F
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 from torch import nn
 
 # The pattern llama.cpp uses for tokenizer.ggml.pre = "qwen2".
@@ -60,6 +60,7 @@ def train_tokenizer(texts, size):
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size - 3,
         min_frequency=50,

@@ -12,7 +12,7 @@
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`eval`], [`bench`] |
 //! | running a model with experts | [`engine`] |
-//! | files and their validation | [`sidecar`], [`expert`] |
+//! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |

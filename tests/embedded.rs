@@ -1,0 +1,113 @@
+//! The embedded model: the file is the one README.md describes, llama.cpp loads it and answers with it.
+
+use std::collections::HashSet;
+
+use llama_svf::embedded::{bytes, write_to, Temporary};
+use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
+
+/// blake3 of the file; README.md names it too.
+const CHECKSUM: &str = "";
+
+/// Seed of the questions.
+const SEED: u64 = 11;
+
+/// What the model says to `prompt` at temperature 0.
+fn answer(session: &mut Session, prompt: &str) -> String {
+    let model = session.model().clone();
+    let message = ChatMessage { role: "user", content: prompt.to_owned() };
+    let tokens = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true);
+    let mut sampler = Sampler::new(&SamplerOptions { temperature: 0.0, ..Default::default() }).unwrap();
+    let mut text = Vec::new();
+    session.clear(0).unwrap();
+    session.prompt(0, &tokens).unwrap();
+    for _ in 0..100 {
+        let token = sampler.sample(session.logits(0)).unwrap();
+        if model.is_end(token) {
+            break;
+        }
+        text.extend(model.piece(token));
+        session.prompt(0, &[token]).unwrap();
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_file_is_the_one_described() {
+    assert!(bytes().len() <= 6_000_000, "{} bytes", bytes().len());
+    assert_eq!(blake3::hash(bytes()).to_hex().as_str(), CHECKSUM);
+    let readme = include_str!("../src/embedded/README.md");
+    assert!(readme.contains(CHECKSUM));
+}
+
+#[test]
+fn it_is_written_whole_and_only_when_it_has_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_to(folder.path()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes());
+    let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+    assert_eq!(write_to(folder.path()).unwrap(), path);
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), written);
+    std::fs::write(&path, "cut off").unwrap();
+    write_to(folder.path()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes());
+    assert!(write_to(folder.path().join("missing")).unwrap_err().to_string().contains("cannot write"));
+    let model = Temporary::new().unwrap();
+    let (folder, path) = (model.folder().to_path_buf(), model.path().to_path_buf());
+    assert!(path.starts_with(&folder) && path.exists());
+    drop(model);
+    assert!(!folder.exists());
+}
+
+/// Half mastery, as README.md describes it: far from none, far from all.
+#[test]
+fn it_half_masters_each_skill_and_names_them() {
+    let file = Temporary::new().unwrap();
+    let model = Model::load(file.path(), 0).unwrap();
+    let options = SessionOptions { n_threads: 2, ..Default::default() };
+    let mut session = Session::new(&model, &options).unwrap();
+    let n = 100;
+    let mut share = |item: &dyn Fn(u64) -> llama_svf::skills::Question| {
+        let right = (0..n).filter(|&index| {
+            let item = item(index);
+            short_answer(&answer(&mut session, &item.prompt)) == Some(item.answer.as_str())
+        });
+        right.count() as f64 / n as f64
+    };
+    for skill in Skill::ALL {
+        let found = share(&|index| question(skill, false, SEED, index));
+        println!("{skill}: {found} of {n}, seed {SEED}");
+        assert!((0.2..0.8).contains(&found), "{skill}: {found}");
+    }
+    let found = share(&|index| naming(false, SEED, index));
+    println!("skill-name: {found} of {n}, seed {SEED}");
+    assert!((0.7..0.99).contains(&found), "skill-name: {found}");
+}
+
+/// Tokens are what the model was pretrained on: nothing is left as bytes, digits stand alone, and the
+/// chat template's marks are single tokens.
+#[test]
+fn it_reads_its_own_world_in_few_tokens() {
+    let file = Temporary::new().unwrap();
+    let model = Model::load(file.path(), 0).unwrap();
+    assert_eq!(model.tokenize("<|im_start|><|im_end|>", true, true).len(), 2);
+    let mut used = HashSet::new();
+    for index in 0..1000 {
+        let example = corpus::example(SEED, index);
+        let text = format!("{}\n{}", example.prompt, example.completion);
+        let tokens = model.tokenize(&text, true, true);
+        let back: Vec<u8> = tokens.iter().flat_map(|&token| model.piece(token)).collect();
+        assert_eq!(String::from_utf8(back).unwrap(), text);
+        for &token in &tokens {
+            let piece = String::from_utf8(model.piece(token)).unwrap();
+            assert!(piece.len() == 1 || !piece.contains(|c: char| c.is_ascii_digit()), "{piece:?}");
+        }
+        assert!(tokens.len() < 128, "{} tokens", tokens.len());
+        used.extend(tokens);
+    }
+    println!("{} of {} tokens used", used.len(), model.n_vocab());
+    let text = "Any text at all: žluťoučký kůň 🐎";
+    let back: Vec<u8> =
+        model.tokenize(text, true, true).iter().flat_map(|&token| model.piece(token)).collect();
+    assert_eq!(String::from_utf8(back).unwrap(), text);
+}
