@@ -12,6 +12,7 @@
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`eval`], [`bench`] |
 //! | running a model with experts | [`engine`] |
+//! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |

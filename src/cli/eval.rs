@@ -100,14 +100,6 @@ impl PartFlag {
             Self::Test => Part::Test,
         }
     }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        }
-    }
 }
 
 /// Changed items that the table shows in each direction.
@@ -117,7 +109,11 @@ pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let options = args.options()?;
     let mixtures = args.mixtures()?;
-    let task = Task::load(&args.task, &LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec })?;
+    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
+    let task = Task::load(&args.task, &load)?;
+    for note in task.notes() {
+        printer::note(format_args!("note: {note}"));
+    }
     let all = task.items(args.part.part());
     let items = &all[..args.n_items.unwrap_or(all.len()).min(all.len())];
     if items.is_empty() {
@@ -276,7 +272,7 @@ impl Args {
         Ok(json!({
             "schema": "llama-svf/trace/1",
             "task": task.name(),
-            "part": self.part.name(),
+            "part": self.part.part().name(),
             "model": Fingerprint::of_model(model.file())?.as_str(),
             "experts": experts,
             "configurations": mixtures.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -314,7 +310,7 @@ impl Report<'_> {
             "schema": "llama-svf/eval/1",
             "model": args.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
             "task": task.name(),
-            "part": args.part.name(),
+            "part": args.part.part().name(),
             "n": evaluation.items.len(),
             "partial": evaluation.is_partial(),
             "samples": options.samples,
@@ -356,8 +352,12 @@ impl Report<'_> {
             1 => format!("temperature {}, seed {}", options.sampler.temperature, args.seed),
             k => format!("{k} samples, temperature {}, seed {}", options.sampler.temperature, args.seed),
         };
-        let mut text =
-            format!("{}: {} items ({}), {how}\n\n", task.name(), evaluation.items.len(), args.part.name());
+        let mut text = format!(
+            "{}: {} items ({}), {how}\n\n",
+            task.name(),
+            evaluation.items.len(),
+            args.part.part().name()
+        );
         let width =
             configurations.iter().map(|configuration| configuration.name.len()).max().unwrap_or(0).max(8);
         let at_k = format!("pass@{}", options.samples);

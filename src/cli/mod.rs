@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::{exit, Result};
+use crate::reward::code::sandbox;
 
 #[derive(Parser)]
 #[command(
@@ -55,6 +56,9 @@ enum Command {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
+    if let Some(code) = sandbox::main(std::env::args_os()) {
+        return code;
+    }
     let cli = Cli::parse_from(with_long_names(std::env::args_os()));
     let result = ctrl_c::listen().and_then(|()| match cli.command {
         Command::Decompose(args) => decompose::main(&args),

@@ -170,18 +170,16 @@ impl<'a> Questions<'a> {
         let one_item = || vec![vec![None; options.samples]; configurations.len()];
         let mut answers: Vec<Vec<Vec<Option<Answer>>>> = self.items.iter().map(|_| one_item()).collect();
         let mut places = Vec::new();
-        for (item, answers) in answers.iter_mut().enumerate() {
-            for sample in 0..options.samples {
-                for (configuration, Configuration { name, .. }) in configurations.iter().enumerate() {
-                    let known = match &trace {
-                        Some(trace) => trace.known(&self.items[item], name, sample)?,
-                        None => None,
-                    };
-                    match known {
-                        Some(answer) => answers[configuration][sample] = Some(answer.clone()),
-                        None => places.push(Place { item, configuration, sample }),
-                    }
-                }
+        for place in self.places(configurations.len(), options.samples) {
+            let Place { item, configuration, sample } = place;
+            let name = &configurations[configuration].name;
+            let known = match &trace {
+                Some(trace) => trace.known(&self.items[item], name, sample)?,
+                None => None,
+            };
+            match known {
+                Some(answer) => answers[item][configuration][sample] = Some(answer.clone()),
+                None => places.push(place),
             }
         }
         let requests: Vec<_> =
@@ -231,6 +229,17 @@ impl<'a> Questions<'a> {
             n_answers: n_done,
             seed: u64::from(options.sampler.seed),
         })
+    }
+
+    /// All answers, item by item, so that an interrupt leaves whole ones.
+    fn places(&self, n_configurations: usize, n_samples: usize) -> impl Iterator<Item = Place> {
+        let of_item = move |item| {
+            let of_sample = move |sample| {
+                (0..n_configurations).map(move |configuration| Place { item, configuration, sample })
+            };
+            (0..n_samples).flat_map(of_sample)
+        };
+        (0..self.items.len()).flat_map(of_item)
     }
 
     fn request(&self, place: Place, configurations: &[Configuration], options: &EvalOptions) -> Request {
