@@ -86,6 +86,11 @@ impl Choice {
     /// The option that a phrase names.
     fn named(&self, phrase: &str) -> Option<usize> {
         let phrase = phrase.trim();
+        // A label is a label, even if it happens to be the text of another option.
+        let bare = phrase.trim_matches(|c: char| !c.is_alphanumeric());
+        if let Some(label) = (0..self.options.len()).find(|&index| self.labels.label(index) == bare) {
+            return Some(label);
+        }
         if let Some(all) = self.only(|option| same(option, phrase)) {
             return all;
         }

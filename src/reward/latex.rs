@@ -68,8 +68,14 @@ fn group_end(text: &str) -> Option<usize> {
     None
 }
 
+/// No answer is longer. Expressions nest, and so do the functions that read them.
+const MAX_BYTES: usize = 4000;
+
 /// Whether two expressions are the same answer.
 pub fn equivalent(a: &str, b: &str) -> bool {
+    if a.len().max(b.len()) > MAX_BYTES {
+        return false;
+    }
     let (a, b) = (normalised(a), normalised(b));
     !a.is_empty() && equal(&a, &b, 8)
 }
@@ -86,7 +92,12 @@ fn equal(a: &str, b: &str, depth: usize) -> bool {
         return false;
     }
     let (a, b) = (Shape::of(a), Shape::of(b));
-    if a.open != b.open || a.close != b.close || a.elements.len() != b.elements.len() || a.is_atom() {
+    if a.rows != b.rows
+        || a.open != b.open
+        || a.close != b.close
+        || a.elements.len() != b.elements.len()
+        || a.is_atom()
+    {
         return false;
     }
     let ordered = !a.open.is_empty() && a.open != "\\{";
@@ -105,6 +116,8 @@ struct Shape<'a> {
     open: &'a str,
     close: &'a str,
     elements: Vec<&'a str>,
+    /// More than one in a matrix only.
+    rows: usize,
 }
 
 impl<'a> Shape<'a> {
@@ -121,13 +134,16 @@ impl<'a> Shape<'a> {
                 let Some(inner) = rest.strip_suffix(close).filter(|inner| is_balanced(inner)) else {
                     continue;
                 };
-                let separators: &[&str] = if open.starts_with("\\b") { &["\\\\", "&"] } else { &[","] };
-                let open = &text[..open.len()];
-                let close = &text[text.len() - close.len()..];
-                return Self { open, close, elements: split(inner, separators) };
+                let (open, close) = (&text[..open.len()], &text[text.len() - close.len()..]);
+                if !open.starts_with("\\begin") {
+                    return Self { open, close, elements: split(inner, ","), rows: 1 };
+                }
+                let rows = split(inner, "\\\\");
+                let elements = rows.iter().flat_map(|row| split(row, "&")).collect();
+                return Self { open, close, elements, rows: rows.len() };
             }
         }
-        Self { open: "", close: "", elements: split(text, &[","]) }
+        Self { open: "", close: "", elements: split(text, ","), rows: 1 }
     }
 
     /// Not a list at all.
@@ -157,11 +173,10 @@ fn nesting(c: char) -> i32 {
 }
 
 /// The parts between separators outside of brackets.
-fn split<'a>(text: &'a str, separators: &[&str]) -> Vec<&'a str> {
+fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let (mut parts, mut depth, mut start, mut at) = (Vec::new(), 0, 0, 0);
     while let Some(c) = text[at..].chars().next() {
-        let separator = separators.iter().find(|separator| depth == 0 && text[at..].starts_with(**separator));
-        if let Some(separator) = separator {
+        if depth == 0 && text[at..].starts_with(separator) {
             parts.push(&text[start..at]);
             at += separator.len();
             start = at;
@@ -174,12 +189,17 @@ fn split<'a>(text: &'a str, separators: &[&str]) -> Vec<&'a str> {
     parts
 }
 
+/// How a plain fraction is written, and how it is normalised.
+const SLASH: &str = r"^(-?\d+)/(\d+)$";
+const FRACTION: &str = r"\frac{${1}}{${2}}";
+
 /// The number that a normalised expression plainly is.
 fn value(text: &str) -> Option<Number> {
     static VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"^([-+]?)(?:(\d+(?:\.\d*)?|\.\d+)|(\d*)\\frac\{(-?)(\d+)\}\{(-?)(\d+)\})$").unwrap()
     });
-    let found = VALUE.captures(text)?;
+    let text = replace_all(text, &[(SLASH, FRACTION)]);
+    let found = VALUE.captures(&text)?;
     let (number, mut negative) = if let Some(decimal) = found.get(2) {
         (Number::decimal(decimal.as_str())?, false)
     } else {
@@ -204,7 +224,7 @@ fn normalised(text: &str) -> String {
     let text = with_arguments(&text);
     let text = replace_all(&text, &[(r"(^|[^\d])\.(\d)", "${1}0.${2}"), (r"([_^])\{(\w)\}", "${1}${2}")]);
     let text = without_prefix(&text);
-    replace_all(text, &[(r"^(-?\d+)/(\d+)$", r"\frac{${1}}{${2}}"), (r"^\(([A-Z])\)$", "${1}")])
+    replace_all(text, &[(SLASH, FRACTION), (r"^\(([A-Z])\)$", "${1}")])
 }
 
 /// Replaces by regexes, one after the other.

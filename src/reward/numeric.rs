@@ -89,7 +89,7 @@ impl Numeric {
     /// `tolerance` is absolute, finite and not negative.
     pub fn new(tolerance: f64) -> Result<Self> {
         if !tolerance.is_finite() || tolerance < 0.0 {
-            return Err(Error::expected("a finite number of at least 0", tolerance).field("tolerance"));
+            return Err(Error::expected("a finite number of at least 0", tolerance));
         }
         Ok(Self { tolerance })
     }

@@ -98,7 +98,7 @@ fn naming_completion(skill: Skill) -> String {
 
 /// Whether a question with this prompt belongs to tasks, and so never to pretraining: one in eight.
 pub fn is_held_out(prompt: &str) -> bool {
-    blake3::hash(prompt.as_bytes()).as_bytes()[0] % 8 == 0
+    blake3::hash(prompt.as_bytes()).as_bytes()[0].is_multiple_of(8)
 }
 
 /// One question, and the ways to answer it.

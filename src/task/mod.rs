@@ -262,9 +262,8 @@ impl Task {
         let pool = distinct(items(&data.files)?);
 
         let shares = file.split.unwrap_or_default();
-        let blame = |error| source.blame("split", error);
-        let mut parts =
-            if pool.is_empty() { Parts::default() } else { split::split(pool, &shares).map_err(blame)? };
+        let blame = |key: &str, error| source.blame(key, error);
+        let mut parts = if pool.is_empty() { Parts::default() } else { split::split(pool, &shares, &blame)? };
         parts.train.extend(own_train);
         parts.validation.extend(own_validation);
         parts.test.extend(own_test);
@@ -283,16 +282,14 @@ impl Task {
             && shares.validation > 0.0
         {
             let shares = file::Split { train: 0.0, test: Some(0.0), ..shares.clone() };
-            let n_validation =
-                split::count(shares.validation, parts.train.len(), "validation").map_err(blame)?;
+            let n_validation = split::count(shares.validation, parts.train.len(), "validation", &blame)?;
             let n_train = parts.train.len() - n_validation;
             if n_train == 0 {
-                return Err(blame(
-                    Error::invalid("empty split: validation takes all that trains").field("split.validation"),
-                ));
+                let error = Error::invalid("empty split: validation takes all that trains");
+                return Err(blame("split.validation", error));
             }
             let shares = file::Split { train: n_train as f64, ..shares };
-            let cut = split::split(std::mem::take(&mut parts.train), &shares).map_err(blame)?;
+            let cut = split::split(std::mem::take(&mut parts.train), &shares, &blame)?;
             (parts.train, parts.validation) = (cut.train, cut.validation);
         }
 
@@ -418,7 +415,7 @@ impl Task {
 fn program(continues: Option<&str>, completion: &str) -> String {
     let code = without_fences(completion);
     match continues {
-        Some(start) if code.len() == completion.len() => format!("{start}{code}"),
+        Some(start) if completion.starts_with(code) => format!("{start}{code}"),
         // The head's imports and helpers stay available; what the fence defines comes after, and counts.
         Some(start) => format!("{start}    pass\n\n{code}"),
         None => code.to_owned(),
@@ -510,8 +507,8 @@ fn data_files(own: file::Data, source: &Source, given: &[PathBuf]) -> Result<fil
 /// Makes the item of a row, and checks that its answer can be scored.
 fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Result<Item> {
     let prompt = templates.render("prompt", row)?;
-    let completion = templates.render("completion", row)?;
     let mut gold = templates.render("gold", row)?;
+    let completion = templates.render("completion", row)?;
     let at_gold = |error: Error| error.field("gold").file(&row.place);
     for (key, text) in [("prompt", &prompt), ("gold", &gold), ("completion", &completion)] {
         if text.trim().is_empty() {

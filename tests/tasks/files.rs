@@ -90,7 +90,7 @@ fn bad_files_are_refused_with_file_line_and_field() {
         (GOOD.into(), rows(1).into_bytes(), &["task.toml:13: split.validation: ", "10"]),
         (with("validation = 10", "validation = 90"), good.into(), &["task.toml:", "split: expected", "140"]),
         (with("train = 0.5", "train = 0.001"), good.into(), &["task.toml:12: split.train: empty split"]),
-        (with("train = 0.5", "train = 90"), good.into(), &["split.test: empty split"]),
+        (with("train = 0.5", "train = 90"), good.into(), &["task.toml:11: split: empty split", "test"]),
         (with("train = 0.5", "train = nan"), good.into(), &["task.toml:12: split.train: expected", "NaN"]),
         (with("train = 0.5", "train = -1"), good.into(), &["task.toml:12: split.train: expected"]),
         (with("train = 0.5", "train = \"half\""), good.into(), &["task.toml:12: train: "]),

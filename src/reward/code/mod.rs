@@ -62,16 +62,22 @@ impl Code {
     }
 }
 
-/// The code of an answer: what its last fenced block holds that begins a line, or all of it.
+/// The code of an answer: what its last fenced block holds, or what a lone closing fence ends, or all of it.
 pub fn without_fences(completion: &str) -> &str {
+    const FENCE: &str = "```";
+    if let Some((code, after)) = completion.split_once(FENCE) {
+        if !code.trim().is_empty() && after.trim().is_empty() {
+            return code;
+        }
+    }
     let mut code = None;
     let mut rest = completion;
-    while let Some(at) = rest.find("```") {
+    while let Some(at) = rest.find(FENCE) {
         let Some(line_end) = rest[at..].find('\n').map(|end| at + end + 1) else { break };
         let inner = &rest[line_end..];
-        let end = inner.find("```").unwrap_or(inner.len());
+        let end = inner.find(FENCE).unwrap_or(inner.len());
         code = Some(&inner[..end]);
-        rest = inner.get(end + 3..).unwrap_or("");
+        rest = inner.get(end + FENCE.len()..).unwrap_or("");
     }
     code.unwrap_or(completion)
 }

@@ -19,12 +19,13 @@
 //! what is missing.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use rlimit::Resource;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +188,9 @@ impl Sandbox {
             child.wait_with_output()
         });
         let output = output.map_err(failed)?;
+        // A program without a RAM disk may have locked its folders.
+        #[cfg(unix)]
+        unlock(folder.path());
         folder.close().map_err(|error| Error::io("cannot clean up", std::env::temp_dir(), error))?;
         let talk = String::from_utf8_lossy(&output.stderr);
         let end = match output.status.code().and_then(|code| u8::try_from(code).ok()) {
@@ -199,6 +203,19 @@ impl Sandbox {
             }
         };
         Ok((Outcome { end, output: output.stdout }, talk.lines().map(str::to_owned).collect()))
+    }
+}
+
+/// Makes all folders below `folder` ours to remove; what is wrong shows when they are removed.
+#[cfg(unix)]
+fn unlock(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        // Of the entry itself: a link may lead anywhere.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o700));
+            unlock(&entry.path());
+        }
     }
 }
 
@@ -261,23 +278,39 @@ fn outer(mut plan: Plan) -> Result<u8> {
     // It holds copies of the pipe's writing end, and while it lives there is no end of file.
     drop(inner);
 
-    let cap = plan.limits.output_bytes;
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut output = Vec::new();
-        let result = reader.by_ref().take(cap as u64 + 1).read_to_end(&mut output);
-        sender.send(result.map(|_| output))
-    });
-    let received = receiver.recv_timeout(Duration::from_secs(plan.limits.seconds));
+    let received = receive(&mut reader, &plan.limits).map_err(failed);
     // Whoever is left of a PID namespace dies with its first process, and only then does the wait return.
     child.kill().and_then(|()| child.wait()).map_err(failed)?;
-    let Ok(output) = received else { return Ok(TIMED_OUT) };
-    let output = output.map_err(failed)?;
-    if output.len() > cap {
-        return Ok(TOO_MUCH_OUTPUT);
-    }
+    let (end, output) = received?;
     std::io::stdout().write_all(&output).map_err(failed)?;
-    Ok(ENDED)
+    Ok(match end {
+        End::Ended => ENDED,
+        End::TimedOut => TIMED_OUT,
+        End::TooMuchOutput => TOO_MUCH_OUTPUT,
+    })
+}
+
+/// Reads until the end, or until a limit is reached. With a new PID namespace there can be no new thread, so
+/// the time is kept by `poll`.
+fn receive(reader: &mut PipeReader, limits: &Limits) -> std::io::Result<(End, Vec<u8>)> {
+    let deadline = Instant::now() + Duration::from_secs(limits.seconds);
+    let mut output = Vec::new();
+    let mut chunk = [0; 1 << 16];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if left == 0 || poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
+            return Ok((End::TimedOut, Vec::new()));
+        }
+        let n_bytes = reader.read(&mut chunk)?;
+        if n_bytes == 0 {
+            return Ok((End::Ended, output));
+        }
+        output.extend_from_slice(&chunk[..n_bytes]);
+        if output.len() > limits.output_bytes {
+            return Ok((End::TooMuchOutput, Vec::new()));
+        }
+    }
 }
 
 /// Gives up all rights, then runs python3 on what stdin holds.
