@@ -290,14 +290,12 @@ fn the_corpus_is_as_good_and_bad_as_designed() {
 /// The answer to a math question, worked out here; `None` for other skills.
 fn answer_elsewhere(prompt: &str) -> Option<String> {
     prompt.contains("How many").then(|| {
-        let numbers =
-            Regex::new(r"(has|boxes of|buys|finds|gets|wins|makes|loses|sells|breaks|gives|drops) (\d+)")
-                .unwrap();
+        let words: Vec<_> = prompt.split([' ', '.']).collect();
         let mut now = 0;
-        for found in numbers.captures_iter(prompt) {
-            let amount: i64 = found[2].parse().unwrap();
-            match &found[1] {
-                "boxes of" => now *= amount,
+        for pair in words.windows(2) {
+            let Ok(amount) = pair[1].parse::<i64>() else { continue };
+            match pair[0] {
+                "of" => now *= amount,
                 "loses" | "sells" | "breaks" | "gives" | "drops" => now -= amount,
                 _ => now += amount,
             }
