@@ -28,7 +28,7 @@ use crate::task::{LoadOptions, Part, Task};
     llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --task my-task.toml \\\n    \
     --against base --trace answers.jsonl\n  \
     llama-svf eval --task code --samples 8 --json       eight answers to each question\n\n\
-    Most of a trace's lines are answers as they come; --resume continues an interrupted one.")]
+    A trace begins with a line of settings; every other line is one answer, written as it comes.")]
 pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
     #[arg(short, long, value_name = "FILE")]
@@ -371,7 +371,7 @@ impl Report<'_> {
                 if options.samples > 1 { format!("  {:>6.1} %", 100.0 * pass_at_k) } else { String::new() };
             let cut = match n_cut {
                 0 => String::new(),
-                _ => format!("  ({n_cut} answers cut off at {} tokens)", task.generation().max_tokens),
+                _ => format!("  ({n_cut} cut off at {} tokens)", task.generation().max_tokens),
             };
             let _ = writeln!(
                 text,
