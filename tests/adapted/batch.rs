@@ -152,7 +152,8 @@ fn the_embedded_model_answers_in_batches_as_it_does_alone() {
     let model = Model::load(file.path(), 0).unwrap();
     let ask = |i: u64| {
         let skill = Skill::ALL[i as usize % 3];
-        let message = ChatMessage { role: "user", content: question(skill, i % 2 == 0, 1, i).prompt };
+        let message =
+            ChatMessage { role: "user", content: question(skill, i.is_multiple_of(2), 1, i).prompt };
         request(model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true), 60)
     };
     let requests: Vec<_> = (0..60).map(ask).collect();
