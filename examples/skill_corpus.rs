@@ -1,6 +1,6 @@
 //! Writes what `scripts/pretrain.py` needs, so that questions are made in one place only:
 //!
-//! `cargo run --release --example skill_corpus -- --examples 400000 -o corpus` writes
+//! `cargo run --release --example skill_corpus -- -o corpus` writes
 //! `corpus/pretrain.jsonl` and, for a look at the accuracy while it learns, `corpus/items.jsonl`.
 
 use std::io::Write;
@@ -15,7 +15,7 @@ use serde_json::json;
 #[derive(Parser)]
 struct Args {
     /// Texts to pretrain on.
-    #[arg(long, default_value_t = 400_000)]
+    #[arg(long, default_value_t = 300_000)]
     examples: u64,
     /// Held-out questions of each kind.
     #[arg(long, default_value_t = 500)]

@@ -10,8 +10,8 @@ byte-level BPE with qwen2's way of splitting text, in which every digit is a tok
 
 It saves its state into the corpus folder as it goes, and goes on from there when it is started again. Needs
 Python 3.10 or later with torch, tokenizers and gguf (a virtual environment outside the repository will do:
-`python3 -m venv VENV && VENV/bin/pip install torch tokenizers gguf`). The CPU is enough. One more run on the
-same machine and versions gives the same model; another machine rounds differently.
+`python3 -m venv VENV && VENV/bin/pip install torch tokenizers gguf`). The CPU is enough. Another run on the
+same machine and versions is meant to give the same model; other machines round differently.
 """
 
 import argparse
@@ -369,7 +369,7 @@ def parse():
     parser.add_argument("corpus", type=Path, help="folder with pretrain.jsonl and items.jsonl")
     parser.add_argument("-o", "--output", type=Path, required=True, help="GGUF file to write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1700)
     parser.add_argument("--batch", type=int, default=4096, help="tokens per step")
     parser.add_argument("--vocabulary", type=int, default=768)
     parser.add_argument("--width", type=int, default=160)

@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`bench`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
@@ -27,6 +27,7 @@ pub mod decompose;
 pub mod embedded;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod expert;
 pub mod ffi;
 pub mod progress;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "error",
     "progress",
     "atomic",
@@ -20,6 +20,7 @@ const MODULES: [&str; 15] = [
     "embedded",
     "engine",
     "decompose",
+    "eval",
     "bench",
     "cli",
 ];

@@ -7,6 +7,9 @@
 mod bench;
 mod ctrl_c;
 mod decompose;
+mod demo;
+mod eval;
+mod experts;
 mod inspect;
 mod printer;
 mod run;
@@ -32,6 +35,7 @@ use crate::reward::code::sandbox;
         llama-svf decompose -m model.gguf --rank 64        make model.svf.gguf, once\n  \
         llama-svf inspect model.svf.gguf                   look at it\n  \
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
+        llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
 )]
@@ -45,7 +49,9 @@ enum Command {
     Decompose(decompose::Args),
     Inspect(inspect::Args),
     Run(run::Args),
+    Eval(eval::Args),
     Bench(bench::Args),
+    Demo(demo::Args),
 }
 
 /// Runs the command that the process's arguments name.
@@ -58,7 +64,9 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Eval(args) => eval::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Demo(args) => demo::main(&args),
     });
     exit_code(result)
 }

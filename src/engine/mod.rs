@@ -6,11 +6,13 @@
 //!         └── Session (one llama.cpp context: KV cache, slots, experts)
 //! ```
 
+mod batch;
 mod chat;
 mod model;
 mod sampler;
 mod session;
 
+pub use batch::{complete, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
 pub use model::{AdaptedModel, Model, Token};
 pub use sampler::{Sampler, SamplerOptions};

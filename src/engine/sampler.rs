@@ -29,9 +29,10 @@ impl Default for SamplerOptions {
     }
 }
 
-/// A chain of samplers with its own random state.
+/// The most likely token, or a chain of samplers with its own random state.
 pub struct Sampler {
-    chain: LlamaSampler,
+    /// `None` takes the most likely token.
+    chain: Option<LlamaSampler>,
 }
 
 impl Sampler {
@@ -45,9 +46,7 @@ impl Sampler {
                 return Err(Error::expected("a probability between 0 and 1", value).field(flag));
             }
         }
-        let chain = if options.temperature == 0.0 {
-            LlamaSampler::greedy()
-        } else {
+        let chain = (options.temperature > 0.0).then(|| {
             let mut samplers = Vec::new();
             if options.top_k > 0 {
                 samplers.push(LlamaSampler::top_k(i32::try_from(options.top_k).unwrap_or(i32::MAX)));
@@ -59,7 +58,7 @@ impl Sampler {
                 LlamaSampler::dist(options.seed),
             ]);
             LlamaSampler::chain_simple(samplers)
-        };
+        });
         Ok(Self { chain })
     }
 
@@ -69,12 +68,26 @@ impl Sampler {
             return Err(Error::engine("the model computed NaN")
                 .hint("check the sidecar with `llama-svf inspect --verify`, or lower --strength"));
         }
+        let none = || Error::engine("no token could be sampled");
+        let Some(chain) = &mut self.chain else { return most_likely(logits).ok_or_else(none) };
         let candidates =
             logits.iter().zip(0..).map(|(&logit, token)| LlamaTokenData::new(LlamaToken(token), logit, 0.0));
         let mut candidates = LlamaTokenDataArray::from_iter(candidates, false);
-        candidates.apply_sampler(&mut self.chain);
-        let token = candidates.selected_token().ok_or_else(|| Error::engine("no token could be sampled"))?;
-        self.chain.accept(token);
+        candidates.apply_sampler(chain);
+        let token = candidates.selected_token().ok_or_else(none)?;
+        chain.accept(token);
         Ok(token.0)
     }
+}
+
+/// The token with the largest logit; the first of several, as llama.cpp's greedy sampler has it.
+fn most_likely(logits: &[f32]) -> Option<Token> {
+    let (&first, rest) = logits.split_first()?;
+    let (mut best, mut token) = (first, 0);
+    for (&logit, i) in rest.iter().zip(1..) {
+        if logit > best {
+            (best, token) = (logit, i);
+        }
+    }
+    Some(token)
 }

@@ -41,6 +41,9 @@ pub struct SessionOptions {
     pub kv: KvType,
     /// Fused attention.
     pub flash_attention: bool,
+    /// Whether all sequences share the KV cache. Otherwise each has an equal part of its own, rounded up to
+    /// 256 tokens, and attention does not have to look for its cells among those of the others.
+    pub kv_unified: bool,
 }
 
 impl Default for SessionOptions {
@@ -54,6 +57,7 @@ impl Default for SessionOptions {
             n_seq: 1,
             kv: KvType::F16,
             flash_attention: true,
+            kv_unified: true,
         }
     }
 }
@@ -130,6 +134,7 @@ impl Session {
                     KvType::F32 => TensorType::F32,
                 },
                 flash_attention: options.flash_attention,
+                kv_unified: options.kv_unified,
             },
         )
         .map_err(|error| error.file(model.file().path()))?;
@@ -237,9 +242,19 @@ impl Session {
         Ok(self.sequence(seq)?.n_past)
     }
 
+    /// Sequences.
+    pub fn n_seq(&self) -> u32 {
+        self.sequences.len() as u32
+    }
+
     /// Tokens of KV cache over all sequences.
     pub fn n_ctx(&self) -> u32 {
         self.context.n_ctx()
+    }
+
+    /// Most tokens that one sequence can hold.
+    pub fn n_ctx_seq(&self) -> u32 {
+        self.context.n_ctx_seq()
     }
 
     /// Most tokens of one decode.
@@ -346,7 +361,11 @@ impl Session {
         Ok(())
     }
 
-    fn check_slot(&self, slot: u32) -> Result<()> {
+    /// Whether `slot` exists; the base model's does without a sidecar too.
+    pub(super) fn check_slot(&self, slot: u32) -> Result<()> {
+        if slot == 0 {
+            return Ok(());
+        }
         let n_slots = self.adapter.as_ref().ok_or_else(no_sidecar)?.mixtures.len();
         if slot as usize >= n_slots {
             return Err(Error::expected(format!("a slot below {n_slots}"), slot).field("slot"));

@@ -30,6 +30,8 @@ pub struct ContextOptions {
     pub kv: TensorType,
     /// Whether attention runs as one fused kernel.
     pub flash_attention: bool,
+    /// Whether all sequences share the cells; otherwise each has an equal part of its own.
+    pub kv_unified: bool,
 }
 
 /// One token of a batch.
@@ -105,7 +107,7 @@ impl Context {
         } else {
             sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
         };
-        params.kv_unified = true;
+        params.kv_unified = options.kv_unified;
         // SAFETY: the model outlives the context, which keeps it alive.
         let (pointer, said) = log::captured(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) });
         let pointer = NonNull::new(pointer).ok_or_else(|| {
@@ -119,6 +121,12 @@ impl Context {
     pub fn n_ctx(&self) -> u32 {
         // SAFETY: the context is alive.
         unsafe { sys::llama_n_ctx(self.pointer.as_ptr()) }
+    }
+
+    /// Tokens of KV cache that one sequence can fill.
+    pub fn n_ctx_seq(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_ctx_seq(self.pointer.as_ptr()) }
     }
 
     /// Most tokens of one decode.

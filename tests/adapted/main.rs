@@ -3,6 +3,7 @@
 #[path = "../common/random_model.rs"]
 mod random_model;
 
+mod batch;
 mod equality;
 mod models;
 mod slots;

@@ -6,21 +6,17 @@ mod utf8;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use serde::Serialize;
 
+use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::{ctrl_c, printer};
-use crate::engine::{
-    AdaptedModel, AdapterOptions, ChatMessage, Form, GraphOp, Model, Sampler, SamplerOptions, Session,
-    SessionOptions,
-};
+use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
 use crate::error::{exit, Error, Result};
-use crate::expert::{Expert, Mixture};
-use crate::sidecar::Sidecar;
+use crate::expert::Mixture;
 use generate::{Generator, Reply, Stop};
 
 /// Run a model, with experts or without
@@ -44,34 +40,8 @@ pub struct Args {
     #[arg(long)]
     chat: bool,
 
-    /// The model's sidecar, made by `llama-svf decompose`
-    #[arg(long, value_name = "FILE", help_heading = "Experts")]
-    svf: Option<PathBuf>,
-    /// Load an expert, under another name if one is given; may be repeated
-    #[arg(long, value_name = "[NAME=]FILE", requires = "svf", help_heading = "Experts")]
-    expert: Vec<String>,
-    /// Use this expert
-    #[arg(
-        long = "use",
-        value_name = "NAME",
-        requires = "svf",
-        conflicts_with = "mix",
-        help_heading = "Experts"
-    )]
-    use_expert: Option<String>,
-    /// Use a weighted sum of experts: A=0.7,B=0.3, or @FILE with {"A": 0.7, "B": 0.3}
-    #[arg(long, value_name = "MIXTURE", requires = "svf", help_heading = "Experts")]
-    mix: Option<String>,
-    /// Multiply every weight of the mixture: 0 is the base model
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "svf", help_heading = "Experts")]
-    #[arg(allow_negative_numbers = true)]
-    strength: f32,
-    /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
-    #[arg(long, value_enum, default_value_t = FormFlag::Residual, requires = "svf", help_heading = "Experts")]
-    form: FormFlag,
-    /// Implementation: one fused kernel, or stock ggml operations
-    #[arg(long, value_enum, default_value_t = OpFlag::Auto, requires = "svf", help_heading = "Experts")]
-    op: OpFlag,
+    #[command(flatten)]
+    experts: ExpertArgs,
 
     /// Most tokens to generate; -1 for no limit
     #[arg(
@@ -137,24 +107,6 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum FormFlag {
-    /// W*x + U*((s*(m-1)) * Vt*x): m = 1 is exactly the base model
-    Residual,
-    /// U*((s*m) * Vt*x)
-    Factored,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OpFlag {
-    /// Fused where the device has the kernel
-    Auto,
-    /// Our kernel
-    Fused,
-    /// Stock operations
-    Composed,
-}
-
 /// Context that an unasked user gets at most: models trained with 128k tokens would need many gigabytes.
 const DEFAULT_CONTEXT: u32 = 4096;
 
@@ -168,26 +120,26 @@ pub fn main(args: &Args) -> Result<u8> {
         min_p: args.min_p,
         seed,
     })?;
-    let mixture = args.mixture()?;
+    let mixture = args.experts.mixture()?;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
             .field("-p")
             .hint("give one with -p TEXT, or --chat to read messages from standard input"));
     }
-    let adapter = args.svf.as_deref().map(|svf| open_adapter(svf, &args.expert)).transpose()?;
+    let adapter = args.experts.open()?;
 
     let began = Instant::now();
     let model = Model::load(&args.model, args.n_gpu_layers)?;
     let session = args.session(&model, adapter)?;
     let mut generator = Generator::new(session, sampler, usize::try_from(args.n_predict).ok());
-    if args.svf.is_some() {
+    if args.experts.svf.is_some() {
         generator.use_mixture(mixture)?;
     }
     let load_ms = milliseconds(began);
 
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, args.strength);
+        return chat::main(&mut generator, args.experts.strength);
     };
     let prompt = if is_chat {
         model.chat_prompt(&[ChatMessage { role: "user", content: prompt.clone() }])?
@@ -210,26 +162,7 @@ pub fn main(args: &Args) -> Result<u8> {
 }
 
 impl Args {
-    /// The mixture that the flags name.
-    fn mixture(&self) -> Result<Mixture> {
-        let mixture = match (&self.use_expert, &self.mix) {
-            (Some(name), _) => Mixture::single(name.as_str()),
-            (None, Some(mix)) => Mixture::parse(mix).map_err(|error| error.field("--mix"))?,
-            (None, None) => Mixture::base(),
-        };
-        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() {
-            let hint = if self.expert.is_empty() {
-                "--expert FILE --use NAME"
-            } else {
-                "--use NAME, or --mix A=0.7,B=0.3"
-            };
-            printer::note(format_args!("note: no expert is in use, this is the base model (hint: {hint})"));
-        }
-        let hint = "1 leaves the mixture as it is, 0 is the base model";
-        mixture.strength(self.strength).map_err(|error| error.field("--strength").hint(hint))
-    }
-
-    fn session(&self, model: &Arc<Model>, adapter: Option<(Sidecar, Vec<Expert>)>) -> Result<Session> {
+    fn session(&self, model: &Arc<Model>, adapter: Option<Adapter>) -> Result<Session> {
         let defaults = SessionOptions::default();
         let options = SessionOptions {
             n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
@@ -244,54 +177,9 @@ impl Args {
                 model.n_ctx_train()
             ));
         }
-        let Some((sidecar, experts)) = adapter else { return Session::new(model, &options) };
-        let adapted = AdaptedModel::new(model, sidecar)?;
-        let adapter = AdapterOptions {
-            form: match self.form {
-                FormFlag::Residual => Form::Residual,
-                FormFlag::Factored => Form::Factored,
-            },
-            op: match self.op {
-                OpFlag::Auto => GraphOp::Auto,
-                OpFlag::Fused => GraphOp::Fused,
-                OpFlag::Composed => GraphOp::Composed,
-            },
-            n_slots: generate::N_SLOTS,
-        };
-        let mut session = Session::adapted(&adapted, &options, &adapter)?;
-        for expert in experts {
-            session.experts_mut()?.insert(expert)?;
-        }
-        Ok(session)
+        let Some(adapter) = adapter else { return Session::new(model, &options) };
+        adapter.join(model)?.session(&options, generate::N_SLOTS)
     }
-}
-
-/// Opens the sidecar and the experts and checks that they fit each other.
-fn open_adapter(svf: &Path, experts: &[String]) -> Result<(Sidecar, Vec<Expert>)> {
-    let sidecar = Sidecar::open(svf)?;
-    let experts = experts
-        .iter()
-        .map(|argument| {
-            let (expert, path) = open_expert(argument)?;
-            expert.check(&sidecar).map_err(|error| error.file(path))?;
-            Ok(expert)
-        })
-        .collect::<Result<_>>()?;
-    Ok((sidecar, experts))
-}
-
-/// Opens `[NAME=]FILE`. A file whose own name contains `=` is meant as it stands.
-fn open_expert(argument: &str) -> Result<(Expert, PathBuf)> {
-    let (name, path) = match argument.split_once('=') {
-        Some((name, path)) if !Path::new(argument).exists() => (Some(name), path),
-        _ => (None, argument),
-    };
-    let mut expert = Expert::open(Path::new(path))?;
-    if let Some(name) = name {
-        crate::expert::check_name(name).map_err(|error| error.field("--expert"))?;
-        expert.name = name.to_owned();
-    }
-    Ok((expert, path.into()))
 }
 
 /// The standard library seeds its hash maps from the system's random source.

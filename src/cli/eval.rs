@@ -1,0 +1,433 @@
+//! `llama-svf eval`: how well a model answers a task's questions, with experts or without.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde_json::{json, Value};
+
+use super::experts::{Adapter, ExpertArgs};
+use super::{ctrl_c, printer};
+use crate::embedded;
+use crate::engine::{sessions_for, Model, SamplerOptions, Session, SessionOptions};
+use crate::error::{exit, Error, Result};
+use crate::eval::{Comparison, Configuration, EvalOptions, Evaluation, Questions, Summary, Trace};
+use crate::expert::Mixture;
+use crate::sidecar::Fingerprint;
+use crate::task::{LoadOptions, Part, Task};
+
+/// Measure how well a model answers a task's questions
+///
+/// With --against, two configurations answer the same questions in the same batches, and a paired test says
+/// what their difference is worth.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    llama-svf eval --task math                          the embedded model on one of its skills\n  \
+    llama-svf eval -m model.gguf --task gsm8k --data gsm8k/test.jsonl.gz -n 200\n  \
+    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --task my-task.toml \\\n    \
+    --against base --trace answers.jsonl\n  \
+    llama-svf eval --task code --samples 8 --json       eight answers to each question\n\n\
+    A trace begins with a line of settings; every other line is one answer, written as it comes.")]
+pub struct Args {
+    /// The model, a GGUF file [default: the embedded model]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// A built-in task or a task file
+    #[arg(long, value_name = "NAME|FILE")]
+    task: String,
+    /// Read the items from here instead of the task's own files; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// Which part of the task's items
+    #[arg(long, value_enum, default_value_t = PartFlag::Test)]
+    part: PartFlag,
+    /// Ask the first N items only
+    #[arg(short = 'n', long = "items", value_name = "N")]
+    n_items: Option<usize>,
+    /// Run the code that the model writes, for tasks that are checked so
+    #[arg(long)]
+    allow_exec: bool,
+
+    #[command(flatten)]
+    experts: ExpertArgs,
+    /// Compare with this on the same items: base, an expert's name, or a mixture as for --mix
+    #[arg(long, value_name = "base|NAME|MIXTURE", requires = "svf", help_heading = "Experts")]
+    against: Option<String>,
+
+    /// Answers per item
+    #[arg(long, value_name = "K", default_value_t = 1, help_heading = "Sampling")]
+    samples: usize,
+    /// Temperature; 0 always takes the most likely token [default: 0, and 1 with several samples]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Sampling")]
+    temp: Option<f32>,
+    /// Seed of sampling and of resampling
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
+    seed: u32,
+
+    /// Answers generated at once
+    #[arg(short, long, value_name = "N", default_value_t = 32)]
+    batch: u32,
+    /// Threads [default: all]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Layers to keep on a GPU, in builds for one (also -ngl)
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    n_gpu_layers: u32,
+    /// Write every answer with its score to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Continue the trace of an interrupted run
+    #[arg(long, requires = "trace")]
+    resume: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PartFlag {
+    Train,
+    Validation,
+    Test,
+}
+
+impl PartFlag {
+    fn part(self) -> Part {
+        match self {
+            Self::Train => Part::Train,
+            Self::Validation => Part::Validation,
+            Self::Test => Part::Test,
+        }
+    }
+}
+
+/// Changed items that the table shows in each direction.
+const N_SHOWN: usize = 5;
+
+pub fn main(args: &Args) -> Result<u8> {
+    // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
+    let options = args.options()?;
+    let mixtures = args.mixtures()?;
+    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
+    let task = Task::load(&args.task, &load)?;
+    for note in task.notes() {
+        printer::note(format_args!("note: {note}"));
+    }
+    let all = task.items(args.part.part());
+    let items = &all[..args.n_items.unwrap_or(all.len()).min(all.len())];
+    if items.is_empty() {
+        return Err(Error::expected("1 item or more", 0).field("-n"));
+    }
+    let adapter = args.experts.open()?;
+
+    let embedded = args.model.is_none().then(embedded::Temporary::new).transpose()?;
+    let path = embedded.as_ref().map(embedded::Temporary::path).or(args.model.as_deref());
+    let model = Model::load(path.unwrap_or_else(|| unreachable!("one of both is there")), args.n_gpu_layers)?;
+    let questions = Questions::new(&model, &task, items)?;
+    let settings = args.settings(&model, &task, adapter.as_ref(), &mixtures, &options)?;
+    let (mut sessions, configurations) = args.sessions(&model, &questions, adapter, &mixtures)?;
+    let mut trace = match &args.trace {
+        Some(path) if args.resume => Some(Trace::resume(path, &settings)?),
+        Some(path) => Some(Trace::create(path, &settings)?),
+        None => None,
+    };
+    let evaluation = questions.evaluate(
+        &mut sessions,
+        &configurations,
+        &options,
+        trace.as_mut(),
+        &printer::Bar::new("answering"),
+        &ctrl_c::INTERRUPT,
+    )?;
+
+    let report = Report {
+        args,
+        task: &task,
+        evaluation: &evaluation,
+        configurations: &configurations,
+        options: &options,
+    };
+    if args.json {
+        printer::print_json(&report.json())?;
+    } else {
+        printer::print(&report.table())?;
+    }
+    if evaluation.is_partial() {
+        printer::note(format_args!(
+            "interrupted: this is a partial result, of {} of {} items{}",
+            evaluation.items.len(),
+            evaluation.n_asked,
+            if args.trace.is_some() { " (hint: --resume goes on from here)" } else { "" }
+        ));
+        return Ok(exit::INTERRUPTED);
+    }
+    Ok(exit::DONE)
+}
+
+impl Args {
+    fn options(&self) -> Result<EvalOptions> {
+        let temperature = self.temp.unwrap_or(if self.samples > 1 { 1.0 } else { 0.0 });
+        if self.samples > 1 && temperature == 0.0 {
+            return Err(Error::invalid("at temperature 0 all samples are equal")
+                .field("--temp")
+                .hint("use --temp 1"));
+        }
+        if self.batch == 0 {
+            return Err(Error::expected("1 or more", 0).field("--batch"));
+        }
+        // Nothing is left out: samples come from the model's own distribution.
+        let sampler = SamplerOptions { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, seed: self.seed };
+        crate::engine::Sampler::new(&sampler)?;
+        Ok(EvalOptions { samples: self.samples, sampler })
+    }
+
+    /// The mixture that is measured, and the one it is compared with.
+    fn mixtures(&self) -> Result<Vec<Mixture>> {
+        let mut mixtures = vec![self.experts.mixture()?];
+        if let Some(against) = &self.against {
+            let baseline = match against.as_str() {
+                "base" => Mixture::base(),
+                text if text.contains('=') || text.starts_with('@') => {
+                    Mixture::parse(text).map_err(|error| error.field("--against"))?
+                }
+                name => Mixture::single(name),
+            };
+            if baseline == mixtures[0] || (baseline.is_base() && mixtures[0].is_base()) {
+                return Err(Error::invalid("both configurations are the same")
+                    .field("--against")
+                    .hint("choose what to compare with --use NAME or --mix A=0.7,B=0.3"));
+            }
+            mixtures.push(baseline);
+        }
+        Ok(mixtures)
+    }
+
+    /// Sessions with every mixture in a slot.
+    fn sessions(
+        &self,
+        model: &Arc<Model>,
+        questions: &Questions,
+        adapter: Option<Adapter>,
+        mixtures: &[Mixture],
+    ) -> Result<(Vec<Session>, Vec<Configuration>)> {
+        let n_threads = self.threads.unwrap_or(SessionOptions::default().n_threads);
+        if n_threads == 0 {
+            return Err(Error::expected("1 or more", 0).field("threads"));
+        }
+        let n_ctx_seq = u32::try_from(questions.n_ctx_seq()).unwrap_or(u32::MAX).min(model.n_ctx_train());
+        let (n_sessions, options) = sessions_for(model, self.batch, n_ctx_seq, n_threads);
+        let joined = adapter.map(|adapter| adapter.join(model)).transpose()?;
+        let slots = (1..).zip(mixtures).map(|(slot, mixture)| if mixture.is_base() { 0 } else { slot });
+        let configurations: Vec<_> = slots
+            .zip(mixtures)
+            .map(|(slot, mixture)| Configuration {
+                name: if slot == 0 { "base".into() } else { mixture.to_string() },
+                slot,
+            })
+            .collect();
+        let session = || {
+            let Some(joined) = &joined else { return Session::new(model, &options) };
+            let mut session = joined.session(&options, 1 + mixtures.len() as u32)?;
+            for (configuration, mixture) in configurations.iter().zip(mixtures) {
+                // Also where a weight is 0 and the expert would not be looked at.
+                for (name, _) in mixture.weights() {
+                    session.experts()?.get(name)?;
+                }
+                if configuration.slot > 0 {
+                    session.set_mixture(configuration.slot, mixture)?;
+                }
+            }
+            Ok(session)
+        };
+        let sessions = (0..n_sessions).map(|_| session()).collect::<Result<_>>()?;
+        Ok((sessions, configurations))
+    }
+
+    /// What a trace begins with; all that can change an answer or its score.
+    fn settings(
+        &self,
+        model: &Model,
+        task: &Task,
+        adapter: Option<&Adapter>,
+        mixtures: &[Mixture],
+        options: &EvalOptions,
+    ) -> Result<Value> {
+        if self.trace.is_none() {
+            return Ok(Value::Null);
+        }
+        let hash_of = |expert: &crate::expert::Expert| {
+            let mut hasher = blake3::Hasher::new();
+            for (weight, m) in &expert.multipliers {
+                hasher.update(weight.as_bytes());
+                m.iter().for_each(|m| {
+                    hasher.update(&m.to_le_bytes());
+                });
+            }
+            (expert.name.clone(), hasher.finalize().to_string())
+        };
+        let experts = adapter.map(|adapter| {
+            adapter.experts().iter().map(hash_of).collect::<std::collections::BTreeMap<_, _>>()
+        });
+        Ok(json!({
+            "schema": "llama-svf/trace/1",
+            "task": task.name(),
+            "part": self.part.part().name(),
+            "model": Fingerprint::of_model(model.file())?.as_str(),
+            "experts": experts,
+            "configurations": mixtures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "samples": options.samples,
+            "temperature": options.sampler.temperature,
+            "seed": options.sampler.seed,
+        }))
+    }
+}
+
+/// What is printed.
+struct Report<'a> {
+    args: &'a Args,
+    task: &'a Task,
+    evaluation: &'a Evaluation<'a>,
+    configurations: &'a [Configuration],
+    options: &'a EvalOptions,
+}
+
+impl Report<'_> {
+    fn summaries(&self) -> Vec<Summary> {
+        (0..self.configurations.len()).map(|i| self.evaluation.summary(i)).collect()
+    }
+
+    fn comparison(&self) -> Option<Comparison> {
+        (self.configurations.len() == 2).then(|| self.evaluation.compare(0, 1))
+    }
+
+    fn json(&self) -> Value {
+        let Self { args, task, evaluation, configurations, options } = self;
+        let summaries = self.summaries();
+        let ids =
+            |items: &[usize]| items.iter().map(|&i| evaluation.items[i].item.id.clone()).collect::<Vec<_>>();
+        let mut value = json!({
+            "schema": "llama-svf/eval/1",
+            "model": args.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
+            "task": task.name(),
+            "part": args.part.part().name(),
+            "n": evaluation.items.len(),
+            "partial": evaluation.is_partial(),
+            "samples": options.samples,
+            "temperature": options.sampler.temperature,
+            "seed": options.sampler.seed,
+            "configuration": configurations[0].name,
+            "accuracy": summaries[0].accuracy,
+            "ci95": [summaries[0].ci95.0, summaries[0].ci95.1],
+            "pass_at_k": summaries[0].pass_at_k,
+            "n_cut": summaries[0].n_cut,
+            "seconds": evaluation.seconds,
+            "scoring_seconds": evaluation.scoring_seconds,
+            "tokens_per_second": evaluation.n_tokens as f64 / evaluation.seconds,
+            "answers_per_second": evaluation.n_answers as f64 / evaluation.seconds,
+        });
+        if let Some(comparison) = self.comparison() {
+            for (key, part) in [
+                ("baseline", json!(configurations[1].name)),
+                ("baseline_accuracy", json!(summaries[1].accuracy)),
+                ("baseline_ci95", json!([summaries[1].ci95.0, summaries[1].ci95.1])),
+                ("baseline_pass_at_k", json!(summaries[1].pass_at_k)),
+                ("delta", json!(comparison.delta)),
+                ("delta_ci95", json!([comparison.delta_ci95.0, comparison.delta_ci95.1])),
+                ("p_value", json!(comparison.p_value)),
+                ("test", json!(comparison.test)),
+                ("gained", json!(ids(&comparison.gained))),
+                ("lost", json!(ids(&comparison.lost))),
+            ] {
+                value[key] = part;
+            }
+        }
+        value
+    }
+
+    fn table(&self) -> String {
+        let Self { args, task, evaluation, configurations, options } = self;
+        let how = match options.samples {
+            1 if options.sampler.temperature == 0.0 => "greedy".to_owned(),
+            1 => format!("temperature {}, seed {}", options.sampler.temperature, args.seed),
+            k => format!("{k} samples, temperature {}, seed {}", options.sampler.temperature, args.seed),
+        };
+        let mut text = format!(
+            "{}: {} items ({}), {how}\n\n",
+            task.name(),
+            evaluation.items.len(),
+            args.part.part().name()
+        );
+        let width =
+            configurations.iter().map(|configuration| configuration.name.len()).max().unwrap_or(0).max(8);
+        let at_k = format!("pass@{}", options.samples);
+        let at_k_title = if options.samples > 1 { format!("  {at_k:>8}") } else { String::new() };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:width$}  {:>8}  {:>17}{at_k_title}", "", "accuracy", "95 % interval");
+        for (configuration, summary) in configurations.iter().zip(self.summaries()) {
+            let Summary { accuracy, ci95: (low, high), pass_at_k, n_cut } = summary;
+            let interval = format!("{:.1} … {:.1} %", 100.0 * low, 100.0 * high);
+            let pass =
+                if options.samples > 1 { format!("  {:>6.1} %", 100.0 * pass_at_k) } else { String::new() };
+            let cut = match n_cut {
+                0 => String::new(),
+                _ => format!("  ({n_cut} cut off at {} tokens)", task.generation().max_tokens),
+            };
+            let _ = writeln!(
+                text,
+                "{:width$}  {:>6.1} %  {interval:>17}{pass}{cut}",
+                configuration.name,
+                100.0 * accuracy
+            );
+        }
+        if let Some(comparison) = self.comparison() {
+            self.compare(&mut text, &comparison);
+        }
+        let _ = writeln!(
+            text,
+            "\n{} answers in {:.1} s: {:.1} answers/s, {:.0} tokens/s",
+            evaluation.n_answers,
+            evaluation.seconds,
+            evaluation.n_answers as f64 / evaluation.seconds,
+            evaluation.n_tokens as f64 / evaluation.seconds
+        );
+        text
+    }
+
+    fn compare(&self, text: &mut String, comparison: &Comparison) {
+        let Comparison { delta, delta_ci95: (low, high), p_value, test, gained, lost } = comparison;
+        let _ = writeln!(
+            text,
+            "\ndifference {:+.1} points ({:+.1} … {:+.1}), p = {p_value:.2e} ({test}{}); {} items better, {} worse",
+            100.0 * delta,
+            100.0 * low,
+            100.0 * high,
+            if *test == "sign flips" { format!(", seed {}", self.args.seed) } else { String::new() },
+            gained.len(),
+            lost.len()
+        );
+        for (title, items) in [("better", gained), ("worse", lost)] {
+            for &i in items.iter().take(N_SHOWN) {
+                let item = &self.evaluation.items[i];
+                let reason = |configuration: usize| one_line(&item.answers[configuration][0].reason, 60);
+                let _ = writeln!(text, "  {title}  {}: {} (before: {})", item.item.id, reason(0), reason(1));
+            }
+            if items.len() > N_SHOWN {
+                let hint =
+                    if self.args.trace.is_some() { "the trace has all" } else { "--trace FILE keeps all" };
+                let _ = writeln!(text, "  {title}  … and {} more ({hint})", items.len() - N_SHOWN);
+            }
+        }
+    }
+}
+
+/// `text` without line breaks and control characters, at most `n` characters long.
+pub fn one_line(text: &str, n: usize) -> String {
+    let mut line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(n + 1).collect();
+    if line.chars().count() > n {
+        line.pop();
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,352 @@
+//! How well a model answers a task's questions: one configuration, or several on the same items.
+//!
+//! All configurations run together, each in a slot of its own, so that comparing two costs no reload and no
+//! second pass. Items are what statistics count: several samples of one item give one mean score.
+
+pub mod stats;
+mod trace;
+
+use std::time::Instant;
+
+pub use trace::Trace;
+
+use crate::engine::{
+    complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Token,
+};
+use crate::error::{Error, Result};
+use crate::progress::{Interrupt, Progress};
+use crate::task::{Generation, Item, Task};
+
+/// What is scored: a slot of the sessions, and what to call it.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// `base`, or the mixture.
+    pub name: String,
+    /// The slot that holds it.
+    pub slot: u32,
+}
+
+/// How answers are generated.
+#[derive(Clone, Debug)]
+pub struct EvalOptions {
+    /// Answers per item.
+    pub samples: usize,
+    /// How tokens are chosen; the seed of an answer follows from this seed, the item's id and the number of
+    /// the sample, and so is the same in all configurations.
+    pub sampler: SamplerOptions,
+}
+
+/// One scored answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the model wrote.
+    pub completion: String,
+    /// From 0 (wrong) to 1 (right).
+    pub score: f64,
+    /// Why, in one line.
+    pub reason: String,
+    /// Tokens written.
+    pub n_tokens: usize,
+    /// Whether it was cut off at the task's limit.
+    pub is_cut: bool,
+}
+
+/// An item with all its answers.
+pub struct Answered<'a> {
+    /// The item.
+    pub item: &'a Item,
+    /// By configuration and sample.
+    pub answers: Vec<Vec<Answer>>,
+}
+
+/// What an evaluation found.
+pub struct Evaluation<'a> {
+    /// Items that every configuration has answered.
+    pub items: Vec<Answered<'a>>,
+    /// Items that were asked for; more than `items` after an interrupt.
+    pub n_asked: usize,
+    /// Seconds of generating and scoring.
+    pub seconds: f64,
+    /// Of these, seconds of scoring.
+    pub scoring_seconds: f64,
+    /// Tokens written in these seconds, in all configurations.
+    pub n_tokens: usize,
+    /// Answers written in these seconds; fewer than there are when a trace was continued.
+    pub n_answers: usize,
+    seed: u64,
+}
+
+/// One configuration's result.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Mean score, each item counting alike.
+    pub accuracy: f64,
+    /// 95 % interval of `accuracy`: Wilson's where each item has one answer that is right or wrong, the
+    /// bootstrap's otherwise.
+    pub ci95: (f64, f64),
+    /// Share of items with a right answer (score 1) among their samples.
+    pub pass_at_k: f64,
+    /// Answers that were cut off at the task's limit.
+    pub n_cut: usize,
+}
+
+/// Two configurations on the same items.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Difference of the accuracies.
+    pub delta: f64,
+    /// 95 % interval of `delta` by the bootstrap over items.
+    pub delta_ci95: (f64, f64),
+    /// Two-sided: how likely so large a difference is, were both equally good.
+    pub p_value: f64,
+    /// The test: exact McNemar where each item has one answer that is right or wrong, random sign flips
+    /// otherwise.
+    pub test: &'static str,
+    /// Items with a higher score than the baseline's, as indices of [`Evaluation::items`].
+    pub gained: Vec<usize>,
+    /// Items with a lower score.
+    pub lost: Vec<usize>,
+}
+
+/// The requests of one task, ready for sessions to be made for them.
+pub struct Questions<'a> {
+    task: &'a Task,
+    items: &'a [Item],
+    /// Prompt tokens, by item.
+    prompts: Vec<Vec<Token>>,
+}
+
+/// Where an answer belongs.
+#[derive(Clone, Copy)]
+struct Place {
+    item: usize,
+    configuration: usize,
+    sample: usize,
+}
+
+impl<'a> Questions<'a> {
+    /// Turns the prompts of `items`, which belong to `task`, into tokens of `model`, with the model's chat
+    /// template around them if the task wants it.
+    pub fn new(model: &Model, task: &'a Task, items: &'a [Item]) -> Result<Self> {
+        let Generation { chat, .. } = *task.generation();
+        let tokens = |item: &Item| -> Result<Vec<Token>> {
+            if !chat {
+                return Ok(model.tokenize(&item.prompt, true, false));
+            }
+            let message = ChatMessage { role: "user", content: item.prompt.clone() };
+            let prompt =
+                model.chat_prompt(&[message]).map_err(|error| error.field(format!("item {}", item.id)))?;
+            Ok(model.tokenize(&prompt, true, true))
+        };
+        let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
+        Ok(Self { task, items, prompts })
+    }
+
+    /// Tokens of context that the longest item needs, prompt and answer.
+    pub fn n_ctx_seq(&self) -> usize {
+        self.prompts.iter().map(Vec::len).max().unwrap_or(0) + self.task.generation().max_tokens
+    }
+
+    /// Answers and scores every item in every configuration with `sessions`, which hold the configurations
+    /// in their slots. Each answer goes to `trace` as it comes; answers that the trace has already are not
+    /// generated again. Progress counts answers. After an interrupt the result holds the items that were
+    /// finished.
+    ///
+    /// # Errors
+    /// An item that the sessions cannot serve (then nothing runs), an error of the task's scoring or of the
+    /// trace, or a NaN among the logits.
+    pub fn evaluate(
+        &self,
+        sessions: &mut [Session],
+        configurations: &[Configuration],
+        options: &EvalOptions,
+        mut trace: Option<&mut Trace>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Evaluation<'a>> {
+        if options.samples == 0 {
+            return Err(Error::expected("1 or more", 0).field("--samples"));
+        }
+        let one_item = || vec![vec![None; options.samples]; configurations.len()];
+        let mut answers: Vec<Vec<Vec<Option<Answer>>>> = self.items.iter().map(|_| one_item()).collect();
+        let mut places = Vec::new();
+        for place in self.places(configurations.len(), options.samples) {
+            let Place { item, configuration, sample } = place;
+            let name = &configurations[configuration].name;
+            let known = match &trace {
+                Some(trace) => trace.known(&self.items[item], name, sample)?,
+                None => None,
+            };
+            match known {
+                Some(answer) => answers[item][configuration][sample] = Some(answer.clone()),
+                None => places.push(place),
+            }
+        }
+        let requests: Vec<_> =
+            places.iter().map(|&place| self.request(place, configurations, options)).collect();
+        if let Some(session) = sessions.first() {
+            for (request, place) in requests.iter().zip(&places) {
+                let at_item = |error: Error| error.field(format!("item {}", self.items[place.item].id));
+                request.check(session).map_err(at_item)?;
+            }
+        }
+
+        let n_answers = self.items.len() * configurations.len() * options.samples;
+        progress.start(n_answers as u64, (n_answers - places.len()) as u64);
+        let began = Instant::now();
+        let (mut scoring, mut n_tokens, mut n_done) = (0.0, 0, 0);
+        let result = complete(sessions, &requests, interrupt, |index, completion| {
+            let Place { item, configuration, sample } = places[index];
+            let scored = Instant::now();
+            let answer = self.score(item, completion)?;
+            scoring += scored.elapsed().as_secs_f64();
+            if let Some(trace) = &mut trace {
+                trace.write(&self.items[item], &configurations[configuration].name, sample, &answer)?;
+            }
+            n_tokens += answer.n_tokens;
+            n_done += 1;
+            answers[item][configuration][sample] = Some(answer);
+            progress.advance(1);
+            Ok(())
+        });
+        let seconds = began.elapsed().as_secs_f64();
+        progress.finish();
+        match result {
+            Err(error) if !error.is_interrupted() => return Err(error),
+            _ => {}
+        }
+        let finished = |(item, answers): (&'a Item, Vec<Vec<Option<Answer>>>)| {
+            let answers =
+                answers.into_iter().map(|samples| samples.into_iter().collect()).collect::<Option<_>>()?;
+            Some(Answered { item, answers })
+        };
+        Ok(Evaluation {
+            items: self.items.iter().zip(answers).filter_map(finished).collect(),
+            n_asked: self.items.len(),
+            seconds,
+            scoring_seconds: scoring,
+            n_tokens,
+            n_answers: n_done,
+            seed: u64::from(options.sampler.seed),
+        })
+    }
+
+    /// All answers, item by item, so that an interrupt leaves whole ones.
+    fn places(&self, n_configurations: usize, n_samples: usize) -> impl Iterator<Item = Place> {
+        let of_item = move |item| {
+            let of_sample = move |sample| {
+                (0..n_configurations).map(move |configuration| Place { item, configuration, sample })
+            };
+            (0..n_samples).flat_map(of_sample)
+        };
+        (0..self.items.len()).flat_map(of_item)
+    }
+
+    fn request(&self, place: Place, configurations: &[Configuration], options: &EvalOptions) -> Request {
+        let Generation { max_tokens, stop, .. } = self.task.generation();
+        let seed = sample_seed(options.sampler.seed, &self.items[place.item].id, place.sample);
+        Request {
+            prompt: self.prompts[place.item].clone(),
+            slot: configurations[place.configuration].slot,
+            sampler: SamplerOptions { seed, ..options.sampler.clone() },
+            max_tokens: *max_tokens,
+            stop: stop.clone(),
+            log_probs: false,
+        }
+    }
+
+    fn score(&self, item: usize, completion: Completion) -> Result<Answer> {
+        let score = self.task.score(&self.items[item], &completion.text)?;
+        if !(0.0..=1.0).contains(&score.value) {
+            return Err(Error::expected("a score between 0 and 1", score.value)
+                .field(format!("item {}", self.items[item].id)));
+        }
+        Ok(Answer {
+            score: score.value,
+            reason: score.reason,
+            n_tokens: completion.tokens.len(),
+            is_cut: completion.ended == Ended::Length,
+            completion: completion.text,
+        })
+    }
+}
+
+/// Seeds of different items and samples have nothing to do with each other.
+fn sample_seed(seed: u32, id: &str, sample: usize) -> u32 {
+    let hash = blake3::hash(format!("{seed} {sample} {id}").as_bytes());
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+impl Answered<'_> {
+    /// Mean score of `configuration`'s samples.
+    pub fn score(&self, configuration: usize) -> f64 {
+        let answers = &self.answers[configuration];
+        answers.iter().map(|answer| answer.score).sum::<f64>() / answers.len() as f64
+    }
+}
+
+impl Evaluation<'_> {
+    /// Whether an interrupt left items unanswered.
+    pub fn is_partial(&self) -> bool {
+        self.items.len() < self.n_asked
+    }
+
+    /// The result of configuration number `configuration`. Without items, accuracy is 0 and its interval 0 to 1.
+    pub fn summary(&self, configuration: usize) -> Summary {
+        let scores = self.scores(configuration);
+        let n = scores.len().max(1) as f64;
+        let of_configuration = || self.items.iter().map(|item| &item.answers[configuration]);
+        let n_passed =
+            of_configuration().filter(|answers| answers.iter().any(|answer| answer.score >= 1.0)).count();
+        Summary {
+            accuracy: scores.iter().sum::<f64>() / n,
+            ci95: match self.is_binary() {
+                true => stats::wilson(n_passed, scores.len()),
+                false => stats::bootstrap(&scores, self.seed),
+            },
+            pass_at_k: n_passed as f64 / n,
+            n_cut: of_configuration().flatten().filter(|answer| answer.is_cut).count(),
+        }
+    }
+
+    /// `configuration` against `baseline`.
+    pub fn compare(&self, configuration: usize, baseline: usize) -> Comparison {
+        let (new, old) = (self.scores(configuration), self.scores(baseline));
+        let differences: Vec<_> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
+        let items_where = |changed: fn(f64) -> bool| -> Vec<usize> {
+            differences
+                .iter()
+                .enumerate()
+                .filter(|(_, &difference)| changed(difference))
+                .map(|(i, _)| i)
+                .collect()
+        };
+        let (gained, lost) = (items_where(|d| d > 0.0), items_where(|d| d < 0.0));
+        let (p_value, test) = match self.is_binary() {
+            true => (stats::mcnemar(gained.len(), lost.len()), "exact McNemar"),
+            false => (stats::sign_flip(&differences, self.seed), "sign flips"),
+        };
+        Comparison {
+            delta: differences.iter().sum::<f64>() / differences.len().max(1) as f64,
+            delta_ci95: match differences.is_empty() {
+                true => (-1.0, 1.0),
+                false => stats::bootstrap(&differences, self.seed),
+            },
+            p_value,
+            test,
+            gained,
+            lost,
+        }
+    }
+
+    fn scores(&self, configuration: usize) -> Vec<f64> {
+        self.items.iter().map(|item| item.score(configuration)).collect()
+    }
+
+    /// Whether each item has one answer that is right or wrong.
+    fn is_binary(&self) -> bool {
+        let is_plain = |answers: &Vec<Answer>| answers.len() == 1 && [0.0, 1.0].contains(&answers[0].score);
+        self.items.iter().flat_map(|item| &item.answers).all(is_plain)
+    }
+}
