@@ -7,7 +7,7 @@ use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, Se
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
 
 /// blake3 of the file; README.md names it too.
-const CHECKSUM: &str = "ba285e39139ea1803e7e6bc2676bc596a496b03b0ab51a553a3225cb424e2a80";
+const CHECKSUM: &str = "c1967a793e9878bfd1e5bd4392d18a66935ce4f3948204d8afcd30c005ca9c8b";
 
 /// Seed of the questions.
 const SEED: u64 = 11;
@@ -59,7 +59,7 @@ fn it_is_written_whole_and_only_when_it_has_to_be() {
     assert!(!folder.exists());
 }
 
-/// Half mastery, as README.md describes it: far from none, far from all.
+/// As README.md describes it: math and code half mastered, reasoning not yet better than a guess among four.
 #[test]
 fn it_half_masters_each_skill_and_names_them() {
     let file = Temporary::new().unwrap();
@@ -77,7 +77,8 @@ fn it_half_masters_each_skill_and_names_them() {
     for skill in Skill::ALL {
         let found = share(&|index| question(skill, false, SEED, index));
         println!("{skill}: {found} of {n}, seed {SEED}");
-        assert!((0.1..0.9).contains(&found), "{skill}: {found}");
+        let expected = if skill == Skill::Reasoning { 0.05..0.6 } else { 0.3..0.85 };
+        assert!(expected.contains(&found), "{skill}: {found}");
     }
     let found = share(&|index| naming(false, SEED, index));
     println!("skill-name: {found} of {n}, seed {SEED}");
