@@ -35,11 +35,6 @@ struct paired_block {
     ggml_fp16_t scales[PAIRED_ROWS];
 };
 
-// Room for one deep panel or several shallow ones, block after block.
-struct paired_blocks {
-    paired_block at[PAIRED_DEPTH / QK8_0];
-};
-
 // Element j of row i becomes element i of row j, of 16 bits each.
 inline void transpose(__m256i (&m)[16]) {
     __m256i t[16];

@@ -1,7 +1,6 @@
 // The arguments of one svf_mul_mat, and how its work is shared out.
 #pragma once
 
-#include "cpu/simd.h"
 #include "ggml.h"
 
 #include <algorithm>
@@ -45,19 +44,6 @@ struct range { int64_t begin, end; };
 inline range share(int64_t n, int64_t step, int ith, int nth) {
     const int64_t steps = (n + step - 1) / step;
     return { std::min(n, steps * ith / nth * step), std::min(n, steps * (ith + 1) / nth * step) };
-}
-
-// out = start + sum for n_rows ≤ VF_WIDTH rows; without start, out = sum.
-inline void store_rows(float * out, const float * start, vf sum, int64_t n_rows) {
-    if (n_rows >= VF_WIDTH) {
-        vf_store(out, start == nullptr ? sum : vf_add(vf_load(start), sum));
-        return;
-    }
-    float lanes[VF_WIDTH];
-    vf_store(lanes, sum);
-    for (int64_t i = 0; i < n_rows; i++) {
-        out[i] = start == nullptr ? lanes[i] : start[i] + lanes[i];
-    }
 }
 
 } // namespace svf

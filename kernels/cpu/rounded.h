@@ -9,35 +9,6 @@
 
 namespace svf {
 
-// One token. Each thread rounds the column for itself, which takes less time than waiting.
-inline void compute_one_rounded(const problem & p, ggml_threadpool * pool) {
-    const int64_t token  = p.active[0];
-    int16_t     * memory = p.rounded_of(p.thread);
-
-    const column  x = round_column(p.x_of(token), p.n_in, memory);
-    const float * s = p.s_of(token);
-    const range   of_vt = share(p.r, ROWS, p.thread, p.n_threads);
-    dot_column<q8_0_row>((const char *) p.vt->data, p.vt->nb[1], of_vt.begin, of_vt.end, x.values, p.n_in,
-        [&](auto n_rows, int64_t row, const float * sums) {
-            for (int i = 0; i < n_rows; i++) {
-                p.t[row + i] = s[row + i] * (x.scale * sums[i]);
-            }
-        });
-    ggml_barrier(pool);
-
-    const column  t    = round_column(p.t, p.r, memory);
-    const float * base = p.base_of(token);
-    float       * y    = p.y_of(token);
-    const range   of_u = share(p.n_out, VF_WIDTH, p.thread, p.n_threads);
-    dot_column<q8_0_row>((const char *) p.u->data, p.u->nb[1], of_u.begin, of_u.end, t.values, p.r,
-        [&](auto n_rows, int64_t row, const float * sums) {
-            for (int i = 0; i < n_rows; i++) {
-                const float sum = t.scale * sums[i];
-                y[row + i] = base == nullptr ? sum : base[row + i] + sum;
-            }
-        });
-}
-
 // Where the products of one column go: out[row] = (start[row] + scale·sum)·s[row]; without start from zero,
 // without s times one.
 struct target {
@@ -59,6 +30,21 @@ struct target {
         }
     }
 };
+
+// One token. Each thread rounds the column for itself, which takes less time than waiting.
+inline void compute_one_rounded(const problem & p, ggml_threadpool * pool) {
+    const int64_t token    = p.active[0];
+    const auto    multiply = [&](const ggml_tensor * factor, range rows, const float * column_values, target to) {
+        const int64_t n = factor->ne[0];
+        const column  x = round_column(column_values, n, p.rounded_of(p.thread));
+        to.scale        = x.scale;
+        dot_column<q8_0_row>((const char *) factor->data, factor->nb[1], rows.begin, rows.end, x.values, n,
+            [&](auto n_rows, int64_t row, const float * sums) { to.put(n_rows, row, sums); });
+    };
+    multiply(p.vt, share(p.r, ROWS, p.thread, p.n_threads), p.x_of(token), { p.t, nullptr, 0.0f, p.s_of(token) });
+    ggml_barrier(pool);
+    multiply(p.u, share(p.n_out, VF_WIDTH, p.thread, p.n_threads), p.t, { p.y_of(token), p.base_of(token), 0.0f, nullptr });
+}
 
 // Both multiply functions put Σ_k w[k]·x_j[k] for some rows and tokens; target_of(j, k0, k1) tells where those
 // over k0 ≤ k < k1 go.
@@ -86,7 +72,7 @@ void multiply_panels(const problem & p, const ggml_tensor * factor, range rows, 
     const int64_t   n        = factor->ne[0];
     const size_t    w_stride = factor->nb[1];
     const char    * w        = (const char *) factor->data;
-    paired_blocks   blocks;
+    paired_block    blocks[PAIRED_DEPTH / QK8_0]; // one deep panel, or several shallow ones
     const int16_t * x[PAIRED_COLUMNS];
     target          targets[PAIRED_COLUMNS];
     // Short rows: several panels together, so that a token's outputs are written in long pieces.
@@ -95,7 +81,7 @@ void multiply_panels(const problem & p, const ggml_tensor * factor, range rows, 
         const int64_t row1 = std::min(row0 + step, rows.end);
         for (int64_t k0 = 0; k0 < n; k0 += PAIRED_DEPTH) {
             const int64_t k1       = std::min(k0 + PAIRED_DEPTH, n);
-            const auto    panel_of = [&](int64_t row) { return blocks.at + (row - row0) / PAIRED_ROWS * ((k1 - k0) / QK8_0); };
+            const auto    panel_of = [&](int64_t row) { return blocks + (row - row0) / PAIRED_ROWS * ((k1 - k0) / QK8_0); };
             for (int64_t row = row0; row < row1; row += PAIRED_ROWS) {
                 load_panel(w + row * w_stride, w_stride, row1 - row, k0, k1, panel_of(row));
             }

@@ -94,6 +94,19 @@ void load_widened_panel(const problem & p, int64_t row0, int64_t n_rows, int64_t
     }
 }
 
+// out = start + sum for n_rows ≤ VF_WIDTH rows; without start, out = sum.
+inline void store_rows(float * out, const float * start, vf sum, int64_t n_rows) {
+    if (n_rows >= VF_WIDTH) {
+        vf_store(out, start == nullptr ? sum : vf_add(vf_load(start), sum));
+        return;
+    }
+    float lanes[VF_WIDTH];
+    vf_store(lanes, sum);
+    for (int64_t i = 0; i < n_rows; i++) {
+        out[i] = start == nullptr ? lanes[i] : start[i] + lanes[i];
+    }
+}
+
 // y (+)= panel·t for N tokens; the first piece of k starts from base, later ones from y.
 template <int N>
 inline void panel_tokens(const problem & p, const float * panel, int64_t row0, int64_t n_rows,
