@@ -17,7 +17,7 @@ use crate::error::{exit, Error, Result};
 use crate::eval::{Configuration, EvalOptions, Evaluation, Questions};
 use crate::ffi::tensor_type::TensorType;
 use crate::sidecar::Sidecar;
-use crate::task::{LoadOptions, Part, Task};
+use crate::task::{LoadOptions, Part, Task, SKILLS};
 
 /// See it work on the embedded model, in under two minutes
 ///
@@ -37,9 +37,6 @@ pub struct Args {
     json: bool,
 }
 
-/// The embedded model's tasks, in the order of the table.
-const TASKS: [&str; 7] =
-    ["math", "code", "reasoning", "math-unseen", "code-unseen", "reasoning-unseen", "skill-name"];
 /// Tasks of which questions are shown, with this many each.
 const SHOWN: usize = 3;
 const SAMPLES: usize = 2;
@@ -83,7 +80,7 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let mut tasks = Vec::new();
     let mut samples = String::new();
-    for (i, name) in TASKS.iter().enumerate() {
+    for (i, name) in SKILLS.iter().enumerate() {
         let task = Task::load(name, &LoadOptions::default())?;
         let items = task.items(Part::Test);
         let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
@@ -134,8 +131,7 @@ fn evaluate<'a>(
     n_threads: u32,
 ) -> Result<Evaluation<'a>> {
     let model = adapted.model();
-    let n_ctx_seq = u32::try_from(questions.n_ctx_seq()).unwrap_or(u32::MAX).min(model.n_ctx_train());
-    let (n_sessions, options) = sessions_for(model, BATCH, n_ctx_seq, n_threads);
+    let (n_sessions, options) = sessions_for(model, BATCH, questions.n_ctx_seq(), n_threads);
     let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 1 };
     let session = |_| Session::adapted(adapted, &options, &adapter);
     let mut sessions = (0..n_sessions).map(session).collect::<Result<Vec<_>>>()?;

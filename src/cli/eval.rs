@@ -215,8 +215,7 @@ impl Args {
         if n_threads == 0 {
             return Err(Error::expected("1 or more", 0).field("threads"));
         }
-        let n_ctx_seq = u32::try_from(questions.n_ctx_seq()).unwrap_or(u32::MAX).min(model.n_ctx_train());
-        let (n_sessions, options) = sessions_for(model, self.batch, n_ctx_seq, n_threads);
+        let (n_sessions, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), n_threads);
         let joined = adapter.map(|adapter| adapter.join(model)).transpose()?;
         let slots = (1..).zip(mixtures).map(|(slot, mixture)| if mixture.is_base() { 0 } else { slot });
         let configurations: Vec<_> = slots

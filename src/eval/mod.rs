@@ -114,6 +114,8 @@ pub struct Questions<'a> {
     items: &'a [Item],
     /// Prompt tokens, by item.
     prompts: Vec<Vec<Token>>,
+    /// Tokens of context the model was trained with.
+    n_ctx_train: u32,
 }
 
 /// Where an answer belongs.
@@ -139,12 +141,15 @@ impl<'a> Questions<'a> {
             Ok(model.tokenize(&prompt, true, true))
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
-        Ok(Self { task, items, prompts })
+        Ok(Self { task, items, prompts, n_ctx_train: model.n_ctx_train() })
     }
 
-    /// Tokens of context that the longest item needs, prompt and answer.
-    pub fn n_ctx_seq(&self) -> usize {
-        self.prompts.iter().map(Vec::len).max().unwrap_or(0) + self.task.generation().max_tokens
+    /// Tokens of context that the longest item needs, prompt and answer, as far as the model was trained for
+    /// them.
+    pub fn n_ctx_seq(&self) -> u32 {
+        let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let wanted = longest.saturating_add(self.task.generation().max_tokens);
+        u32::try_from(wanted).unwrap_or(u32::MAX).min(self.n_ctx_train)
     }
 
     /// Answers and scores every item in every configuration with `sessions`, which hold the configurations

@@ -183,16 +183,8 @@ impl Source {
             let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
             let key = self.text[line_start..].split(['=', '\n']).next().unwrap_or("").trim();
             let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-            let hint = unknown.and_then(|(unknown, rest)| {
-                let near = rest
-                    .split('`')
-                    .skip(1)
-                    .step_by(2)
-                    .map(|known| (strsim::damerau_levenshtein(unknown, known), known));
-                near.min()
-                    .filter(|(distance, _)| *distance <= 2)
-                    .map(|(_, known)| format!("did you mean {known}?"))
-            });
+            let hint =
+                unknown.and_then(|(unknown, rest)| did_you_mean(unknown, rest.split('`').skip(1).step_by(2)));
             let field =
                 unknown.map_or(if found.is_empty() { "" } else { key }, |(unknown, _)| unknown).to_owned();
             let error = Error::invalid(message).file(self.at(span));
@@ -203,6 +195,12 @@ impl Source {
             }
         })
     }
+}
+
+/// A hint at the known name that `found` is a misspelling of, if there is one.
+pub fn did_you_mean<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let near = known.map(|name| (strsim::damerau_levenshtein(found, name), name)).min();
+    near.filter(|(distance, _)| *distance <= 2).map(|(_, name)| format!("did you mean {name}?"))
 }
 
 /// Reads the task file at `path`.

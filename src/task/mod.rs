@@ -169,6 +169,12 @@ pub struct Task {
     notes: Vec<String>,
 }
 
+/// The note about items that were dropped, if there are any.
+fn dropped(n: usize) -> Vec<String> {
+    let note = || format!("{n} items had the prompt of another one and were dropped");
+    (n > 0).then(note).into_iter().collect()
+}
+
 impl Task {
     /// Loads a built-in skill, a preset, or a task file (a name that ends with `.toml` or holds a slash).
     ///
@@ -189,16 +195,12 @@ impl Task {
             file::preset(name_or_file)?
         } else {
             let known: Vec<_> = SKILLS.into_iter().chain(presets::names()).collect();
-            let near =
-                known.iter().map(|name| (strsim::damerau_levenshtein(name, name_or_file), *name)).min();
             let error = Error::expected(
                 format!("a task file or one of {}", known.join(", ")),
                 format!("'{name_or_file}'"),
             );
-            let hint = match near {
-                Some((distance, name)) if distance <= 2 => format!("did you mean {name}?"),
-                _ => String::from("the name of a task file ends with .toml"),
-            };
+            let hint = file::did_you_mean(name_or_file, known.iter().copied())
+                .unwrap_or_else(|| String::from("the name of a task file ends with .toml"));
             return Err(error.field("task").hint(hint));
         };
         Self::build(file, &source, options)
@@ -293,10 +295,7 @@ impl Task {
             (parts.train, parts.validation) = (cut.train, cut.validation);
         }
 
-        let mut notes = Vec::new();
-        if n_dropped > 0 {
-            notes.push(format!("{n_dropped} items had the prompt of another one and were dropped"));
-        }
+        let mut notes = dropped(n_dropped);
         if let Reward::Code(code) = &reward {
             notes.extend(code.notes().iter().cloned());
         }
@@ -350,18 +349,14 @@ impl Task {
                 index += 1;
             }
         }
-        let n_dropped = index - (parts.train.len() + parts.validation.len() + parts.test.len()) as u64;
-        let mut notes = Vec::new();
-        if n_dropped > 0 {
-            notes.push(format!("{n_dropped} items had the prompt of another one and were dropped"));
-        }
+        let n_dropped = index as usize - Part::ALL.map(|part| parts.of(part).len()).iter().sum::<usize>();
         Ok(Self {
             name: name.to_owned(),
             description,
             generation: Generation { max_tokens: 96, stop: Vec::new(), chat: true },
             reward: Reward::Text(Text::new(Some(&format!("{}(.*)", skills::ANSWER)), false)?),
             parts,
-            notes,
+            notes: dropped(n_dropped),
         })
     }
 
