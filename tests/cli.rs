@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 mod random_model;
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use llama_svf::expert::Expert;
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::sidecar::{seal, Sidecar};
+use program::{assert_code, number, stderr, stdout};
 use random_model::RandomModel;
 use serde_json::Value;
 
@@ -175,30 +179,10 @@ fn svf(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
 }
 
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
-}
-
 #[track_caller]
 fn json(output: &Output) -> Value {
     assert_code(output, 0);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
-}
-
-#[track_caller]
-fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {value:#}"));
-    assert!(found.is_finite(), "{path} = {found}");
-    found
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `eval` and `demo` from the outside: arguments in; table, JSON, trace and exit code out.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,6 +11,7 @@ use std::sync::OnceLock;
 use llama_svf::embedded;
 use llama_svf::expert::Expert;
 use llama_svf::sidecar::Sidecar;
+use program::{assert_code, number, stderr, stdout};
 use serde_json::Value;
 
 /// A folder with the embedded model's sidecar, an expert, and task files; made once per run.
@@ -64,31 +68,11 @@ fn run(arguments: &str) -> Output {
     svf(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
-}
-
 #[track_caller]
 fn json(arguments: &str) -> Value {
     let output = run(arguments);
     assert_code(&output, 0);
     serde_json::from_str(stdout(&output)).unwrap()
-}
-
-#[track_caller]
-fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {value:#}"));
-    assert!(found.is_finite(), "{path} = {found}");
-    found
 }
 
 /// Lines of a trace as JSON.
