@@ -15,7 +15,7 @@
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
-//! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
+//! | pure mathematics; the embedded model's world | [`svd`], [`optimiser`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -30,6 +30,7 @@ pub mod error;
 pub mod eval;
 pub mod expert;
 pub mod ffi;
+pub mod optimiser;
 pub mod progress;
 pub mod reward;
 pub mod sidecar;

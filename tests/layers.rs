@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "error",
     "progress",
     "atomic",
     "svd",
+    "optimiser",
     "skills",
     "ffi",
     "sidecar",
