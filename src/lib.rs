@@ -11,6 +11,7 @@
 //! |---|---|
 //! | command line | [`cli`] |
 //! | work on whole models | [`decompose`], [`eval`], [`bench`] |
+//! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod eval;
 pub mod expert;
 pub mod ffi;
+pub mod gradient;
 pub mod optimiser;
 pub mod progress;
 pub mod reward;

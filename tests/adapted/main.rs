@@ -5,5 +5,7 @@ mod random_model;
 
 mod batch;
 mod equality;
+mod gradient;
 mod models;
+mod oracle;
 mod slots;
