@@ -10,12 +10,12 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`bench`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
-//! | pure mathematics; the embedded model's world | [`svd`], [`skills`] |
+//! | pure mathematics; the embedded model's world | [`svd`], [`optimiser`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -30,9 +30,11 @@ pub mod error;
 pub mod eval;
 pub mod expert;
 pub mod ffi;
+pub mod optimiser;
 pub mod progress;
 pub mod reward;
 pub mod sidecar;
 pub mod skills;
 pub mod svd;
 pub mod task;
+pub mod train;

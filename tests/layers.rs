@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 18] = [
     "error",
     "progress",
     "atomic",
     "svd",
+    "optimiser",
     "skills",
     "ffi",
     "sidecar",
@@ -21,6 +22,7 @@ const MODULES: [&str; 16] = [
     "engine",
     "decompose",
     "eval",
+    "train",
     "bench",
     "cli",
 ];

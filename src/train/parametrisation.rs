@@ -3,9 +3,11 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
+use serde::Serialize;
 
 /// How m follows from the raw parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Parametrisation {
     /// m itself, from 1.
     Multiplier,
@@ -57,7 +59,11 @@ fn sigmoid(z: f32) -> f64 {
 fn sums(s: &[f64], sigma: &[f32]) -> (f64, f64) {
     let total: f64 = sigma.iter().map(|&x| f64::from(x)).sum();
     let scaled: f64 = sigma.iter().zip(s).map(|(&x, s)| f64::from(x) * s).sum();
-    if total > 0.0 { (total, scaled) } else { (1.0, 1.0) }
+    if total > 0.0 {
+        (total, scaled)
+    } else {
+        (1.0, 1.0)
+    }
 }
 
 fn rescaled(z: &[f32], sigma: &[f32]) -> Vec<f32> {

@@ -29,6 +29,17 @@ pub struct Answer {
     pub reward: f64,
 }
 
+/// Answers, and where the time went.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// In the order in which they were wanted.
+    pub answers: Vec<Answer>,
+    /// Seconds of writing them.
+    pub writing: f64,
+    /// Seconds of scoring them.
+    pub scoring: f64,
+}
+
 /// What REINFORCE trains: it answers items, and its answers depend on m.
 pub trait Policy {
     /// Items of a part.
@@ -40,7 +51,7 @@ pub trait Policy {
     /// Most candidates in one call of [`Self::answer`].
     fn max_candidates(&self) -> usize;
 
-    /// Answers in the order of `wanted`; equal calls have equal results. `candidates` are multipliers by weight.
+    /// One answer for each of `wanted`; equal calls have equal results. `candidates` are multipliers by weight.
     ///
     /// # Errors
     /// An interrupt, or a failure of the model or of scoring.
@@ -49,5 +60,5 @@ pub trait Policy {
         candidates: &[&[Vec<f32>]],
         wanted: &[Wanted],
         interrupt: &Interrupt,
-    ) -> Result<Vec<Answer>>;
+    ) -> Result<Answers>;
 }
