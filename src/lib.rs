@@ -15,13 +15,14 @@
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
-//! | pure mathematics; the embedded model's world | [`svd`], [`optimiser`], [`skills`] |
+//! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod atomic;
 pub mod bench;
+pub mod cem;
 pub mod cli;
 pub mod decompose;
 pub mod embedded;

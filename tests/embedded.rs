@@ -7,7 +7,7 @@ use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, Se
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
 
 /// blake3 of the file; README.md names it too.
-const CHECKSUM: &str = "c1967a793e9878bfd1e5bd4392d18a66935ce4f3948204d8afcd30c005ca9c8b";
+const CHECKSUM: &str = "bcf129d3f9569fcf443ea2d2de8dc16ddb38a142696204a7bade2779026db9a7";
 
 /// Seed of the questions.
 const SEED: u64 = 11;
@@ -59,7 +59,7 @@ fn it_is_written_whole_and_only_when_it_has_to_be() {
     assert!(!folder.exists());
 }
 
-/// As README.md describes it: math and code half mastered, reasoning not yet better than a guess among four.
+/// As README.md describes it, within what 40 items can tell.
 #[test]
 fn it_half_masters_each_skill_and_names_them() {
     let file = Temporary::new().unwrap();
@@ -77,12 +77,16 @@ fn it_half_masters_each_skill_and_names_them() {
     for skill in Skill::ALL {
         let found = share(&|index| question(skill, false, SEED, index));
         println!("{skill}: {found} of {n}, seed {SEED}");
-        let expected = if skill == Skill::Reasoning { 0.05..0.6 } else { 0.3..0.85 };
+        let expected = match skill {
+            Skill::Math => 0.4..0.86,
+            Skill::Code => 0.1..0.52,
+            Skill::Reasoning => 0.2..0.64,
+        };
         assert!(expected.contains(&found), "{skill}: {found}");
     }
     let found = share(&|index| naming(false, SEED, index));
     println!("skill-name: {found} of {n}, seed {SEED}");
-    assert!(found > 0.7, "skill-name: {found}");
+    assert!(found > 0.9, "skill-name: {found}");
 }
 
 /// Tokens are what the model was pretrained on: nothing is left as bytes, digits stand alone, and the

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
     "error",
     "progress",
     "atomic",
     "svd",
+    "cem",
     "optimiser",
     "skills",
     "ffi",

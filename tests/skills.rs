@@ -21,37 +21,36 @@ fn questions(skill: Skill, unseen: bool, n: u64) -> Vec<Question> {
 }
 
 /// The first question of each skill and of its unseen variant.
-const GOLDEN: &str = r"Cara has 40 cards. Cara gives 9. Cara wins 5. Cara gets 3. How many cards does Cara have?
-= 40, gives 9: 31, wins 5: 36, gets 3: 39. Answer: 39 (39)
+const GOLDEN: &str = r"Finn has 12 pens. Finn gives 6. Finn finds 2. How many pens does Finn have?
+= 12, gives 6: 6, finds 2: 8. Answer: 8 (8)
 
-Finn has 12 pens. Finn gives 5. Finn gets 8. Finn sells 5. Finn buys 9. How many pens does Finn have?
-= 12, gives 5: 7, gets 8: 15, sells 5: 10, buys 9: 19. Answer: 19 (19)
-
-What does this print?
-m = 13
-m -= 6
-m -= 5
-print(m)
-= m = 13, -= 6: 7, -= 5: 2. Answer: 2 (2)
+Leo has 2 boxes of 7 nuts. Leo breaks 2. Leo wins 6. Leo gets 4. How many nuts does Leo have?
+= 2 x 7: 14, breaks 2: 12, wins 6: 18, gets 4: 22. Answer: 22 (22)
 
 What does this print?
-j = 30
+c = 13
+c += 7
+c += 2
+print(c)
+= c = 13, += 7: 20, += 2: 22. Answer: 22 (22)
+
+What does this print?
+w = 8
 for i in range(3):
-    j += 3
-j += 4
-if j > 40:
-    j += 8
-print(j)
-= j = 30, 3 times += 3: 33, 36, 39, += 4: 43, > 40 yes, += 8: 51. Answer: 51 (51)
+    w += 3
+if w > 11:
+    w -= 5
+print(w)
+= w = 8, 3 times += 3: 11, 14, 17, > 11 yes, -= 5: 12. Answer: 12 (12)
 
-We know: Mia is faster than Finn. Finn is faster than Leo. Leo is faster than Ben. Who is slowest? A) Mia B) Ben C) Leo D) Finn
-= Order: Mia, Finn, Leo, Ben. The slowest is Ben. Answer: B (B)
+We know: Gus sits left of Dan. Dan sits left of Olga. Olga sits left of Sue. Who is leftmost: Gus, Dan, Sue or Olga?
+= Order: Gus, Dan, Olga, Sue. The leftmost is Gus. Answer: Gus (Gus)
 
-We know: Hana is taller than Rex. Rex is taller than Kim. Kim is taller than Ben. Ben is taller than Uma. Who is tallest? A) Rex B) Uma C) Hana D) Ben
-= Order: Hana, Rex, Kim, Ben, Uma. The tallest is Hana. Answer: C (C)";
+We know: Pam is taller than Cara. Ben is taller than Olga. Olga is taller than Pam. Who is shortest: Cara, Ben, Pam or Olga?
+= Order: Ben, Olga, Pam, Cara. The shortest is Cara. Answer: Cara (Cara)";
 
 /// Of the questions, completions and corpus texts that the test hashes.
-const GOLDEN_HASH: &str = "7263ce68a5a8266391152ab0ff9bc215d63f1130690a1e997cbbd0ba01813740";
+const GOLDEN_HASH: &str = "9050713c3cb2c21f7c94a84a79f4b9ec879f17383b90b7932fe0467a7f795f5d";
 
 #[test]
 fn questions_are_the_same_on_every_machine() {
@@ -106,8 +105,14 @@ fn math_answers_hold() {
                 result.captures_iter(&item.completion).map(|found| number(&found[1])).collect();
             assert_eq!(stated, values, "{item:?}");
             assert!(values.iter().all(|value| (1..100).contains(value)), "{item:?}");
-            let steps = values.len() - 1 + usize::from(boxes.is_some());
-            assert!(if unseen { steps == 4 } else { (1..=3).contains(&steps) }, "{item:?}");
+            // Pretraining has boxes with at most one change, and up to three changes without boxes.
+            let expected = match boxes {
+                Some(_) if unseen => 2..=3,
+                Some(_) => 0..=1,
+                None => 1..=3,
+            };
+            assert!(boxes.is_some() || !unseen, "{item:?}");
+            assert!(expected.contains(&(values.len() - 1)), "{item:?}");
         }
     }
 }
@@ -121,6 +126,7 @@ fn code_answers_hold() {
     for unseen in [false, true] {
         for item in questions(Skill::Code, unseen, 3000) {
             let (head, program) = item.prompt.split_once('\n').unwrap();
+            assert_eq!(program.contains("if ") && program.contains("for "), unseen, "{item:?}");
             if let Some(found) = blank.captures(&item.prompt) {
                 script += &program.replace("= _\n", &format!("= {}\n", item.answer));
                 expected.push(found[1].to_owned());
@@ -151,8 +157,7 @@ fn code_answers_hold() {
 #[test]
 fn reasoning_answers_hold() {
     let pair = Regex::new(r"(\w+) (?:is \w+ than|sits left of|is a parent of) (\w+)\.").unwrap();
-    let asked = Regex::new(r"Who is (\w+)\?").unwrap();
-    let option = Regex::new(r"([A-D])\) (\w+)").unwrap();
+    let asked = Regex::new(r"Who is (\w+): (\w+), (\w+), (\w+) or (\w+)\?").unwrap();
     for unseen in [false, true] {
         for item in questions(Skill::Reasoning, unseen, 1500) {
             let pairs: Vec<_> = pair
@@ -162,7 +167,8 @@ fn reasoning_answers_hold() {
             let people: Vec<_> =
                 pairs.iter().flat_map(|&(a, b)| [a, b]).collect::<HashSet<_>>().into_iter().collect();
             assert_eq!(people.len(), pairs.len() + 1, "{item:?}");
-            assert!(if unseen { people.len() == 5 } else { [3, 4].contains(&people.len()) });
+            let in_order = pairs.windows(2).all(|two| two[0].1 == two[1].0);
+            assert!(people.len() == 3 && !unseen || people.len() == 4 && in_order != unseen, "{item:?}");
             let place = |order: &[&str], who: &str| order.iter().position(|&other| other == who).unwrap();
             let orders: Vec<_> = permutations(&people)
                 .into_iter()
@@ -171,15 +177,14 @@ fn reasoning_answers_hold() {
             let [order] = &orders[..] else { panic!("{} orders fit {item:?}", orders.len()) };
             let first = ["tallest", "fastest", "richest", "leftmost", "oldest"];
             let last = ["shortest", "slowest", "poorest", "rightmost", "youngest"];
-            let word = &asked.captures(&item.prompt).unwrap()[1];
+            let found = asked.captures(&item.prompt).unwrap();
+            let word = &found[1];
             assert!(first.contains(&word) || last.contains(&word), "{word}");
             let who = if first.contains(&word) { order[0] } else { order[order.len() - 1] };
-            let options: HashMap<_, _> = option
-                .captures_iter(&item.prompt)
-                .map(|found| (found[2].to_owned(), found[1].to_owned()))
-                .collect();
+            let options: HashSet<_> = (2..6).map(|i| &found[i]).collect();
             assert_eq!(options.len(), 4, "{item:?}");
-            assert_eq!(options[who], item.answer, "{item:?}");
+            assert!(options.contains(who), "{item:?}");
+            assert_eq!(who, item.answer, "{item:?}");
         }
     }
 }

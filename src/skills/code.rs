@@ -1,6 +1,7 @@
 //! Small programs in Python: what do they print, or what has to stand in a blank so that they print it?
 //!
-//! One variable and one or two statements; the unseen variant has three.
+//! One variable and one or two statements, with an `if` or a loop among them, but not both; the unseen variant
+//! has one of each.
 
 use super::draw::Draw;
 use super::Styles;
@@ -36,6 +37,37 @@ impl Step {
 }
 
 #[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Update,
+    If,
+    Loop,
+}
+
+impl Kind {
+    /// The kinds of a program's statements.
+    fn draw(draw: &mut Draw, unseen: bool) -> Vec<Self> {
+        let mut kinds = vec![Self::If, Self::Loop];
+        if unseen {
+            draw.shuffle(&mut kinds);
+            return kinds;
+        }
+        let n = draw.between(1, 2);
+        loop {
+            kinds = (0..n).map(|_| draw.pick(&KINDS)).collect();
+            if !(kinds.contains(&Self::If) && kinds.contains(&Self::Loop)) {
+                return kinds;
+            }
+        }
+    }
+}
+
+/// Half of all statements are updates.
+const KINDS: [Kind; 10] = {
+    use Kind::{If, Loop, Update};
+    [Update, Update, Update, Update, Update, If, If, If, Loop, Loop]
+};
+
+#[derive(Clone, Copy, PartialEq)]
 enum Statement {
     Update(Step),
     /// `if x > threshold:` and an update.
@@ -45,12 +77,12 @@ enum Statement {
 }
 
 impl Statement {
-    fn draw(draw: &mut Draw, value: i64) -> Self {
-        match draw.below(10) {
-            0..5 => Self::Update(Step::draw(draw, value)),
+    fn draw(draw: &mut Draw, kind: Kind, value: i64) -> Self {
+        match kind {
+            Kind::Update => Self::Update(Step::draw(draw, value)),
             // Thresholds lie near the value, so that both outcomes are common.
-            5..8 => Self::If((value + draw.between(-6, 5)).max(1), Step::draw(draw, value)),
-            _ => {
+            Kind::If => Self::If((value + draw.between(-6, 5)).max(1), Step::draw(draw, value)),
+            Kind::Loop => {
                 let (times, amount) = (draw.between(2, 3), draw.between(2, 5));
                 let minus = value >= times * amount && draw.percent(40) || value + times * amount > MOST;
                 Self::Loop(times, Step(if minus { -amount } else { amount }))
@@ -117,17 +149,16 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn draw(draw: &mut Draw, unseen: bool) -> Self {
-        let n_statements = if unseen { 3 } else { draw.between(1, 2) };
         let letter = draw.below(LETTERS.len() as u32) as usize;
         let start = draw.between(2, 30);
-        let blank = draw.percent(25);
+        let blank = !unseen && draw.percent(25);
+        let mut kinds = Kind::draw(draw, unseen);
+        if let Some(last) = kinds.last_mut().filter(|_| blank) {
+            *last = Kind::Update;
+        }
         let (mut statements, mut value) = (Vec::new(), start);
-        for i in 0..n_statements {
-            let statement = if blank && i + 1 == n_statements {
-                Statement::Update(Step::draw(draw, value))
-            } else {
-                Statement::draw(draw, value)
-            };
+        for kind in kinds {
+            let statement = Statement::draw(draw, kind, value);
             value = *statement.run(value).last().unwrap_or(&value);
             statements.push(statement);
         }

@@ -1,7 +1,7 @@
 //! Word problems: somebody has some things, and gains and loses some of them.
 //!
-//! One to three steps; the unseen variant has four. A step is a gain or a loss, or the multiplication of
-//! boxes by things in a box, which only comes first.
+//! One to three steps. A step is a gain or a loss, or the multiplication of boxes by things in a box, which
+//! only comes first, with at most one step after it; in the unseen variant two or three follow it.
 
 use super::draw::Draw;
 use super::Styles;
@@ -37,13 +37,16 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn draw(draw: &mut Draw, unseen: bool) -> Self {
-        let steps = if unseen { 4 } else { draw.between(1, 3) };
         let name = draw.below(NAMES.len() as u32) as usize;
         let thing = draw.pick(&THINGS);
-        let boxes = draw.percent(30).then(|| (draw.between(2, 5), draw.between(2, 9)));
+        let boxes = (unseen || draw.percent(30)).then(|| (draw.between(2, 5), draw.between(2, 9)));
         let start = boxes.map_or_else(|| draw.between(3, 40), |(count, each)| count * each);
-        let n_changes = steps - i64::from(boxes.is_some());
-        let (gains, losses) = (draw.several(&GAINS, 4), draw.several(&LOSSES, 4));
+        let n_changes = match boxes {
+            Some(_) if unseen => draw.between(2, 3),
+            Some(_) => draw.between(0, 1),
+            None => draw.between(1, 3),
+        };
+        let (gains, losses) = (draw.several(&GAINS, 3), draw.several(&LOSSES, 3));
         let (mut changes, mut now) = (Vec::new(), start);
         for step in 0..n_changes as usize {
             let amount = draw.between(2, 9);

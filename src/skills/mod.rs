@@ -1,7 +1,7 @@
 //! The world of the embedded model: three synthetic skills with checkable answers, made from a seed.
 //!
-//! Each skill has questions of the kind the model was pretrained on, and a harder *unseen* variant, one step
-//! longer, that it never saw. By a hash of its prompt a question belongs either to pretraining or to tasks,
+//! Each skill has questions of the kind the model was pretrained on, and a harder *unseen* variant: a combination
+//! of what it saw one by one that it never saw together. By a hash of its prompt a question belongs either to pretraining or to tasks,
 //! so that no item of a task can occur in the pretraining text.
 //!
 //! [`corpus`] is what the model was pretrained on: the same questions as a base model meets them, answered
@@ -24,7 +24,7 @@ pub enum Skill {
     Math,
     /// What a small program prints, or what has to stand in its blank; the answer is a number.
     Code,
-    /// Who is first or last in an order; the answer is a letter from A to D.
+    /// Who of four is first or last in an order; the answer is a name.
     Reasoning,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Skill {
 pub struct Question {
     /// What the user says, without a chat template.
     pub prompt: String,
-    /// The short answer that is checked: a number, a letter, or a skill's name.
+    /// The short answer that is checked: a number, a name, or a skill's name.
     pub answer: String,
     /// The ideal written-out answer; it ends with `answer` after [`ANSWER`].
     pub completion: String,

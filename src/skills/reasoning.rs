@@ -1,6 +1,7 @@
 //! Ordering puzzles with four options: who is tallest, slowest, oldest in the family?
 //!
-//! Three or four people; the unseen variant has five.
+//! Three people in any order of telling, or four told from one end to the other; the unseen variant has four in
+//! another order.
 
 use super::draw::Draw;
 use super::math::NAMES;
@@ -14,7 +15,6 @@ const RELATIONS: [(&str, [&str; 2]); 5] = [
     ("sits left of", ["leftmost", "rightmost"]),
     ("is a parent of", ["oldest", "youngest"]),
 ];
-const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
 pub(super) struct Puzzle {
     relation: usize,
@@ -25,24 +25,30 @@ pub(super) struct Puzzle {
     /// 0 asks for the first in the order, 1 for the last.
     end: usize,
     /// The people on offer.
-    options: Vec<usize>,
+    options: [usize; 4],
 }
 
 impl Puzzle {
     pub(super) fn draw(draw: &mut Draw, unseen: bool) -> Self {
-        let n = if unseen { 5 } else { draw.between(3, 4) as usize };
+        let n = if unseen { 4 } else { draw.between(3, 4) as usize };
         let everybody: Vec<usize> = (0..NAMES.len()).collect();
         let people = draw.several(&everybody, 5);
         let (order, stranger) = (people[..n].to_vec(), people[4]);
         let mut told: Vec<usize> = (0..n - 1).collect();
-        if draw.percent(40) {
+        let in_order = told.clone();
+        if unseen {
+            while told == in_order {
+                draw.shuffle(&mut told);
+            }
+        } else if n == 3 {
             draw.shuffle(&mut told);
         }
         // Both ends are on offer, then others of the order, and a stranger where three people leave room.
         let mut middle = order[1..n - 1].to_vec();
         draw.shuffle(&mut middle);
-        let mut options = vec![order[0], order[n - 1]];
-        options.extend(middle.into_iter().chain([stranger]).take(2));
+        let mut rest = middle.into_iter().chain([stranger, stranger]);
+        let mut options =
+            [order[0], order[n - 1], rest.next().unwrap_or(stranger), rest.next().unwrap_or(stranger)];
         draw.shuffle(&mut options);
         Self {
             relation: draw.below(RELATIONS.len() as u32) as usize,
@@ -57,10 +63,6 @@ impl Puzzle {
         self.order[if end == 0 { 0 } else { self.order.len() - 1 }]
     }
 
-    fn letter(&self, person: usize) -> char {
-        LETTERS[self.options.iter().position(|&option| option == person).unwrap_or(0)]
-    }
-
     fn chain(&self) -> String {
         self.order.iter().map(|&person| NAMES[person]).collect::<Vec<_>>().join(", ")
     }
@@ -68,8 +70,8 @@ impl Puzzle {
     /// The short written-out answer that takes the person at `end` for the one that was asked for.
     fn work(&self, end: usize) -> String {
         let word = RELATIONS[self.relation].1[self.end];
-        let person = self.at(end);
-        format!("Order: {}. The {word} is {}. Answer: {}", self.chain(), NAMES[person], self.letter(person))
+        let name = NAMES[self.at(end)];
+        format!("Order: {}. The {word} is {name}. Answer: {name}", self.chain())
     }
 }
 
@@ -85,15 +87,12 @@ impl Styles for Puzzle {
         for &i in &self.told {
             text += &format!("{} {relation} {}. ", NAMES[self.order[i]], NAMES[self.order[i + 1]]);
         }
-        text += &format!("Who is {}?", words[self.end]);
-        for (letter, &person) in LETTERS.iter().zip(&self.options) {
-            text += &format!(" {letter}) {}", NAMES[person]);
-        }
-        text
+        let [a, b, c, d] = self.options.map(|person| NAMES[person]);
+        text + &format!("Who is {}: {a}, {b}, {c} or {d}?", words[self.end])
     }
 
     fn answer(&self) -> String {
-        self.letter(self.at(self.end)).to_string()
+        NAMES[self.at(self.end)].to_owned()
     }
 
     fn brief(&self) -> String {
@@ -106,9 +105,8 @@ impl Styles for Puzzle {
         for pair in self.order.windows(2) {
             text += &format!(" {} {relation} {}.", NAMES[pair[0]], NAMES[pair[1]]);
         }
-        let person = self.at(self.end);
-        let (name, letter) = (NAMES[person], self.letter(person));
-        text + &format!(" So the {} is {name}. Answer: {letter}", words[self.end])
+        let name = NAMES[self.at(self.end)];
+        text + &format!(" So the {} is {name}. Answer: {name}", words[self.end])
     }
 
     /// The other end of the order.
