@@ -56,6 +56,10 @@ struct Plain {
     status: String,
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 /// Time between two plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -92,9 +96,8 @@ impl Progress for Bar {
             *self.plain.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(plain);
             return;
         }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {elapsed} < {eta}");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.bar.set_message(self.verb);
+        self.bar.set_style(style("{prefix} {wide_bar} {percent:>3} %  {elapsed} < {eta}"));
+        self.bar.set_prefix(self.verb);
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
@@ -117,7 +120,8 @@ impl Progress for Bar {
     }
 
     fn status(&self, words: &str) {
-        self.bar.set_message(format!("{}  {words} ", self.verb));
+        self.bar.set_style(style("{prefix} {wide_bar} {percent:>3} %  {elapsed} < {eta}\n{msg}"));
+        self.bar.set_message(words.to_owned());
         self.with_plain(|plain| words.clone_into(&mut plain.status));
     }
 

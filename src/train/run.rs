@@ -57,6 +57,11 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// Whether the run came to an end of its own, with something learnt.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Done | Self::Patience | Self::Mastered)
+    }
+
     /// One word, for programs.
     pub fn word(&self) -> &'static str {
         match self {

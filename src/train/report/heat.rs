@@ -55,6 +55,12 @@ pub fn svg(weights: &[String], m: &[Vec<f32>]) -> String {
         }
         svg.push('\n');
     }
+    let _ = writeln!(
+        svg,
+        "<rect x=\"{LABELS}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"none\" stroke=\"#e3e7ee\"/>",
+        WIDTH - LABELS - 10.0,
+        bottom - TOP
+    );
     legend(&mut svg, bottom + 18.0, limit);
     svg + "</svg>\n"
 }

@@ -77,7 +77,9 @@ fn tiles(report: &Report) -> String {
             format!("validation {when} ({:.1} … {:.1} %, {} items)", 100.0 * low, 100.0 * high, scores.len()),
         );
     };
-    accuracy(&state.before, "before");
+    if !state.before.is_empty() {
+        accuracy(&state.before, "before");
+    }
     if let Some(best) = &state.best {
         accuracy(&best.scores, "after, the best");
         tile(

@@ -1,10 +1,12 @@
 //! `llama-svf train`: an expert learnt from rewards.
 
-use std::fmt::Write as _;
+mod finished;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use finished::Finished;
 use serde_json::{json, Value};
 
 use super::experts::FormFlag;
@@ -12,16 +14,15 @@ use super::{ctrl_c, printer};
 use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
 use crate::embedded;
 use crate::engine::{AdaptedModel, Model, SessionOptions};
-use crate::error::{exit, Error, Result};
-use crate::expert::{self, Expert, Training};
+use crate::error::{Error, Result};
+use crate::expert;
 use crate::ffi::tensor_type::TensorType;
 use crate::optimiser::Shape;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Part, Task};
-use crate::train::report::Report;
 use crate::train::{
-    validation, Earlier, Ended, Estimator, Evolution, Folder, ModelOptions, ModelPolicy, Options,
-    Parametrisation, Policy, RandomReward, Run, State,
+    Earlier, Estimator, Evolution, Folder, ModelOptions, ModelPolicy, Options, Parametrisation, Policy,
+    RandomReward, Run,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -207,6 +208,12 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::invalid(format!("the estimator '{}' cannot keep a KL penalty", estimator.name()))
             .field("--kl"));
     }
+    if !estimator.uses_groups() {
+        printer::note(
+            "note: gradients are estimated from rewards alone, the fallback for architectures without an exact \
+             gradient: it needs many more answers to learn as much",
+        );
+    }
     let model_options = ModelOptions {
         form: args.form.form(),
         batch: args.batch,
@@ -372,159 +379,4 @@ fn decomposed(embedded: &embedded::Temporary, n_threads: u32) -> Result<Sidecar>
     };
     decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
     Sidecar::open(&options.output)
-}
-
-/// A run that ended, one way or another.
-struct Finished<'a> {
-    args: &'a Args,
-    task: &'a Task,
-    sidecar: &'a Sidecar,
-    options: &'a Options,
-    folder: Folder,
-    ended: Ended,
-    state: State,
-    settings: Value,
-    about: (String, String),
-}
-
-impl Finished<'_> {
-    /// Writes the expert and the report, tells what came of it, and says how the command ends.
-    fn finish(self) -> Result<u8> {
-        let is_learnt = matches!(self.ended, Ended::Done | Ended::Patience | Ended::Mastered);
-        let has_best = self.state.best.as_ref().is_some_and(|best| best.step > 0);
-        // An expert that is no better than the base model is of no use to anybody who did not ask for it.
-        if is_learnt || has_best {
-            self.expert().save(self.folder.output())?;
-        }
-        let weights: Vec<_> = self.sidecar.weights.iter().map(|weight| weight.name.clone()).collect();
-        let base: Vec<_> = self.sidecar.weights.iter().map(|weight| vec![1.0; weight.rank]).collect();
-        let history = self.folder.history()?;
-        let report = Report {
-            name: &self.about.0,
-            task: self.task.name(),
-            ended: &self.ended,
-            state: &self.state,
-            history: &history,
-            settings: &self.settings,
-            weights: &weights,
-            m: self.state.best.as_ref().map_or(&base, |best| &best.m),
-        };
-        report.save(&self.folder.report())?;
-        if is_learnt || matches!(self.ended, Ended::Interrupted) {
-            if self.args.json {
-                printer::print_json(&self.json())?;
-            } else {
-                printer::print(&self.table())?;
-            }
-        }
-        let step = self.state.step;
-        let kept = format!("the state after step {step} is in {}", self.folder.path().display());
-        match self.ended {
-            Ended::Done | Ended::Patience | Ended::Mastered => Ok(exit::DONE),
-            Ended::Interrupted => {
-                printer::note(format_args!("interrupted: {kept} (hint: --resume goes on from here)"));
-                Ok(exit::INTERRUPTED)
-            }
-            Ended::Flat(reward) => Err(Error::invalid(format!(
-                "all rewards were {reward} in {step} steps, so nothing can be learnt"
-            ))
-            .field(format!("task {}", self.task.name()))
-            .hint(match reward > 0.0 {
-                true => "the model masters it already, or the reward does not look at the answer",
-                false => {
-                    "look at answers with `llama-svf eval --part train --samples 8 --trace FILE`: is the answer \
-                     written as the reward wants it, and within max_tokens? is the task too hard?"
-                }
-            })),
-            Ended::Failed(error) => {
-                printer::note(format_args!("note: {kept}"));
-                Err(error)
-            }
-        }
-    }
-
-    fn expert(&self) -> Expert {
-        let mut expert = Expert::identity(&self.about.0, self.sidecar);
-        expert.description.clone_from(&self.about.1);
-        if let Some(best) = &self.state.best {
-            let names = self.sidecar.weights.iter().map(|weight| weight.name.clone());
-            expert.multipliers = names.zip(best.m.iter().cloned()).collect();
-            expert.training = Some(Training {
-                task: self.task.name().to_owned(),
-                steps: best.step,
-                validation_before: crate::train::mean(&self.state.before) as f32,
-                validation_after: best.accuracy() as f32,
-                seed: self.options.seed,
-            });
-        }
-        expert
-    }
-
-    fn json(&self) -> Value {
-        let Self { args, task, state, options, .. } = self;
-        let seed = options.seed;
-        let scores = state.best.as_ref().map_or(&state.before, |best| &best.scores);
-        json!({
-            "schema": "llama-svf/train/1",
-            "model": args.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
-            "task": task.name(),
-            "output": self.folder.output(),
-            "folder": self.folder.path(),
-            "ended": self.ended.word(),
-            "steps": state.step,
-            "best_step": state.best.as_ref().map_or(0, |best| best.step),
-            "estimator": self.settings["estimator"],
-            "reward": self.settings["reward"],
-            "validation": {
-                "n": scores.len(),
-                "before": crate::train::mean(&state.before),
-                "before_ci95": validation::interval(&state.before, seed),
-                "after": crate::train::mean(scores),
-                "after_ci95": validation::interval(scores, seed),
-                "p_value": validation::p_value(scores, &state.before, seed),
-            },
-            "tokens": state.tokens,
-            "seconds": state.seconds,
-        })
-    }
-
-    fn table(&self) -> String {
-        let Self { task, state, options, .. } = self;
-        let seed = options.seed;
-        let mut text = format!("{}: validation, greedy, {} items\n\n", task.name(), state.before.len());
-        let mut row = |name: &str, scores: &[f32]| {
-            let (low, high) = validation::interval(scores, seed);
-            let interval = format!("{:.1} … {:.1} %", 100.0 * low, 100.0 * high);
-            // Writing to a string cannot fail.
-            let _ =
-                writeln!(text, "{name:<10}  {:>6.1} %  {interval:>17}", 100.0 * crate::train::mean(scores));
-        };
-        row("before", &state.before);
-        if let Some(best) = &state.best {
-            row(&format!("step {}", best.step), &best.scores);
-            let _ = writeln!(
-                text,
-                "\ndifference {:+.1} points, p = {:.2e} on the items that chose the best step; test it with eval",
-                100.0 * (best.accuracy() - crate::train::mean(&state.before)),
-                validation::p_value(&best.scores, &state.before, seed)
-            );
-            if best.step == 0 {
-                text += "No step did better than none: the expert is the start of the run.\n";
-            }
-        }
-        let ended = match self.ended {
-            Ended::Patience => " (validation got no better)",
-            Ended::Mastered => " (all answers got the same reward)",
-            _ => "",
-        };
-        let _ = writeln!(
-            text,
-            "{} steps{ended} in {:.0} s; expert {}, report {}",
-            state.step,
-            state.seconds,
-            self.folder.output().display(),
-            self.folder.report().display()
-        );
-        text
-    }
 }
