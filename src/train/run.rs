@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::estimator::{Estimator, Step};
+use super::estimator::{Estimate, Estimator, Step};
 use super::folder::Folder;
 use super::groups::is_flat;
 use super::log::{Line, Log, StepLine, ValidationLine};
 use super::options::Options;
-use super::policy::{Policy, Wanted};
+use super::policy::{Answer, Answers, Policy, Wanted};
 use super::state::{mean, Best, State};
 use super::{draws, validation};
 use crate::error::{Error, Result};
@@ -56,6 +56,14 @@ pub enum Ended {
     Failed(Error),
 }
 
+/// What a gradient was like.
+#[derive(Default)]
+struct Ascent {
+    norm: f64,
+    entropy: Option<f64>,
+    kl: Option<f64>,
+}
+
 impl Ended {
     /// Whether the run came to an end of its own, with something learnt.
     pub fn is_success(&self) -> bool {
@@ -95,8 +103,9 @@ impl Run<'_> {
 
     fn steps(&mut self, state: &mut State) -> Result<Ended> {
         loop {
-            let is_last = state.step >= self.options.schedule.steps;
-            let is_due = is_last || state.step.is_multiple_of(self.options.validate_every);
+            let ended = self.ended(state);
+            let is_due = ended.as_ref().is_some_and(Ended::is_success)
+                || state.step.is_multiple_of(self.options.validate_every);
             // Work on a copy, so that what fails half-way leaves nothing.
             let mut next = state.clone();
             if is_due && state.validated != Some(state.step) {
@@ -104,7 +113,7 @@ impl Run<'_> {
                 self.keep(state, next, &Line::Validation(line))?;
                 continue;
             }
-            if let Some(ended) = self.ended(state) {
+            if let Some(ended) = ended {
                 return Ok(ended);
             }
             let line = self.step(&mut next)?;
@@ -165,74 +174,30 @@ impl Run<'_> {
 
     fn step(&mut self, state: &mut State) -> Result<StepLine> {
         let began = Instant::now();
-        let (options, sigma, interrupt) = (self.options, self.sigma, self.interrupt);
-        let m = options.parametrisation.multipliers(&state.raw, sigma);
+        let options = self.options;
+        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
         let n_items = self.policy.n_items(Part::Train);
         let items = draws::batch(options.seed, state.step, n_items, options.prompts);
-        let wanted: Vec<_> = items
-            .iter()
-            .flat_map(|&item| (0..options.samples).map(move |sample| (item, sample)))
-            .map(|(item, sample)| Wanted {
-                candidate: 0,
-                part: Part::Train,
-                item,
-                seed: draws::seed(options.seed, "answer", &[state.step, item as u64, sample as u64]) as u32,
-                temperature: options.temperature,
-            })
-            .collect();
-        let answers = self.policy.answer(&[&m], &wanted, interrupt)?;
+        let answers = self.ask(&m, &items, state.step)?;
         let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
         state.n_flat = if is_flat(&rewards) { state.n_flat + 1 } else { 0 };
         state.has_learned |= state.n_flat == 0;
         state.flat_reward = rewards.first().copied().unwrap_or(0.0);
 
-        let by_prompt = || answers.answers.chunks(options.samples).zip(rewards.chunks(options.samples));
-        let n_informative = by_prompt().filter(|(_, rewards)| !is_flat(rewards)).count();
-        let mut groups: Vec<_> = by_prompt()
-            .zip(&items)
-            .map(|((answers, _), &item)| options.baseline.group(self.policy.prompt(item), answers))
-            .collect();
-        if options.kl == 0.0 {
-            groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
-        }
-        // The mean is over all rollouts, and those left out have a gradient of 0.
-        let share = groups.len() as f64 / items.len() as f64;
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
-        let (mut norm, mut entropy, mut kl) = (0.0, None, None);
-        if !groups.is_empty() || !self.estimator.uses_groups() {
-            let step = Step {
-                m: &m,
-                groups: &groups,
-                items: &items,
-                temperature: options.temperature,
-                kl: options.kl,
-                seed: draws::seed(options.seed, "estimate", &[state.step]),
-                interrupt,
-            };
-            let estimate = self.estimator.estimate(&step, self.policy)?;
-            (entropy, kl) = (estimate.entropy, estimate.kl);
-            let mut gradient = options.parametrisation.chain(&state.raw, sigma, &estimate.gradient).concat();
-            if self.estimator.uses_groups() {
-                gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * share) as f32);
-            }
-            norm = clip(&mut gradient, options.clip);
-            check_finite(norm, "the gradient", state.step)?;
-            // Without a gradient there is no step, not one from the momentum of earlier ones.
-            if norm > 0.0 {
-                self.update(state, &gradient, rate);
-            }
-        }
+        let Ascent { norm, entropy, kl } = self.ascend(state, &m, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
-        let after = options.parametrisation.multipliers(&state.raw, sigma);
-        let moved = after.iter().flatten().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
-        let moved = moved / after.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let moved = m.iter().flatten().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
+        let moved = moved / m.iter().map(Vec::len).sum::<usize>().max(1) as f64;
         check_finite(moved, "m", state.step)?;
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
         let seconds = began.elapsed().as_secs_f64();
         state.step += 1;
         state.tokens += tokens;
         state.seconds += seconds;
+        let n_informative = rewards.chunks(options.samples).filter(|rewards| !is_flat(rewards)).count();
         Ok(StepLine {
             step: state.step,
             reward: rewards.iter().sum::<f64>() / rewards.len().max(1) as f64,
@@ -248,6 +213,66 @@ impl Run<'_> {
             scoring: answers.scoring,
             gradient,
         })
+    }
+
+    /// Answers of `m`, several to each of `items` in turn.
+    fn ask(&mut self, m: &[Vec<f32>], items: &[usize], step: u64) -> Result<Answers> {
+        let Options { seed, samples, temperature, .. } = *self.options;
+        let wanted: Vec<_> = items
+            .iter()
+            .flat_map(|&item| (0..samples).map(move |sample| (item, sample)))
+            .map(|(item, sample)| Wanted {
+                candidate: 0,
+                part: Part::Train,
+                item,
+                seed: draws::seed(seed, "answer", &[step, item as u64, sample as u64]) as u32,
+                temperature,
+            })
+            .collect();
+        self.policy.answer(&[m], &wanted, self.interrupt)
+    }
+
+    /// Moves the parameters, which stand for `m`, along the gradient that follows from `answers` to `items`.
+    fn ascend(
+        &mut self,
+        state: &mut State,
+        m: &[Vec<f32>],
+        items: &[usize],
+        answers: &[Answer],
+        rate: f64,
+    ) -> Result<Ascent> {
+        let options = self.options;
+        let of_item = |(answers, &item)| options.baseline.group(self.policy.prompt(item), answers);
+        let mut groups: Vec<_> = answers.chunks(options.samples).zip(items).map(of_item).collect();
+        if options.kl == 0.0 {
+            groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
+        }
+        if groups.is_empty() && self.estimator.uses_groups() {
+            return Ok(Ascent::default());
+        }
+        let step = Step {
+            m,
+            groups: &groups,
+            items,
+            temperature: options.temperature,
+            kl: options.kl,
+            seed: draws::seed(options.seed, "estimate", &[state.step]),
+            interrupt: self.interrupt,
+        };
+        let Estimate { gradient, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
+        let mut gradient = options.parametrisation.chain(&state.raw, self.sigma, &gradient).concat();
+        if self.estimator.uses_groups() {
+            // The mean is over all rollouts, and those left out have a gradient of 0.
+            let share = groups.len() as f64 / items.len() as f64;
+            gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * share) as f32);
+        }
+        let norm = clip(&mut gradient, options.clip);
+        check_finite(norm, "the gradient", state.step)?;
+        // Without a gradient there is no step, not one from the momentum of earlier ones.
+        if norm > 0.0 {
+            self.update(state, &gradient, rate);
+        }
+        Ok(Ascent { norm, entropy, kl })
     }
 
     fn update(&self, state: &mut State, gradient: &[f32], rate: f64) {
