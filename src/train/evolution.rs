@@ -48,7 +48,8 @@ impl Grouping {
         let mut lengths = Vec::new();
         let (mut left, mut next) = (n, 1);
         while left > 0 {
-            let length = next.min(left);
+            // What is left joins the last group, if it would make less than a whole one.
+            let length = if left < 2 * next { left } else { next };
             lengths.push(length);
             left -= length;
             next = match self {
@@ -152,6 +153,7 @@ mod tests {
     #[test]
     fn bands_double() {
         assert_eq!(Grouping::Bands.lengths(12), [1, 2, 4, 5]);
+        assert_eq!(Grouping::Bands.lengths(16), [1, 2, 4, 9]);
         assert_eq!(Grouping::Single.lengths(3), [1, 1, 1]);
         assert!(Grouping::Bands.lengths(0).is_empty());
         let mut rng = ChaCha8Rng::seed_from_u64(1);
