@@ -203,7 +203,9 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let (adapted, _files) = args.open(n_threads)?;
     let sidecar = adapted.sidecar();
-    let mut estimator: Box<dyn Estimator> = Box::new(Evolution::default());
+    let mut estimator: Box<dyn Estimator> = match args.estimator {
+        EstimatorFlag::Auto | EstimatorFlag::Evolution => Box::new(Evolution::default()),
+    };
     if options.kl > 0.0 && !estimator.uses_groups() {
         return Err(Error::invalid(format!("the estimator '{}' cannot keep a KL penalty", estimator.name()))
             .field("--kl"));
