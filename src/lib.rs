@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
@@ -40,3 +40,4 @@ pub mod sidecar;
 pub mod skills;
 pub mod svd;
 pub mod task;
+pub mod train;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "error",
     "progress",
     "atomic",
@@ -24,6 +24,7 @@ const MODULES: [&str; 19] = [
     "gradient",
     "decompose",
     "eval",
+    "train",
     "bench",
     "cli",
 ];

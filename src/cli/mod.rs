@@ -13,6 +13,7 @@ mod experts;
 mod inspect;
 mod printer;
 mod run;
+mod train;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ use crate::reward::code::sandbox;
         llama-svf decompose -m model.gguf --rank 64        make model.svf.gguf, once\n  \
         llama-svf inspect model.svf.gguf                   look at it\n  \
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
+        llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
@@ -49,6 +51,7 @@ enum Command {
     Decompose(decompose::Args),
     Inspect(inspect::Args),
     Run(run::Args),
+    Train(train::Args),
     Eval(eval::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Demo(args) => demo::main(&args),

@@ -144,6 +144,16 @@ impl<'a> Questions<'a> {
         Ok(Self { task, items, prompts, n_ctx_train: model.n_ctx_train() })
     }
 
+    /// The prompts' tokens, by item.
+    pub fn prompts(&self) -> &[Vec<Token>] {
+        &self.prompts
+    }
+
+    /// The prompts' tokens, by item.
+    pub fn into_prompts(self) -> Vec<Vec<Token>> {
+        self.prompts
+    }
+
     /// Tokens of context that the longest item needs, prompt and answer, as far as the model was trained for
     /// them.
     pub fn n_ctx_seq(&self) -> u32 {
