@@ -1,27 +1,9 @@
 //! Where gradients come from.
 
 use super::policy::Policy;
-use crate::engine::Token;
 use crate::error::Result;
+use crate::gradient::Group;
 use crate::progress::Interrupt;
-
-/// One prompt and what was written after it.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// The prompt.
-    pub prompt: Vec<Token>,
-    /// Its answers.
-    pub rollouts: Vec<Rollout>,
-}
-
-/// One answer, and how much better than expected it was.
-#[derive(Clone, Debug)]
-pub struct Rollout {
-    /// With the end token.
-    pub tokens: Vec<Token>,
-    /// Reward above the baseline.
-    pub advantage: f32,
-}
 
 /// A gradient, and what was seen on the way.
 #[derive(Clone, Debug)]

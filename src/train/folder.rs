@@ -1,5 +1,6 @@
 //! The folder `NAME.train` beside an expert: its checkpoint, its log, its report.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -22,10 +23,12 @@ pub enum Earlier {
 }
 
 /// Where a run leaves its files.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Folder {
     output: PathBuf,
     path: PathBuf,
+    /// Held while a run is at work here; the system takes it back from whoever dies.
+    lock: Option<File>,
 }
 
 impl Folder {
@@ -34,7 +37,7 @@ impl Folder {
         let name = output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let stem =
             [".expert.gguf", ".gguf"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
-        Self { output: output.into(), path: output.with_file_name(format!("{stem}.train")) }
+        Self { output: output.into(), path: output.with_file_name(format!("{stem}.train")), lock: None }
     }
 
     /// Checks that the output and the folder can be written, and that `earlier` allows it.
@@ -42,7 +45,7 @@ impl Folder {
     /// # Errors
     /// Which of these does not hold.
     pub fn check(&self, earlier: Earlier) -> Result<()> {
-        let Self { output, path } = self;
+        let Self { output, path, .. } = self;
         if output.exists() && !output.is_file() {
             return Err(Error::expected("the name of a file to write", "a folder or device").file(output));
         }
@@ -61,15 +64,14 @@ impl Folder {
             tempfile::tempfile_in(path)
                 .map_err(|source| Error::io("cannot write", path, source).hint(hint))?;
         }
-        if earlier == Earlier::Refuse {
-            if self.checkpoint().exists() {
-                return Err(Error::invalid("an earlier run is there")
-                    .file(path)
-                    .hint("--resume goes on with it, --force starts over"));
-            }
-            if output.exists() {
-                return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
-            }
+        if earlier == Earlier::Refuse && self.checkpoint().exists() {
+            return Err(Error::invalid("an earlier run is there")
+                .file(path)
+                .hint("--resume goes on with it, --force starts over"));
+        }
+        let is_of_this_run = earlier == Earlier::Resume && self.checkpoint().exists();
+        if output.exists() && earlier != Earlier::Replace && !is_of_this_run {
+            return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
         }
         Ok(())
     }
@@ -77,21 +79,22 @@ impl Folder {
     /// Makes the folder and opens its log: for a new run, or for the one that the checkpoint holds.
     ///
     /// # Errors
-    /// A checkpoint of another run, a damaged one, or files that cannot be written.
+    /// A checkpoint of another run, a damaged one, files that cannot be written, or another process at work here.
     pub fn open(
-        &self,
+        &mut self,
         earlier: Earlier,
         options: &Options,
         settings: &Value,
         sigma: &[Vec<f32>],
     ) -> Result<(Log, State)> {
+        let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
+        std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
+        self.lock()?;
         let ranks: Vec<_> = sigma.iter().map(Vec::len).collect();
         if earlier == Earlier::Resume && self.checkpoint().exists() {
             let state = checkpoint::load(&self.checkpoint(), options, settings, &ranks)?;
             return Ok((Log::resume(&self.log(), settings, &state)?, state));
         }
-        let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
-        std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
         // An old checkpoint goes first: a kill between the two must not leave it beside a new log.
         match std::fs::remove_file(self.checkpoint()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -100,6 +103,21 @@ impl Folder {
             _ => {}
         }
         Ok((Log::create(&self.log(), settings)?, State::new(options, sigma)))
+    }
+
+    fn lock(&mut self) -> Result<()> {
+        let path = self.path.join("lock");
+        let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::invalid("another run is at work here")
+                .file(&self.path)
+                .hint("wait for it, or choose another -o")),
+            // Some file systems have no locks; a run without one is better than none.
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                self.lock = Some(file);
+                Ok(())
+            }
+        }
     }
 
     /// Keeps `state`.

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::estimator::{Group, Rollout};
 use super::policy::Answer;
 use crate::engine::Token;
+use crate::gradient::{Group, Rollout};
 
 /// What an answer's reward is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +27,14 @@ impl Baseline {
                 let (sum, others) = (rewards.iter().sum::<f64>(), rewards.len() as f64 - 1.0);
                 rewards.iter().map(|reward| (reward - (sum - reward) / others) as f32).collect()
             }
+        }
+    }
+
+    /// Whether these rewards, of `samples` answers to each prompt in turn, have nothing to teach.
+    pub fn is_flat(self, rewards: &[f64], samples: usize) -> bool {
+        match self {
+            Self::Signed => is_flat(rewards),
+            Self::LeaveOneOut => rewards.chunks(samples).all(is_flat),
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`Run`] is the loop. A [`Policy`] answers items: [`ModelPolicy`] with llama.cpp, toys in tests. An
-//! [`Estimator`] turns answers into a gradient. Everything random is a function of the seed and the step
+//! [`Estimator`] turns answers into a gradient: [`Exact`] by the chain rule, [`Evolution`] by trying. Everything random is a function of the seed and the step
 //! ([`draws`]), and a [`State`] holds all the rest, so that a run which goes on from a checkpoint does what it
 //! would have done.
 
@@ -17,6 +17,7 @@ pub mod control;
 pub mod draws;
 pub mod estimator;
 pub mod evolution;
+mod exact;
 mod folder;
 pub mod groups;
 pub mod log;
@@ -30,8 +31,9 @@ mod state;
 pub mod validation;
 
 pub use control::RandomReward;
-pub use estimator::{Estimate, Estimator, Group, Rollout, Step};
+pub use estimator::{Estimate, Estimator, Step};
 pub use evolution::{Evolution, Grouping};
+pub use exact::Exact;
 pub use folder::{Earlier, Folder};
 pub use groups::Baseline;
 pub use model_policy::{ModelOptions, ModelPolicy};

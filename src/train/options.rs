@@ -37,7 +37,7 @@ pub struct Options {
     pub validation_items: usize,
     /// Validations without a new best after which the run ends; `None` never ends it.
     pub patience: Option<u64>,
-    /// Steps in a row with nothing but equal rewards after which the run ends.
+    /// Steps in a row whose rewards have nothing to teach after which the run ends.
     pub flat_steps: u64,
 }
 

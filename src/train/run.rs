@@ -48,7 +48,7 @@ pub enum Ended {
     Patience,
     /// After learning, all rewards became equal.
     Mastered,
-    /// All rewards were equal from the beginning; the value they have.
+    /// All rewards were equal from the beginning, or all of the same question; their mean.
     Flat(f64),
     /// Ctrl-C.
     Interrupted,
@@ -180,9 +180,11 @@ impl Run<'_> {
         let items = draws::batch(options.seed, state.step, n_items, options.prompts);
         let answers = self.ask(&m, &items, state.step)?;
         let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
-        state.n_flat = if is_flat(&rewards) { state.n_flat + 1 } else { 0 };
+        let reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+        let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
+        state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
         state.has_learned |= state.n_flat == 0;
-        state.flat_reward = rewards.first().copied().unwrap_or(0.0);
+        state.flat_reward = reward;
 
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
@@ -200,7 +202,7 @@ impl Run<'_> {
         let n_informative = rewards.chunks(options.samples).filter(|rewards| !is_flat(rewards)).count();
         Ok(StepLine {
             step: state.step,
-            reward: rewards.iter().sum::<f64>() / rewards.len().max(1) as f64,
+            reward,
             informative: n_informative as f64 / items.len() as f64,
             rate,
             norm,

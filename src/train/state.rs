@@ -12,11 +12,11 @@ pub struct State {
     pub raw: Vec<Vec<f32>>,
     /// The optimiser, over all of `raw` in turn.
     pub adam: AdamW,
-    /// Steps in a row until now with nothing but equal rewards.
+    /// Steps in a row until now whose rewards had nothing to teach.
     pub n_flat: u64,
-    /// The reward of the last step's first answer: what all have, where they are equal.
+    /// Mean reward of the last step.
     pub flat_reward: f64,
-    /// Whether any step had rewards that differ.
+    /// Whether any step had something to teach.
     pub has_learned: bool,
     /// The step before which the last validation was.
     pub validated: Option<u64>,

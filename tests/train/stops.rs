@@ -160,6 +160,14 @@ fn equal_rewards_end_a_run_that_never_learnt_and_one_that_has() {
         assert!(matches!(ended, Ended::Flat(found) if found == value), "{ended:?}");
         assert_eq!((state.step, state.raw), (10, vec![vec![1.0; 2], vec![1.0; 6]]));
     }
+    // Rewards that differ between questions, but not between the answers to one.
+    let path = tempfile::tempdir().unwrap();
+    let items = (0..8).map(|i| vec![i as f32; 8]).collect();
+    let mut toy = Toy::new(items, |x, _, _| f64::from(u8::from(x[0] > 3.0)));
+    let mut exact = Exact::of(&toy);
+    let (ended, _) =
+        train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+    assert!(matches!(ended, Ended::Flat(0.5)), "{ended:?}");
     // One item, soon mastered.
     let path = tempfile::tempdir().unwrap();
     let mut toy = Toy::new(vec![vec![1.0; 8]], |_, token, _| f64::from(token));
@@ -230,4 +238,23 @@ fn earlier_runs_are_not_lost_by_mistake_and_damage_is_noticed() {
     // And a new beginning is one.
     let (_, state) = at(Earlier::Replace, &short, &mut exact).unwrap();
     assert_eq!((state.step, state.adam.t), (6, 6));
+    // An expert of which the run is gone is not its to replace.
+    let lost = tempfile::tempdir().unwrap();
+    fs::write(lost.path().join("toy.expert.gguf"), "somebody's").unwrap();
+    let text = folder(lost.path()).check(Earlier::Resume).unwrap_err().to_string();
+    assert!(text.contains("toy.expert.gguf: exists already"), "{text}");
+}
+
+#[test]
+fn two_runs_do_not_work_in_one_folder() {
+    let path = tempfile::tempdir().unwrap();
+    let open = |folder: &mut Folder| {
+        folder.open(Earlier::Resume, &options(), &settings(&options()), &sigma(&RANKS)).map(|_| ())
+    };
+    let mut first = folder(path.path());
+    open(&mut first).unwrap();
+    let text = open(&mut folder(path.path())).unwrap_err().to_string();
+    assert!(text.contains("toy.train: another run is at work here"), "{text}");
+    drop(first);
+    open(&mut folder(path.path())).unwrap();
 }

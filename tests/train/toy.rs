@@ -187,7 +187,7 @@ pub fn train(
     policy: &mut dyn Policy,
     estimator: &mut dyn Estimator,
 ) -> Result<(Ended, State)> {
-    let folder = Folder::of(&folder.join("toy.expert.gguf"));
+    let mut folder = Folder::of(&folder.join("toy.expert.gguf"));
     folder.check(earlier)?;
     let settings = settings(options);
     let (log, state) = folder.open(earlier, options, &settings, sigma)?;

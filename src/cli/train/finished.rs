@@ -69,7 +69,11 @@ impl Finished<'_> {
                 Ok(exit::INTERRUPTED)
             }
             Ended::Flat(reward) => Err(Error::invalid(format!(
-                "all rewards were {reward} in {step} steps, so nothing can be learnt"
+                "{} in {step} steps, so nothing can be learnt",
+                match reward {
+                    0.0 | 1.0 => format!("all rewards were {reward}"),
+                    _ => "all answers to a question had the same reward".into(),
+                }
             ))
             .field(format!("task {}", self.task.name()))
             .hint(match reward > 0.0 {

@@ -21,8 +21,8 @@ use crate::optimiser::Shape;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Part, Task};
 use crate::train::{
-    Earlier, Estimator, Evolution, Folder, ModelOptions, ModelPolicy, Options, Parametrisation, Policy,
-    RandomReward, Run,
+    Earlier, Estimator, Evolution, Exact, Folder, ModelOptions, ModelPolicy, Options, Parametrisation,
+    Policy, RandomReward, Run,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -169,8 +169,10 @@ enum ParametrisationFlag {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum EstimatorFlag {
-    /// The best there is for the model's architecture
+    /// The exact gradient, or evolution strategies for a model it is not described for
     Auto,
+    /// The exact gradient, or an error
+    Exact,
     /// Evolution strategies: for every architecture, from rewards alone, much slower to learn
     Evolution,
 }
@@ -192,7 +194,7 @@ pub fn main(args: &Args) -> Result<u8> {
             return Err(Error::expected("1 or more", 0).field(flag));
         }
     }
-    let folder = Folder::of(&args.output);
+    let mut folder = Folder::of(&args.output);
     folder.check(args.earlier())?;
     let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
     let task = Task::load(&args.task, &load)?;
@@ -203,18 +205,10 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let (adapted, _files) = args.open(n_threads)?;
     let sidecar = adapted.sidecar();
-    let mut estimator: Box<dyn Estimator> = match args.estimator {
-        EstimatorFlag::Auto | EstimatorFlag::Evolution => Box::new(Evolution::default()),
-    };
+    let mut estimator = args.estimator(&adapted, n_threads)?;
     if options.kl > 0.0 && !estimator.uses_groups() {
         return Err(Error::invalid(format!("the estimator '{}' cannot keep a KL penalty", estimator.name()))
             .field("--kl"));
-    }
-    if !estimator.uses_groups() {
-        printer::note(
-            "note: gradients are estimated from rewards alone, the fallback for architectures without an exact \
-             gradient: it needs many more answers to learn as much",
-        );
     }
     let model_options = ModelOptions {
         form: args.form.form(),
@@ -291,6 +285,26 @@ impl Args {
         Ok(options)
     }
 
+    /// Where gradients come from.
+    fn estimator(&self, adapted: &Arc<AdaptedModel>, n_threads: u32) -> Result<Box<dyn Estimator>> {
+        let exact = || Exact::new(adapted, self.form.form(), n_threads as usize);
+        Ok(match self.estimator {
+            EstimatorFlag::Exact => Box::new(exact()?),
+            EstimatorFlag::Evolution => Box::new(Evolution::default()),
+            EstimatorFlag::Auto => match exact() {
+                Ok(exact) => Box::new(exact),
+                Err(error) => {
+                    printer::note(format_args!("note: {error}"));
+                    printer::note(
+                        "note: gradients are estimated from rewards alone, a fallback that needs many more answers \
+                         to learn as much",
+                    );
+                    Box::new(Evolution::default())
+                }
+            },
+        })
+    }
+
     /// Name and description of the expert.
     fn about(&self, task: &Task) -> Result<(String, String)> {
         let file =
@@ -338,12 +352,10 @@ impl Args {
         let mut items = blake3::Hasher::new();
         for part in [Part::Train, Part::Validation] {
             for item in task.items(part) {
-                for text in [&item.prompt, &item.gold] {
-                    items.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
-                }
+                items.update(format!("{item:?}").as_bytes());
             }
         }
-        items.update(format!("{:?}", task.generation()).as_bytes());
+        items.update(task.rules().as_bytes());
         let mut factors = blake3::Hasher::new();
         for weight in &sidecar.weights {
             factors.update(weight.name.as_bytes());
