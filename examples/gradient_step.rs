@@ -2,9 +2,9 @@
 //!
 //! `gradient_step --model M --svf S --batch batch.json --steps 5 --gradient g.f32`
 //!
-//! The batch is `[{"prompt": [...], "rollouts": [{"tokens": [...], "advantage": x}]}]`. Prints a line of JSON with
-//! the seconds of each step and the peak of resident memory, before the first step and after the last; writes the
-//! first step's gradient as little-endian f32.
+//! The batch is `[{"prompt": [...], "rollouts": [{"tokens": [...], "advantage": x}]}]`. Prints a line of JSON: the
+//! seconds of each step, those of its parts (base, forward, head, backward), and the peak of resident memory before the
+//! first step and after the last. Writes the first step's gradient as little-endian f32.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use llama_svf::atomic;
 use llama_svf::engine::{AdaptedModel, Form, Model};
-use llama_svf::gradient::{Group, PolicyGradient, Rollout};
+use llama_svf::gradient::{Group, PolicyGradient, Rollout, Seconds};
 use llama_svf::optimiser::{clip, AdamW, AdamWOptions};
 use llama_svf::progress::Interrupt;
 use llama_svf::sidecar::Sidecar;
@@ -66,13 +66,14 @@ fn main() -> Result<()> {
     let n: usize = ranks.iter().sum();
     let (initial, mut m) = (vec![1.0; n], vec![1.0; n]);
     let mut adam = AdamW::new(n, AdamWOptions::default());
-    let mut seconds = Vec::new();
+    let (mut seconds, mut parts) = (Vec::new(), Vec::new());
     let before = peak_bytes()?;
     for step in 0..args.steps {
         let began = Instant::now();
         let mut rest = m.iter().copied();
         let by_weight: Vec<Vec<f32>> = ranks.iter().map(|&rank| rest.by_ref().take(rank).collect()).collect();
-        let mut of_m = gradient.estimate(&by_weight, &groups, args.kl, &Interrupt::new())?.of_m.concat();
+        let found = gradient.estimate(&by_weight, &groups, args.kl, &Interrupt::new())?;
+        let mut of_m = found.of_m.concat();
         if step == 0 {
             let bytes: Vec<u8> = of_m.iter().flat_map(|g| g.to_le_bytes()).collect();
             atomic::write(&args.gradient, |out| out.write_all(&bytes))?;
@@ -80,9 +81,11 @@ fn main() -> Result<()> {
         clip(&mut of_m, 1.0);
         adam.step(&mut m, &initial, &of_m, 1e-3);
         seconds.push(began.elapsed().as_secs_f64());
+        let Seconds { base, forward, head, backward } = found.seconds;
+        parts.push([base, forward, head, backward]);
     }
     let peak = peak_bytes()?;
-    println!("{}", serde_json::json!({ "seconds": seconds, "before": before, "peak": peak }));
+    println!("{}", serde_json::json!({ "seconds": seconds, "parts": parts, "before": before, "peak": peak }));
     Ok(())
 }
 

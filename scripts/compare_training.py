@@ -191,6 +191,10 @@ def main():
     print(f"relative L2 {np.linalg.norm(a - b) / np.linalg.norm(b):.1e}")
     for name in found:
         print(f"{name:<10} {time_of(name):8.3f} s per step  {memory_of(name):8.0f} MiB at the peak")
+    parts = [run["parts"][step] for run in found["llama-svf"] for step in range(1, args.steps)]
+    shares = [statistics.median(part) / time_of("llama-svf") for part in zip(*parts)]
+    names = ("base", "forward", "head", "backward")
+    print("llama-svf: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(names, shares)))
     print(f"ratio      {time_of('PyTorch') / time_of('llama-svf'):8.2f} x           ", end="")
     print(f"{memory_of('PyTorch') / memory_of('llama-svf'):8.2f} x")
 

@@ -207,6 +207,7 @@ fn a_task_file_runs_and_a_broken_one_is_one_line() {
         ("eval --task math --svf @model.svf.gguf --against base", ["--against", "same"]),
         ("eval --task math --svf @model.svf.gguf --use none", ["expert none", "hint"]),
         ("demo -n 0", ["-n", "0"]),
+        ("demo --steps 0", ["--steps", "0"]),
     ] {
         assert_refused(arguments, &fragments);
     }
@@ -214,7 +215,7 @@ fn a_task_file_runs_and_a_broken_one_is_one_line() {
 
 #[test]
 fn the_demo_shows_every_task() {
-    let output = run("demo -n 12 --json");
+    let output = run("demo -n 12 --steps 3 --json");
     assert_code(&output, 0);
     let value: Value = serde_json::from_str(stdout(&output)).unwrap();
     assert_eq!(value["schema"], "llama-svf/demo/1");
@@ -222,9 +223,14 @@ fn the_demo_shows_every_task() {
     for i in 0..7 {
         assert!((0.0..=1.0).contains(&number(&value, &format!("/tasks/{i}/accuracy"))));
     }
-    let table = run("demo -n 8");
+    let rewards = value["training"]["rewards"].as_array().unwrap();
+    assert!(
+        rewards.len() == 3 && rewards.iter().all(|reward| (0.0..=1.0).contains(&reward.as_f64().unwrap()))
+    );
+    assert!((0.0..=1.0).contains(&number(&value, "/training/accuracy_after")));
+    let table = run("demo -n 8 --steps 1");
     assert_code(&table, 0);
-    assert!(["reasoning-unseen", "skill-name", "Q  ", "A  "]
+    assert!(["reasoning-unseen", "skill-name", "Q  ", "A  ", "reward  ", "difference"]
         .iter()
         .all(|word| stdout(&table).contains(word)));
 }

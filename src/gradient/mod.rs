@@ -25,6 +25,7 @@ mod rope;
 mod weights;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
@@ -67,6 +68,21 @@ pub struct Gradient {
     pub entropy: f64,
     /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first chunk only.
     pub kl: f64,
+    /// Where the time went.
+    pub seconds: Seconds,
+}
+
+/// Seconds of the parts of a gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds {
+    /// Forwards at m = 1, for KL.
+    pub base: f64,
+    /// Forwards at m.
+    pub forward: f64,
+    /// Logits, and back through them.
+    pub head: f64,
+    /// Through the blocks again and back.
+    pub backward: f64,
 }
 
 /// Computes gradients of one model with its sidecar.
@@ -131,15 +147,16 @@ impl PolicyGradient {
             let mut parts = self.begin(chunks)?;
             // Without a penalty KL is only shown, and a part of the rows shows it.
             let with_base = |part: usize, chunk: usize| kl != 0.0 || (part, chunk) == (0, 0);
-            self.forward_base(&mut parts, &with_base, interrupt)?;
-            self.forward(&mut parts, Some(m), interrupt)?;
-            let totals = self.differentiate(&mut parts, weight, kl)?;
-            let of_m = self.backward(&mut parts, m, interrupt)?;
+            let ((), base) = timed(|| self.forward_base(&mut parts, &with_base, interrupt))?;
+            let ((), forward) = timed(|| self.forward(&mut parts, Some(m), interrupt))?;
+            let (totals, head) = timed(|| self.differentiate(&mut parts, weight, kl))?;
+            let (of_m, backward) = timed(|| self.backward(&mut parts, m, interrupt))?;
             let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
             Ok(Gradient {
                 of_m,
                 entropy: mean(totals.entropy, totals.n_tokens),
                 kl: mean(totals.kl, totals.n_kl),
+                seconds: Seconds { base, forward, head, backward },
             })
         })
     }
@@ -274,6 +291,12 @@ impl PolicyGradient {
         }
         Ok(gradient)
     }
+}
+
+/// The result of `work` and the seconds it took.
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let began = Instant::now();
+    work().map(|result| (result, began.elapsed().as_secs_f64()))
 }
 
 fn added(mut a: Sums, b: Sums) -> Sums {

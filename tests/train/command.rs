@@ -228,3 +228,50 @@ fn an_expert_of_a_given_sidecar_fits_it() {
         assert!((ratio - 1.0).abs() < 1e-6, "{}: {ratio}", weight.name);
     }
 }
+
+/// A real model that is not ours learns to write what is asked for, and does so after openings it has not seen.
+#[test]
+fn stories_learn_to_be_happy() {
+    let shared = std::env::var("LLAMA_SVF_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
+    let model = Path::new(&shared).join("models/stories260K-f32.gguf");
+    if !model.exists() {
+        println!("skipped: {} is absent", model.display());
+        return;
+    }
+    let task = "prompt = \"{{ opening }}\"\ngold = \"happy\"\n[data]\nfiles = [\"stories.jsonl\"]\n\
+                [reward]\nkind = \"text\"\npattern = '\\b(happy)\\b'\n[split]\ntrain = 0.4\n[generation]\nmax_tokens = 40\n";
+    fs::write(folder().join("stories.toml"), task).unwrap();
+    let mut rows = String::new();
+    for name in ["Lily", "Tom", "Sara", "Ben", "Mia", "Max", "Anna", "Sam", "Lucy", "Tim"] {
+        for who in ["little girl", "little boy", "small dog", "big cat", "young bird"] {
+            for what in ["loved to play", "liked to run", "had a red ball", "found a box", "went to the park"]
+            {
+                let opening = format!("Once upon a time, there was a {who} named {name}. {name} {what}.");
+                rows += &format!("{{\"opening\": \"{opening}\"}}\n");
+            }
+        }
+    }
+    fs::write(folder().join("stories.jsonl"), rows).unwrap();
+    let of_model = |arguments: &str| {
+        let words = words(arguments);
+        let mut all: Vec<_> = words.iter().map(String::as_str).collect();
+        all.extend(["-m", model.to_str().unwrap()]);
+        let output = svf(&all);
+        assert_code(&output, 0);
+        output
+    };
+    of_model("decompose -o @stories.svf.gguf --tensors all --type f16");
+    of_model(
+        "train --svf @stories.svf.gguf --task @stories.toml -o @happy.expert.gguf --steps 10 --validate-every 10 \
+         --validation-items 20 --prompts 16 --seed 3 -t 2",
+    );
+    let output = of_model(
+        "eval --svf @stories.svf.gguf --task @stories.toml --expert @happy.expert.gguf --use happy --against base \
+         --samples 2 --json",
+    );
+    let value: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let [before, after] = ["/baseline_accuracy", "/accuracy"].map(|path| number(&value, path));
+    println!("held-out reward {before} before, {after} after, p = {}", value["p_value"]);
+    assert!(after > before + 0.1 && number(&value, "/p_value") < 0.01);
+}

@@ -5,7 +5,7 @@
 mod expert;
 mod model;
 mod sidecar;
-mod spark;
+pub mod spark;
 
 use std::path::{Path, PathBuf};
 
