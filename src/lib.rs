@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`dispatch`], [`bench`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
@@ -25,6 +25,7 @@ pub mod bench;
 pub mod cem;
 pub mod cli;
 pub mod decompose;
+pub mod dispatch;
 pub mod embedded;
 pub mod engine;
 pub mod error;

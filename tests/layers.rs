@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
     "error",
     "progress",
     "atomic",
@@ -23,6 +23,7 @@ const MODULES: [&str; 18] = [
     "engine",
     "decompose",
     "eval",
+    "dispatch",
     "bench",
     "cli",
 ];

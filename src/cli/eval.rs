@@ -184,7 +184,7 @@ impl Args {
 
     /// The mixture that is measured, and the one it is compared with.
     fn mixtures(&self) -> Result<Vec<Mixture>> {
-        let mut mixtures = vec![self.experts.mixture()?];
+        let mut mixtures = vec![self.experts.mixture(false)?];
         if let Some(against) = &self.against {
             let baseline = match against.as_str() {
                 "base" => Mixture::base(),

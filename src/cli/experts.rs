@@ -57,14 +57,14 @@ enum OpFlag {
 }
 
 impl ExpertArgs {
-    /// The mixture that the flags name.
-    pub fn mixture(&self) -> Result<Mixture> {
+    /// The mixture that the flags name. Where the model chooses later (`is_adapted`), their absence is no surprise.
+    pub fn mixture(&self, is_adapted: bool) -> Result<Mixture> {
         let mixture = match (&self.use_expert, &self.mix) {
             (Some(name), _) => Mixture::single(name.as_str()),
             (None, Some(mix)) => Mixture::parse(mix).map_err(|error| error.field("--mix"))?,
             (None, None) => Mixture::base(),
         };
-        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() {
+        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() && !is_adapted {
             let hint = if self.expert.is_empty() {
                 "--expert FILE --use NAME"
             } else {

@@ -4,6 +4,7 @@
 //! Results go to stdout, talk to stderr. A command returns the exit code of what it found, or an error; both
 //! become the process's exit code in [`main`] and nowhere else.
 
+mod adapt_args;
 mod bench;
 mod ctrl_c;
 mod decompose;

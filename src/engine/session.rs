@@ -90,6 +90,7 @@ pub struct Session {
     model: Arc<Model>,
     sequences: Vec<Sequence>,
     adapter: Option<Adapter>,
+    kv_unified: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -139,7 +140,8 @@ impl Session {
         )
         .map_err(|error| error.file(model.file().path()))?;
         let sequences = vec![Sequence::default(); options.n_seq as usize];
-        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None })
+        let kv_unified = options.kv_unified;
+        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None, kv_unified })
     }
 
     /// A session with adapted layers; every slot starts as the base model.
@@ -235,6 +237,59 @@ impl Session {
         self.context.clear(seq);
         self.sequences[seq as usize].n_past = 0;
         Ok(())
+    }
+
+    /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut (a
+    /// recurrent one) forgets all of them. Returns how many are left.
+    pub fn truncate(&mut self, seq: u32, n: u32) -> Result<u32> {
+        let n_past = self.sequence(seq)?.n_past;
+        if n >= n_past {
+            return Ok(n_past);
+        }
+        if n == 0 || !self.context.truncate(seq, n) {
+            self.clear(seq)?;
+            return Ok(0);
+        }
+        self.sequences[seq as usize].n_past = n;
+        Ok(n)
+    }
+
+    /// Lets `to`, which holds no tokens, begin with the first `n` tokens of `from` without computing them again.
+    ///
+    /// # Errors
+    /// The two use different slots: their KV caches are of different weights. Or `to` holds tokens, `from` fewer
+    /// than `n`, or the sequences have caches of their own ([`SessionOptions::kv_unified`]).
+    pub fn share(&mut self, from: u32, to: u32, n: u32) -> Result<()> {
+        let (source, target) = (self.sequence(from)?, self.sequence(to)?);
+        let wrong = |problem: String| Err(Error::invalid(problem).field(format!("sequence {to}")));
+        if source.slot != target.slot {
+            return wrong(format!(
+                "it uses slot {}, and what it should share slot {}",
+                target.slot, source.slot
+            ));
+        }
+        if target.n_past > 0 {
+            return wrong(format!("it holds {} tokens already", target.n_past));
+        }
+        if source.n_past < n {
+            return wrong(format!("{n} tokens cannot be shared of {}", source.n_past));
+        }
+        if !self.kv_unified {
+            return wrong("its KV cache is its own".into());
+        }
+        self.context.share(from, to, n);
+        self.sequences[to as usize].n_past = n;
+        Ok(())
+    }
+
+    /// The slot that `seq` uses.
+    pub fn slot(&self, seq: u32) -> Result<u32> {
+        Ok(self.sequence(seq)?.slot)
+    }
+
+    /// Whether all sequences share one KV cache.
+    pub fn is_unified(&self) -> bool {
+        self.kv_unified
     }
 
     /// Tokens `seq` holds.

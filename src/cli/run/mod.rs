@@ -1,5 +1,6 @@
 //! `llama-svf run`: complete one prompt, or chat, with the base model or a mixture of experts.
 
+mod adapt;
 mod chat;
 mod generate;
 mod utf8;
@@ -12,11 +13,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::{ctrl_c, printer};
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
+use adapt::Pass1;
 use generate::{Generator, Reply, Stop};
 
 /// Run a model, with experts or without
@@ -28,6 +31,8 @@ use generate::{Generator, Reply, Stop};
     llama-svf run -m model.gguf -p 'Once upon a time'\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p '2 + 2 ='\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert a=x.gguf --expert b=y.gguf --mix a=0.7,b=0.3\n  \
+    llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf --adapt prompt \\\n    \
+    --chat -p 'What is 12 * 12?'\n  \
     llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json")]
 pub struct Args {
     /// The model, a GGUF file
@@ -42,6 +47,8 @@ pub struct Args {
 
     #[command(flatten)]
     experts: ExpertArgs,
+    #[command(flatten)]
+    adapt: AdaptArgs,
 
     /// Most tokens to generate; -1 for no limit
     #[arg(
@@ -120,7 +127,8 @@ pub fn main(args: &Args) -> Result<u8> {
         min_p: args.min_p,
         seed,
     })?;
-    let mixture = args.experts.mixture()?;
+    let mixture = args.experts.mixture(args.adapt.is_on())?;
+    let adapt_prompt = args.adapt.prompt()?;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
@@ -136,26 +144,40 @@ pub fn main(args: &Args) -> Result<u8> {
     if args.experts.svf.is_some() {
         generator.use_mixture(mixture)?;
     }
+    let mut adapter = match generator.session.experts() {
+        Ok(experts) => args.adapt.dispatcher(&model, experts, adapt_prompt)?,
+        Err(_) => None,
+    }
+    .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, args.experts.strength))
+    .transpose()?;
     let load_ms = milliseconds(began);
 
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, args.experts.strength);
+        return chat::main(&mut generator, adapter, args.experts.strength);
     };
+    let pass1 = adapter.as_mut().map(|adapter| adapter.adapt(&mut generator, prompt)).transpose()?;
     let prompt = if is_chat {
         model.chat_prompt(&[ChatMessage { role: "user", content: prompt.clone() }])?
     } else {
         prompt.clone()
     };
-    let reply = generator.reply(&model.tokenize(&prompt, true, true), |text| {
+    let prompt = model.tokenize(&prompt, true, true);
+    if let Some(adapter) = &adapter {
+        adapter.lend(&mut generator, &prompt)?;
+    }
+    let reply = generator.reply(&prompt, |text| {
         if args.json {
             return Ok(());
         }
         printer::print(text)
     })?;
     if args.json {
-        printer::print_json(&Summary::new(&reply, generator.mixture(), seed, load_ms))?;
+        printer::print_json(&Summary::new(&reply, generator.mixture(), pass1.as_ref(), seed, load_ms))?;
     } else {
         printer::print("\n")?;
+    }
+    if let Some(pass1) = &pass1 {
+        printer::note(pass1.describe(reply.ms()));
     }
     printer::note(format_args!("{}, seed {seed}", describe(&reply, generator.mixture())));
     Ok(if reply.stop == Stop::Interrupted { exit::INTERRUPTED } else { exit::DONE })
@@ -178,6 +200,18 @@ impl Args {
             ));
         }
         let Some(adapter) = adapter else { return Session::new(model, &options) };
+        let options = match self.adapt.is_on() {
+            true => SessionOptions {
+                n_ctx: match options.n_ctx {
+                    0 => model.n_ctx_train(),
+                    n_ctx => n_ctx,
+                }
+                .saturating_mul(generate::N_SEQUENCES),
+                n_seq: generate::N_SEQUENCES,
+                ..options
+            },
+            false => options,
+        };
         adapter.join(model)?.session(&options, generate::N_SLOTS)
     }
 }
@@ -200,6 +234,8 @@ struct Summary<'a> {
     n_prompt: usize,
     n_generated: usize,
     mixture: BTreeMap<&'a str, f32>,
+    #[serde(flatten)]
+    adaptation: Option<Adaptation<'a>>,
     /// `end` of text, `length` reached, `context` full, or `interrupted`.
     stop: &'static str,
     seed: u32,
@@ -209,14 +245,54 @@ struct Summary<'a> {
     tokens_per_second: Option<f64>,
 }
 
+/// What `--json` has more with `--adapt`.
+#[derive(Serialize)]
+struct Adaptation<'a> {
+    strategy: &'static str,
+    /// The label that was chosen, also where the threshold overruled it.
+    label: &'a str,
+    confidence: f64,
+    fallback: bool,
+    probabilities: BTreeMap<&'a str, f64>,
+    pass1_tokens: usize,
+    pass1_ms: f64,
+    /// Of both passes.
+    pass1_share: f64,
+    pass2_ms: f64,
+}
+
+impl<'a> Adaptation<'a> {
+    fn new(pass1: &'a Pass1, pass2_ms: f64) -> Self {
+        let Pass1 { strategy, decision, cost } = pass1;
+        Self {
+            strategy,
+            label: &decision.label,
+            confidence: decision.confidence,
+            fallback: decision.is_fallback,
+            probabilities: decision.probabilities.iter().map(|(name, p)| (name.as_str(), *p)).collect(),
+            pass1_tokens: cost.n_tokens,
+            pass1_ms: cost.ms,
+            pass1_share: pass1.share(pass2_ms),
+            pass2_ms,
+        }
+    }
+}
+
 impl<'a> Summary<'a> {
-    fn new(reply: &'a Reply, mixture: &'a Mixture, seed: u32, load_ms: f64) -> Self {
+    fn new(
+        reply: &'a Reply,
+        mixture: &'a Mixture,
+        pass1: Option<&'a Pass1>,
+        seed: u32,
+        load_ms: f64,
+    ) -> Self {
         Self {
             schema: "llama-svf/run/1",
             text: &reply.text,
             n_prompt: reply.n_prompt,
             n_generated: reply.n_generated,
             mixture: mixture.weights().collect(),
+            adaptation: pass1.map(|pass1| Adaptation::new(pass1, reply.ms())),
             stop: match reply.stop {
                 Stop::End => "end",
                 Stop::Length => "length",

@@ -1,0 +1,188 @@
+//! Few-shot adaptation (arXiv 2501.06252, section 3.2, strategy C): the cross-entropy method over mixture weights,
+//! scored by how many of a few examples a mixture answers.
+//!
+//! A whole population is evaluated in one batch: each candidate has a slot of its own, and the sequences of all
+//! candidates share every decode. Weights are normalised to a sum of 1 in every group of layers before they are
+//! applied; where the base model may take part it has a weight like an expert's, and m = 1.
+
+use crate::cem::{normalised, Cem, Incumbent, Score};
+use crate::engine::{complete, Request, SamplerOptions, Session};
+use crate::error::{Error, Result};
+use crate::eval::Questions;
+use crate::expert::Mixture;
+use crate::progress::{Interrupt, Progress};
+
+/// What is searched, and scored on what.
+pub struct FewShot<'a> {
+    shots: &'a Questions<'a>,
+    experts: Vec<String>,
+    with_base: bool,
+}
+
+/// One generation of a search.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The best score in the population.
+    pub best: f64,
+    /// Its mean.
+    pub mean: f64,
+    /// The incumbent's score after it.
+    pub incumbent: Score,
+    /// Largest spread of a coordinate that the next generation is drawn with.
+    pub std: f64,
+}
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The mixture to deploy.
+    pub mixture: Mixture,
+    /// The candidate that it is.
+    pub incumbent: Incumbent,
+    /// All generations.
+    pub generations: Vec<Generation>,
+}
+
+impl<'a> FewShot<'a> {
+    /// A search over mixtures of `experts`, and of the base model if `with_base`.
+    ///
+    /// # Errors
+    /// No experts, or no shots.
+    pub fn new(shots: &'a Questions<'a>, experts: &[&str], with_base: bool) -> Result<Self> {
+        if experts.is_empty() {
+            return Err(Error::expected("1 expert or more", 0).hint("load some with --expert FILE"));
+        }
+        if shots.items().is_empty() {
+            return Err(Error::expected("1 shot or more", 0));
+        }
+        Ok(Self { shots, experts: experts.iter().map(|&name| name.to_owned()).collect(), with_base })
+    }
+
+    /// Weights of one group of layers.
+    pub fn n_weights(&self) -> usize {
+        self.experts.len() + usize::from(self.with_base)
+    }
+
+    /// The mixture of a candidate's weights, normalised; the base model's weight, the last of each group, is what
+    /// the others leave.
+    pub fn mixture(&self, alphas: &[f64]) -> Result<Mixture> {
+        let n = self.n_weights();
+        let weights = normalised(alphas, n);
+        let of_experts: Vec<_> =
+            weights.chunks(n).flat_map(|group| &group[..self.experts.len()]).copied().collect();
+        let names: Vec<_> = self.experts.iter().map(String::as_str).collect();
+        Mixture::grouped(&names, &of_experts)
+    }
+
+    /// Scores each mixture on all shots, greedily: the mean score, and for ties the mean log-likelihood of the
+    /// tokens of its correct answers. All together, mixture i in slot i + 1 of each of `sessions`, which need so
+    /// many slots.
+    ///
+    /// # Errors
+    /// Those of [`complete`] and of the task's scoring.
+    pub fn score(
+        &self,
+        sessions: &mut [Session],
+        mixtures: &[Mixture],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Score>> {
+        for session in &mut *sessions {
+            for (slot, mixture) in (1..).zip(mixtures) {
+                session.set_mixture(slot, mixture)?;
+            }
+        }
+        let task = self.shots.task();
+        let generation = task.generation();
+        let items = self.shots.items();
+        let request = |(slot, shot): (u32, usize)| Request {
+            prompt: self.shots.prompts()[shot].clone(),
+            slot,
+            sampler: SamplerOptions { temperature: 0.0, ..SamplerOptions::default() },
+            max_tokens: generation.max_tokens,
+            stop: generation.stop.clone(),
+            log_probs: true,
+        };
+        let slots = 1..=mixtures.len() as u32;
+        let places: Vec<_> =
+            (0..items.len()).flat_map(|shot| slots.clone().map(move |slot| (slot, shot))).collect();
+        let requests: Vec<_> = places.iter().copied().map(request).collect();
+        // By mixture and shot, so that the sums do not depend on the order in which answers end.
+        let mut answers = vec![vec![(0.0, 0.0, 0usize); items.len()]; mixtures.len()];
+        complete(sessions, &requests, interrupt, |index, completion| {
+            let (slot, shot) = places[index];
+            let value = task.score(&items[shot], &completion.text)?.value;
+            let answer = &mut answers[slot as usize - 1][shot];
+            answer.0 = value;
+            if value >= 1.0 {
+                answer.1 = completion.log_probs.iter().map(|&p| f64::from(p)).sum();
+                answer.2 = completion.log_probs.len();
+            }
+            Ok(())
+        })?;
+        let score = |answers: &Vec<(f64, f64, usize)>| {
+            let n_tokens: usize = answers.iter().map(|answer| answer.2).sum();
+            let log_likelihood: f64 = answers.iter().map(|answer| answer.1).sum();
+            Score {
+                value: answers.iter().map(|answer| answer.0).sum::<f64>() / answers.len() as f64,
+                tie: (n_tokens > 0).then(|| log_likelihood / n_tokens as f64),
+            }
+        };
+        Ok(answers.iter().map(score).collect())
+    }
+
+    /// Goes on with `cem`, whose candidates have [`Self::n_weights`] weights for each group, to its end. Progress
+    /// counts generations.
+    pub fn search(
+        &self,
+        sessions: &mut [Session],
+        cem: &mut Cem,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Found> {
+        progress.start(cem.settings().generations as u64, cem.generation() as u64);
+        let result = self.generations(sessions, cem, progress, interrupt);
+        progress.finish();
+        let generations = result?;
+        let incumbent = cem.incumbent().cloned().ok_or_else(|| Error::expected("1 generation or more", 0))?;
+        Ok(Found { mixture: self.mixture(&incumbent.alphas)?, incumbent, generations })
+    }
+
+    fn generations(
+        &self,
+        sessions: &mut [Session],
+        cem: &mut Cem,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Generation>> {
+        let mut generations = Vec::new();
+        while !cem.is_done() {
+            let mixtures = cem.ask().iter().map(|alphas| self.mixture(alphas)).collect::<Result<Vec<_>>>()?;
+            let scores = self.score(sessions, &mixtures, interrupt)?;
+            cem.tell(&scores)?;
+            generations.push(Generation {
+                best: scores.iter().map(|score| score.value).fold(f64::NEG_INFINITY, f64::max),
+                mean: scores.iter().map(|score| score.value).sum::<f64>() / scores.len() as f64,
+                incumbent: cem.incumbent().map_or(scores[0], |incumbent| incumbent.score),
+                std: cem.std().iter().copied().fold(0.0, f64::max),
+            });
+            progress.advance(1);
+        }
+        Ok(generations)
+    }
+
+    /// The best of the experts alone by the same scores and rules, the first of equal ones: what a mixture has to beat.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn best_single(&self, sessions: &mut [Session], interrupt: &Interrupt) -> Result<(String, Score)> {
+        let mixtures: Vec<_> = self.experts.iter().map(Mixture::single).collect();
+        let scores = self.score(sessions, &mixtures, interrupt)?;
+        let mut best = 0;
+        for i in 1..scores.len() {
+            if scores[i].beats(&scores[best]) {
+                best = i;
+            }
+        }
+        Ok((self.experts[best].clone(), scores[best]))
+    }
+}
