@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::printer;
 use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
 use crate::error::Result;
-use crate::expert::{Expert, Mixture};
+use crate::expert::{Expert, ExpertSet, Mixture};
 use crate::sidecar::Sidecar;
 
 #[derive(clap::Args)]
@@ -129,6 +129,13 @@ impl Adapter {
 }
 
 impl Joined {
+    /// All experts as a set.
+    pub fn expert_set(&self) -> Result<ExpertSet> {
+        let mut set = ExpertSet::new(self.adapted.sidecar());
+        self.experts.iter().try_for_each(|expert| set.insert(expert.clone()))?;
+        Ok(set)
+    }
+
     /// A session with `n_slots` slots and all experts.
     pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
         let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };

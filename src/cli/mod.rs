@@ -13,6 +13,7 @@ mod eval;
 mod experts;
 mod inspect;
 mod printer;
+mod routes;
 mod run;
 
 use std::ffi::OsString;
