@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::printer;
 use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expert::{Expert, ExpertSet, Mixture};
 use crate::sidecar::Sidecar;
 
@@ -74,6 +74,17 @@ impl ExpertArgs {
         }
         let hint = "1 leaves the mixture as it is, 0 is the base model";
         mixture.strength(self.strength).map_err(|error| error.field("--strength").hint(hint))
+    }
+
+    /// For commands that find the mixture themselves.
+    pub fn refuse_mixture(&self, command: &str) -> Result<()> {
+        let given = [("--use", self.use_expert.is_some()), ("--mix", self.mix.is_some())];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => {
+                Err(Error::invalid(format!("{command} finds the mixture itself")).field(*flag))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Opens the sidecar and the experts, if a sidecar is given, and checks that they fit each other.

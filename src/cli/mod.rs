@@ -4,6 +4,7 @@
 //! Results go to stdout, talk to stderr. A command returns the exit code of what it found, or an error; both
 //! become the process's exit code in [`main`] and nowhere else.
 
+mod adapt;
 mod adapt_args;
 mod bench;
 mod ctrl_c;
@@ -15,6 +16,7 @@ mod inspect;
 mod printer;
 mod routes;
 mod run;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -52,6 +54,8 @@ enum Command {
     Inspect(inspect::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Adapt(adapt::Args),
+    Transfer(transfer::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -67,6 +71,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::main(&args),
         Command::Run(args) => run::main(&args),
         Command::Eval(args) => eval::main(&args),
+        Command::Adapt(args) => adapt::main(&args),
+        Command::Transfer(args) => transfer::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Demo(args) => demo::main(&args),
     });
