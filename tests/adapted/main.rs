@@ -4,6 +4,10 @@
 mod random_model;
 
 mod batch;
+mod choice;
 mod equality;
+mod few_shot;
 mod models;
+mod reading;
 mod slots;
+mod transfer;

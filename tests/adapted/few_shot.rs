@@ -1,0 +1,116 @@
+//! The search over mixtures on a model: a population in one batch scores as one candidate at a time, and the search
+//! leaves an expert alone that spoils everything.
+
+use crate::models::{exact, Adapted};
+use llama_svf::cem::{Cem, Settings};
+use llama_svf::decompose::{RankPolicy, Selection};
+use llama_svf::dispatch::few_shot::FewShot;
+use llama_svf::embedded;
+use llama_svf::engine::{AdapterOptions, Form, GraphOp, Session, SessionOptions};
+use llama_svf::eval::Questions;
+use llama_svf::expert::{Expert, Mixture};
+use llama_svf::ffi::tensor_type::TensorType;
+use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::task::{LoadOptions, Part, Task};
+
+const SEED: u64 = 4;
+
+/// A session with an expert that changes nothing, one that changes something, and one that spoils everything.
+fn session(adapted: &Adapted, n_seq: u32, n_slots: u32) -> Session {
+    let options = SessionOptions { n_ctx: 256 * n_seq, kv_unified: false, n_threads: 1, ..exact(n_seq) };
+    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots };
+    let mut session = Session::adapted(&adapted.adapted, &options, &adapter).unwrap();
+    let mut bad = Expert::identity("bad", adapted.adapted.sidecar());
+    bad.multipliers.values_mut().flatten().for_each(|m| *m = 0.6);
+    for expert in [Expert::identity("same", adapted.adapted.sidecar()), adapted.expert("noise", 7, 0.2), bad]
+    {
+        session.experts_mut().unwrap().insert(expert).unwrap();
+    }
+    session
+}
+
+#[test]
+fn a_population_in_one_batch_scores_as_one_candidate_at_a_time() {
+    println!("seed {SEED}");
+    let file = embedded::Temporary::new().unwrap();
+    let adapted = Adapted::real(file.path(), Selection::Ffn, RankPolicy::Full, TensorType::F32);
+    let task = Task::load("math", &LoadOptions::default()).unwrap();
+    let shots = &task.items(Part::Train)[..5];
+    let questions = Questions::new(adapted.model(), &task, shots).unwrap();
+    let few_shot = FewShot::new(&questions, &["same", "noise", "bad"], false).unwrap();
+    let cem = Cem::new(3, 1, Settings { seed: SEED, ..Settings::reference() }).unwrap();
+    let mixtures: Vec<_> = cem.ask().iter().map(|alphas| few_shot.mixture(alphas).unwrap()).collect();
+    assert_eq!(mixtures.len(), 32);
+    let interrupt = Interrupt::new();
+    let together = few_shot.score(&mut [session(&adapted, 16, 33)], &mixtures, &interrupt).unwrap();
+    let mut single = [session(&adapted, 1, 2)];
+    let mut n_equal = 0;
+    for (i, (mixture, together)) in mixtures.iter().zip(&together).enumerate() {
+        let alone = few_shot.score(&mut single, std::slice::from_ref(mixture), &interrupt).unwrap()[0];
+        // A tie between two tokens that rounding breaks can turn one answer.
+        assert!((alone.value - together.value).abs() <= 0.2 + 1e-9, "candidate {i}: {alone:?} {together:?}");
+        if alone.value == together.value {
+            n_equal += 1;
+            let ties = (alone.tie.unwrap_or(0.0), together.tie.unwrap_or(0.0));
+            assert!((ties.0 - ties.1).abs() <= 3e-3, "candidate {i}: {ties:?}");
+        }
+    }
+    println!("{n_equal} of 32 equal");
+    assert!(n_equal >= 29, "{n_equal} of 32");
+    let values: Vec<_> = together.iter().map(|score| score.value).collect();
+    assert!(values.iter().any(|&value| value != values[0]), "all candidates score alike: {values:?}");
+}
+
+#[test]
+fn the_search_leaves_a_bad_expert_alone_and_gives_groups_of_layers_their_own_weights() {
+    println!("seed {SEED}");
+    let file = embedded::Temporary::new().unwrap();
+    let adapted = Adapted::real(file.path(), Selection::Ffn, RankPolicy::Full, TensorType::F16);
+    let task = Task::load("math", &LoadOptions::default()).unwrap();
+    let shots = &task.items(Part::Train)[..6];
+    let questions = Questions::new(adapted.model(), &task, shots).unwrap();
+    let interrupt = Interrupt::new();
+    for (names, with_base, n_groups) in
+        [(vec!["same", "bad"], false, 1), (vec!["bad"], true, 1), (vec!["same", "bad"], false, 2)]
+    {
+        let few_shot = FewShot::new(&questions, &names, with_base).unwrap();
+        let settings =
+            Settings { population: 12, elites: 3, generations: 5, seed: SEED, ..Settings::light() };
+        let mut cem = Cem::new(few_shot.n_weights(), n_groups, settings).unwrap();
+        let mut sessions = [session(&adapted, 16, 13)];
+        let found = few_shot.search(&mut sessions, &mut cem, &Silent, &interrupt).unwrap();
+        println!("{names:?}, base {with_base}: {}, {:?}", found.mixture, found.incumbent.score);
+        assert_eq!((found.generations.len(), found.mixture.n_groups()), (5, n_groups));
+        // Half of the bad expert, which is where the search begins, answers less.
+        let half = if with_base { "bad=0.5" } else { "bad=0.5,same=0.5" };
+        let half = [Mixture::parse(half).unwrap(), Mixture::single("bad")];
+        let before = few_shot.score(&mut sessions, &half, &interrupt).unwrap();
+        assert!(found.incumbent.score.value > before[0].value.max(before[1].value), "{before:?}");
+        for (name, alphas) in found.mixture.groups() {
+            let mean = alphas.iter().sum::<f32>() / alphas.len() as f32;
+            assert!(name != "bad" || mean < 0.5, "{}", found.mixture);
+        }
+        if !with_base {
+            for group in 0..n_groups {
+                let sum: f32 = found.mixture.groups().map(|(_, alphas)| alphas[group]).sum();
+                assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+            }
+        }
+        // The incumbent never falls, and it is what is deployed.
+        let incumbents: Vec<_> =
+            found.generations.iter().map(|generation| generation.incumbent.value).collect();
+        assert!(incumbents.windows(2).all(|pair| pair[0] <= pair[1]), "{incumbents:?}");
+        let again = few_shot.score(&mut sessions, &[found.mixture], &interrupt).unwrap();
+        assert!((again[0].value - found.incumbent.score.value).abs() <= 1.0 / 6.0 + 1e-9);
+    }
+    let few_shot = FewShot::new(&questions, &["bad", "same"], false).unwrap();
+    let (best, score) = few_shot.best_single(&mut [session(&adapted, 16, 3)], &interrupt).unwrap();
+    assert!(best == "same" && score.value > 0.0, "{best} {score:?}");
+    assert!(FewShot::new(&questions, &[], true).is_err());
+    let none = Questions::new(adapted.model(), &task, &[]).unwrap();
+    assert!(FewShot::new(&none, &["same"], false).is_err());
+    // Too few slots for the population: an error that says so.
+    let mixtures = vec![Mixture::single("same"); 5];
+    let error = few_shot.score(&mut [session(&adapted, 4, 3)], &mixtures, &interrupt).unwrap_err();
+    assert!(error.to_string().contains("slot below 3"), "{error}");
+}
