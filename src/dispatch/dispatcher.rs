@@ -103,11 +103,13 @@ impl Dispatcher {
             );
         }
         if options.strategy == Strategy::Classifier {
-            experts.get(&options.classifier).map_err(|error| {
-                error.hint(
-                    "the classifier is an expert too: load it with --expert, and name it with --classifier",
-                )
-            })?;
+            let names = experts.names();
+            if !names.contains(&options.classifier.as_str()) {
+                let loaded = if names.is_empty() { "none".into() } else { names.join(", ") };
+                return Err(Error::invalid(format!("the classifier is not loaded; loaded: {loaded}"))
+                    .field(format!("expert {}", options.classifier))
+                    .hint("it is an expert too: load it with --expert, and name it with --classifier"));
+            }
         }
         let candidates = Candidates::new(experts.iter(), &options.classifier)?;
         Ok(Self { options, prompt, candidates })

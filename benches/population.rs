@@ -1,0 +1,98 @@
+//! A population of mixtures scored in one batch against one candidate at a time, as few-shot adaptation does it:
+//! `cargo bench --bench population`.
+//!
+//! 32 candidates of the reference preset on 10 shots of each skill of the embedded model, two threads, mixtures of
+//! three hand-made experts near m = 1. *Alone* each candidate's ten answers are written one by one, in a session with
+//! one sequence; *its shots together* they share a batch, but candidates do not. The table shows medians.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use llama_svf::cem::{Cem, Settings};
+use llama_svf::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use llama_svf::dispatch::few_shot::FewShot;
+use llama_svf::embedded;
+use llama_svf::engine::{sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session};
+use llama_svf::error::Result;
+use llama_svf::eval::Questions;
+use llama_svf::expert::{Expert, Mixture};
+use llama_svf::ffi::tensor_type::TensorType;
+use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::sidecar::Sidecar;
+use llama_svf::task::{LoadOptions, Part, Task};
+
+const ROUNDS: usize = 3;
+const THREADS: u32 = 2;
+const EXPERTS: [(&str, usize, f32); 3] = [("a", 4, 1.05), ("b", 16, 0.95), ("c", 64, 1.02)];
+
+fn main() -> Result<()> {
+    let file = embedded::Temporary::new()?;
+    let options = DecomposeOptions {
+        model: file.path().to_path_buf(),
+        output: file.folder().join("model.svf.gguf"),
+        tensors: Selection::parse("all")?,
+        rank: RankPolicy::Full,
+        ty: TensorType::F16,
+        threads: THREADS as usize,
+        resume: false,
+        force: false,
+    };
+    decompose(&options, &Silent, &Interrupt::new())?;
+    let model = Model::load(file.path(), 0)?;
+    let adapted = AdaptedModel::new(&model, Sidecar::open(&options.output)?)?;
+    println!(
+        "{:>10}  {:>8}  {:>22}  {:>14}  {:>6}",
+        "seconds", "alone", "its shots together", "one batch", "ratio"
+    );
+    for name in ["math", "code", "reasoning"] {
+        let task = Task::load(name, &LoadOptions::default())?;
+        let questions = Questions::new(&model, &task, &task.items(Part::Train)[..10])?;
+        let few_shot = FewShot::new(&questions, &EXPERTS.map(|(name, ..)| name), false)?;
+        let population = Cem::new(3, 1, Settings::reference())?.ask();
+        let mixtures =
+            population.iter().map(|alphas| few_shot.mixture(alphas)).collect::<Result<Vec<_>>>()?;
+        let mut ways = [
+            (sessions(&adapted, 1, 2)?, 1),
+            (sessions(&adapted, 32, 2)?, 1),
+            (sessions(&adapted, 32, 33)?, 32),
+        ];
+        let mut seconds = [Vec::new(), Vec::new(), Vec::new()];
+        for round in 0..=ROUNDS {
+            for ((sessions, together), seconds) in ways.iter_mut().zip(&mut seconds) {
+                let began = Instant::now();
+                for mixtures in mixtures.chunks(*together) {
+                    score(&few_shot, sessions, mixtures)?;
+                }
+                // The first round warms up.
+                if round > 0 {
+                    seconds.push(began.elapsed().as_secs_f64());
+                }
+            }
+        }
+        let [alone, shots, batch] = seconds.map(|mut seconds| {
+            seconds.sort_by(f64::total_cmp);
+            seconds[seconds.len() / 2]
+        });
+        println!("{name:>10}  {alone:>8.2}  {shots:>22.2}  {batch:>14.2}  {:>6.2}", alone / batch);
+    }
+    Ok(())
+}
+
+fn score(few_shot: &FewShot, sessions: &mut [Session], mixtures: &[Mixture]) -> Result<()> {
+    few_shot.score(sessions, mixtures, &Interrupt::new()).map(drop)
+}
+
+fn sessions(adapted: &Arc<AdaptedModel>, n_seq: u32, n_slots: u32) -> Result<Vec<Session>> {
+    let (n_sessions, options) = sessions_for(adapted.model(), n_seq, 256, THREADS);
+    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots };
+    let session = |_| {
+        let mut session = Session::adapted(adapted, &options, &adapter)?;
+        for (name, first, by) in EXPERTS {
+            let mut expert = Expert::identity(name, adapted.sidecar());
+            expert.multipliers.values_mut().for_each(|m| m.iter_mut().take(first).for_each(|m| *m = by));
+            session.experts_mut()?.insert(expert)?;
+        }
+        Ok(session)
+    };
+    (0..n_sessions).map(session).collect()
+}
