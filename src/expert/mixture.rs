@@ -47,7 +47,7 @@ impl Mixture {
     /// # Errors
     /// Names that cannot be, or not a whole number of groups, or weights that are not finite.
     pub fn grouped(names: &[&str], alphas: &[f64]) -> Result<Self> {
-        if names.is_empty() || alphas.is_empty() || alphas.len() % names.len() != 0 {
+        if names.is_empty() || alphas.is_empty() || !alphas.len().is_multiple_of(names.len()) {
             let expected = format!("weights for each of {} experts", names.len());
             return Err(Error::expected(expected, alphas.len()).field("mixture"));
         }
