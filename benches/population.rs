@@ -1,5 +1,5 @@
 //! A population of mixtures scored in one batch against one candidate at a time, as few-shot adaptation does it:
-//! `cargo bench --bench population`.
+//! `cargo bench --bench population`, or with names of skills after `--` for some of them.
 //!
 //! 32 candidates of the reference preset on 10 shots of each skill of the embedded model, two threads, mixtures of
 //! three hand-made experts near m = 1. *Alone* each candidate's ten answers are written one by one, in a session with
@@ -44,7 +44,11 @@ fn main() -> Result<()> {
         "{:>10}  {:>8}  {:>22}  {:>14}  {:>6}",
         "seconds", "alone", "its shots together", "one batch", "ratio"
     );
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     for name in ["math", "code", "reasoning"] {
+        if !wanted.is_empty() && !wanted.iter().any(|skill| skill == name) {
+            continue;
+        }
         let task = Task::load(name, &LoadOptions::default())?;
         let questions = Questions::new(&model, &task, &task.items(Part::Train)[..10])?;
         let few_shot = FewShot::new(&questions, &EXPERTS.map(|(name, ..)| name), false)?;
