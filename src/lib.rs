@@ -10,7 +10,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`dispatch`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`bench`] |
+//! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
@@ -32,6 +33,7 @@ pub mod error;
 pub mod eval;
 pub mod expert;
 pub mod ffi;
+pub mod gradient;
 pub mod optimiser;
 pub mod progress;
 pub mod reward;
@@ -39,3 +41,4 @@ pub mod sidecar;
 pub mod skills;
 pub mod svd;
 pub mod task;
+pub mod train;

@@ -11,6 +11,8 @@ pub trait Progress: Sync {
     fn start(&self, _total: u64, _done: u64) {}
     /// `units` more are done.
     fn advance(&self, _units: u64) {}
+    /// How the work goes, in a few words that replace those before; shown beside what [`Self::advance`] counts.
+    fn status(&self, _words: &str) {}
     /// A line worth telling the user, such as a fallback that was taken.
     fn note(&self, _line: &str) {}
     /// The work ended.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 21] = [
     "error",
     "progress",
     "atomic",
@@ -21,21 +21,24 @@ const MODULES: [&str; 19] = [
     "task",
     "embedded",
     "engine",
+    "gradient",
     "decompose",
     "eval",
+    "train",
     "dispatch",
     "bench",
     "cli",
 ];
 
-/// Crates that only one module may know.
-const KNOWN_ONLY_TO: [(&str, &str); 6] = [
-    ("clap", "cli"),
-    ("indicatif", "cli"),
-    ("rustyline", "cli"),
-    ("ctrlc", "cli"),
-    ("llama_cpp_sys_2", "ffi"),
-    ("faer", "svd"),
+/// Crates that only some modules may know.
+const KNOWN_ONLY_TO: [(&str, &[&str]); 7] = [
+    ("clap", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("rustyline", &["cli"]),
+    ("ctrlc", &["cli"]),
+    ("llama_cpp_sys_2", &["ffi"]),
+    ("faer", &["svd", "gradient"]),
+    ("pulp", &["gradient"]),
 ];
 
 struct Source {
@@ -116,9 +119,13 @@ fn unsafe_code_stays_at_the_edge() {
 #[test]
 fn crates_stay_where_they_belong() {
     for source in sources() {
-        for (name, module) in KNOWN_ONLY_TO {
+        for (name, modules) in KNOWN_ONLY_TO {
             let used = Regex::new(&format!(r"\b{name}::")).unwrap().is_match(&source.code);
-            assert!(!used || source.module == module, "{} uses {name}", source.path.display());
+            assert!(
+                !used || modules.contains(&source.module.as_str()),
+                "{} uses {name}",
+                source.path.display()
+            );
         }
     }
 }

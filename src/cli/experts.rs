@@ -39,7 +39,7 @@ pub struct ExpertArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum FormFlag {
+pub enum FormFlag {
     /// W*x + U*((s*(m-1)) * Vt*x): m = 1 is exactly the base model
     Residual,
     /// U*((s*m) * Vt*x)
@@ -54,6 +54,15 @@ enum OpFlag {
     Fused,
     /// Stock operations
     Composed,
+}
+
+impl FormFlag {
+    pub fn form(self) -> Form {
+        match self {
+            Self::Residual => Form::Residual,
+            Self::Factored => Form::Factored,
+        }
+    }
 }
 
 impl ExpertArgs {
@@ -97,10 +106,7 @@ impl ExpertArgs {
             Ok(expert)
         });
         let experts = experts.collect::<Result<_>>()?;
-        let form = match self.form {
-            FormFlag::Residual => Form::Residual,
-            FormFlag::Factored => Form::Factored,
-        };
+        let form = self.form.form();
         let op = match self.op {
             OpFlag::Auto => GraphOp::Auto,
             OpFlag::Fused => GraphOp::Fused,

@@ -16,6 +16,7 @@ mod inspect;
 mod printer;
 mod routes;
 mod run;
+mod train;
 mod transfer;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ use crate::reward::code::sandbox;
         llama-svf decompose -m model.gguf --rank 64        make model.svf.gguf, once\n  \
         llama-svf inspect model.svf.gguf                   look at it\n  \
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
+        llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
@@ -53,6 +55,7 @@ enum Command {
     Decompose(decompose::Args),
     Inspect(inspect::Args),
     Run(run::Args),
+    Train(train::Args),
     Eval(eval::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),

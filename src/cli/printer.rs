@@ -53,6 +53,11 @@ struct Plain {
     before: u64,
     began: Instant,
     next_line: Instant,
+    status: String,
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Time between two plain lines.
@@ -80,13 +85,19 @@ impl Progress for Bar {
         self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         if self.bar.is_hidden() {
             let now = Instant::now();
-            let plain = Plain { total, done, before: done, began: now, next_line: now + PLAIN_INTERVAL };
+            let plain = Plain {
+                total,
+                done,
+                before: done,
+                began: now,
+                next_line: now + PLAIN_INTERVAL,
+                status: String::new(),
+            };
             *self.plain.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(plain);
             return;
         }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {elapsed} < {eta}");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.bar.set_message(self.verb);
+        self.bar.set_style(style("{prefix} {wide_bar} {percent:>3} %  {elapsed} < {eta}"));
+        self.bar.set_prefix(self.verb);
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
@@ -103,8 +114,15 @@ impl Progress for Bar {
             let left = plain.total.saturating_sub(plain.done);
             let eta = now.duration_since(plain.began).as_secs_f64() * left as f64 / worked as f64;
             let percent = 100.0 * plain.done as f64 / plain.total.max(1) as f64;
-            note(format_args!("{}: {percent:.0} %, {eta:.0} s left", self.verb));
+            let comma = if plain.status.is_empty() { "" } else { ", " };
+            note(format_args!("{}: {percent:.0} %, {eta:.0} s left{comma}{}", self.verb, plain.status));
         });
+    }
+
+    fn status(&self, words: &str) {
+        self.bar.set_style(style("{prefix} {wide_bar} {percent:>3} %  {elapsed} < {eta}\n{msg}"));
+        self.bar.set_message(words.to_owned());
+        self.with_plain(|plain| words.clone_into(&mut plain.status));
     }
 
     fn note(&self, line: &str) {

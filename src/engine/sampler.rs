@@ -55,7 +55,7 @@ impl Sampler {
                 LlamaSampler::top_p(options.top_p, 1),
                 LlamaSampler::min_p(options.min_p, 1),
                 LlamaSampler::temp(options.temperature),
-                LlamaSampler::dist(options.seed),
+                LlamaSampler::dist(fixed(options.seed)),
             ]);
             LlamaSampler::chain_simple(samplers)
         });
@@ -78,6 +78,11 @@ impl Sampler {
         chain.accept(token);
         Ok(token.0)
     }
+}
+
+/// llama.cpp takes the last seed for the wish for a random one; equal seeds give equal texts here.
+fn fixed(seed: u32) -> u32 {
+    seed.min(u32::MAX - 1)
 }
 
 /// The token with the largest logit; the first of several, as llama.cpp's greedy sampler has it.

@@ -157,11 +157,6 @@ impl<'a> Questions<'a> {
         self.items
     }
 
-    /// Prompt tokens, by item.
-    pub fn prompts(&self) -> &[Vec<Token>] {
-        &self.prompts
-    }
-
     /// Lets configuration number `configuration` answer each item with a slot of its own, in the place of the
     /// configuration's: pass 2, after pass 1 has decided for each.
     ///
@@ -173,6 +168,16 @@ impl<'a> Questions<'a> {
         }
         self.routes.insert(configuration, slots);
         Ok(())
+    }
+
+    /// The prompts' tokens, by item.
+    pub fn prompts(&self) -> &[Vec<Token>] {
+        &self.prompts
+    }
+
+    /// The prompts' tokens, by item.
+    pub fn into_prompts(self) -> Vec<Vec<Token>> {
+        self.prompts
     }
 
     /// Tokens of context that the longest item needs, prompt and answer, as far as the model was trained for

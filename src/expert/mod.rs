@@ -247,7 +247,8 @@ pub fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_line(text: &str) -> Result<()> {
+/// Checks that `text` can describe an expert: one line that fits messages and the dispatcher's prompt.
+pub fn check_line(text: &str) -> Result<()> {
     if text.chars().count() > MAX_DESCRIPTION_CHARS || text.chars().any(char::is_control) {
         return Err(Error::expected(
             format!("one line of at most {MAX_DESCRIPTION_CHARS} characters"),

@@ -46,14 +46,12 @@ enum Kind {
 impl Kind {
     /// The kinds of a program's statements.
     fn draw(draw: &mut Draw, unseen: bool) -> Vec<Self> {
-        let mut kinds = vec![Self::If, Self::Loop];
         if unseen {
-            draw.shuffle(&mut kinds);
-            return kinds;
+            return draw.several(&[Self::If, Self::Loop], 2);
         }
         let n = draw.between(1, 2);
         loop {
-            kinds = (0..n).map(|_| draw.pick(&KINDS)).collect();
+            let kinds: Vec<_> = (0..n).map(|_| draw.pick(&KINDS)).collect();
             if !(kinds.contains(&Self::If) && kinds.contains(&Self::Loop)) {
                 return kinds;
             }

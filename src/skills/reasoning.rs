@@ -35,20 +35,17 @@ impl Puzzle {
         let people = draw.several(&everybody, 5);
         let (order, stranger) = (people[..n].to_vec(), people[4]);
         let mut told: Vec<usize> = (0..n - 1).collect();
-        let in_order = told.clone();
         if unseen {
-            while told == in_order {
+            while told.is_sorted() {
                 draw.shuffle(&mut told);
             }
         } else if n == 3 {
             draw.shuffle(&mut told);
         }
         // Both ends are on offer, then others of the order, and a stranger where three people leave room.
-        let mut middle = order[1..n - 1].to_vec();
-        draw.shuffle(&mut middle);
-        let mut rest = middle.into_iter().chain([stranger, stranger]);
-        let mut options =
-            [order[0], order[n - 1], rest.next().unwrap_or(stranger), rest.next().unwrap_or(stranger)];
+        let mut others = draw.several(&order[1..n - 1], n - 2);
+        others.push(stranger);
+        let mut options = [order[0], order[n - 1], others[0], others[1]];
         draw.shuffle(&mut options);
         Self {
             relation: draw.below(RELATIONS.len() as u32) as usize,

@@ -170,6 +170,8 @@ pub struct Task {
     description: String,
     generation: Generation,
     reward: Reward,
+    /// The reward as the task's file gives it.
+    rule: String,
     parts: Parts,
     notes: Vec<String>,
 }
@@ -244,6 +246,7 @@ impl Task {
         if let file::Reward::Choice { options, .. } = &spec {
             templates.check_expression(options).map_err(|error| source.blame("reward.options", error))?;
         }
+        let rule = format!("{spec:?}");
         let reward = Reward::new(&spec, source, options)?;
 
         let data = data_files(file.data, source, &options.data)?;
@@ -318,6 +321,7 @@ impl Task {
                 chat: generation.chat,
             },
             reward,
+            rule,
             parts,
             notes,
         })
@@ -365,6 +369,7 @@ impl Task {
             description,
             generation: Generation { max_tokens: 96, stop: Vec::new(), chat: true },
             reward: Reward::Text(Text::new(Some(&format!("{}(.*)", skills::ANSWER)), false)?),
+            rule: String::new(),
             parts,
             notes: dropped(n_dropped),
         })
@@ -383,6 +388,11 @@ impl Task {
     /// How answers are generated.
     pub fn generation(&self) -> &Generation {
         &self.generation
+    }
+
+    /// Changes with the task and with everything by which answers are made and scored, but for the items.
+    pub fn rules(&self) -> String {
+        format!("{} {:?} {}", self.name, self.generation, self.rule)
     }
 
     /// The items of a part; parts are disjoint, and no prompt occurs twice.

@@ -66,11 +66,13 @@ impl Task {
         let name = tasks.iter().map(Self::name).collect::<Vec<_>>().join(",");
         let mut notes = dropped(n_dropped);
         notes.extend(tasks.iter().flat_map(|task| task.notes.clone()));
+        let rule = tasks.iter().map(Self::rules).collect::<Vec<_>>().join("; ");
         Ok(Self {
             description: format!("a shuffled stream of {name}"),
             name,
             generation,
             reward: Reward::Stream(tasks),
+            rule,
             parts,
             notes,
         })

@@ -152,8 +152,19 @@ pub fn rms(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
 
 /// Writes `model` again with some tensors replaced, in a type of choice; the others keep type and bytes.
 pub fn rewrite(model: &GgufFile, path: &Path, replace: &HashMap<String, (TensorType, Vec<f32>)>) {
+    rewrite_edited(model, path, replace, |_| ());
+}
+
+/// The same, with other metadata too.
+pub fn rewrite_edited(
+    model: &GgufFile,
+    path: &Path,
+    replace: &HashMap<String, (TensorType, Vec<f32>)>,
+    edit: impl FnOnce(&mut GgufHeader),
+) {
     let mut header = GgufHeader::new();
     header.copy_metadata(model);
+    edit(&mut header);
     for tensor in model.tensors() {
         let ty = replace.get(&tensor.name).map_or(tensor.ty, |(ty, _)| *ty);
         header.add_tensor(&tensor.name, &tensor.ne[..tensor.n_dims], ty).unwrap();

@@ -1,0 +1,51 @@
+//! Where gradients come from.
+
+use super::policy::Policy;
+use crate::error::Result;
+use crate::gradient::Group;
+use crate::progress::Interrupt;
+
+/// A gradient, and what was seen on the way.
+#[derive(Clone, Debug)]
+pub struct Estimate {
+    /// dJ/dm by weight.
+    pub gradient: Vec<Vec<f32>>,
+    /// Nats per token, mean, where it is known.
+    pub entropy: Option<f64>,
+    /// Nats per token, mean, of KL(π_m ‖ π_base), where it is known.
+    pub kl: Option<f64>,
+}
+
+/// What a gradient is wanted of.
+pub struct Step<'a> {
+    /// The multipliers, by weight.
+    pub m: &'a [Vec<f32>],
+    /// What they wrote. Without a KL penalty, groups whose advantages are all 0 are left out.
+    pub groups: &'a [Group],
+    /// The train items of this step.
+    pub items: &'a [usize],
+    /// Temperature of sampling.
+    pub temperature: f32,
+    /// Coefficient λ of the KL penalty.
+    pub kl: f32,
+    /// Another one in every step.
+    pub seed: u64,
+    /// Raised by Ctrl-C.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Estimates dJ/dm.
+pub trait Estimator {
+    /// The gradient at `step.m`. May ask `policy` for more answers.
+    ///
+    /// # Errors
+    /// An interrupt, or a failure of the model or of scoring.
+    fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate>;
+
+    /// What to call it in logs and reports.
+    fn name(&self) -> &'static str;
+
+    /// Whether it works on [`Step::groups`], so that without a group there is nothing to do; then it can honour
+    /// a KL penalty too. Otherwise it asks for answers of its own.
+    fn uses_groups(&self) -> bool;
+}

@@ -1,0 +1,177 @@
+//! The folder `NAME.train` beside an expert: its checkpoint, its log, its report.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::checkpoint;
+use super::log::{self, Line, Log};
+use super::options::Options;
+use super::state::State;
+use crate::error::{Error, Result};
+
+/// What to do about an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Refuse to touch it.
+    Refuse,
+    /// Go on with it, if there is one.
+    Resume,
+    /// Replace it.
+    Replace,
+}
+
+/// Where a run leaves its files.
+#[derive(Debug)]
+pub struct Folder {
+    output: PathBuf,
+    path: PathBuf,
+    /// Held while a run is at work here; the system takes it back from whoever dies.
+    lock: Option<File>,
+}
+
+impl Folder {
+    /// The folder of the run that makes `output`; nothing is written yet. `maths.expert.gguf` has `maths.train`.
+    pub fn of(output: &Path) -> Self {
+        let name = output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let stem =
+            [".expert.gguf", ".gguf"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+        Self { output: output.into(), path: output.with_file_name(format!("{stem}.train")), lock: None }
+    }
+
+    /// Checks that the output and the folder can be written, and that `earlier` allows it.
+    ///
+    /// # Errors
+    /// Which of these does not hold.
+    pub fn check(&self, earlier: Earlier) -> Result<()> {
+        let Self { output, path, .. } = self;
+        if output.exists() && !output.is_file() {
+            return Err(Error::expected("the name of a file to write", "a folder or device").file(output));
+        }
+        if path.exists() && !path.is_dir() {
+            return Err(Error::expected("a folder", "a file").file(path).hint("choose another -o"));
+        }
+        // The only sure way to know is to write something.
+        let parent = match output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let hint = "choose another -o";
+        tempfile::tempfile_in(parent)
+            .map_err(|source| Error::io("cannot write", output, source).hint(hint))?;
+        if path.is_dir() {
+            tempfile::tempfile_in(path)
+                .map_err(|source| Error::io("cannot write", path, source).hint(hint))?;
+        }
+        if earlier == Earlier::Refuse && self.checkpoint().exists() {
+            return Err(Error::invalid("an earlier run is there")
+                .file(path)
+                .hint("--resume goes on with it, --force starts over"));
+        }
+        let is_of_this_run = earlier == Earlier::Resume && self.checkpoint().exists();
+        if output.exists() && earlier != Earlier::Replace && !is_of_this_run {
+            return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+        }
+        Ok(())
+    }
+
+    /// Makes the folder and opens its log: for a new run, or for the one that the checkpoint holds.
+    ///
+    /// # Errors
+    /// A checkpoint of another run, a damaged one, files that cannot be written, or another process at work here.
+    pub fn open(
+        &mut self,
+        earlier: Earlier,
+        options: &Options,
+        settings: &Value,
+        sigma: &[Vec<f32>],
+    ) -> Result<(Log, State)> {
+        let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
+        std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
+        self.lock()?;
+        let ranks: Vec<_> = sigma.iter().map(Vec::len).collect();
+        if earlier == Earlier::Resume && self.checkpoint().exists() {
+            let state = checkpoint::load(&self.checkpoint(), options, settings, &ranks)?;
+            return Ok((Log::resume(&self.log(), settings, &state)?, state));
+        }
+        // An old checkpoint goes first: a kill between the two must not leave it beside a new log.
+        match std::fs::remove_file(self.checkpoint()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("cannot replace", self.checkpoint(), error));
+            }
+            _ => {}
+        }
+        Ok((Log::create(&self.log(), settings)?, State::new(options, sigma)))
+    }
+
+    fn lock(&mut self) -> Result<()> {
+        let path = self.path.join("lock");
+        let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::invalid("another run is at work here")
+                .file(&self.path)
+                .hint("wait for it, or choose another -o")),
+            // Some file systems have no locks; a run without one is better than none.
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                self.lock = Some(file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps `state`.
+    ///
+    /// # Errors
+    /// It cannot be written; the one before is still there.
+    pub fn save(&self, state: &State, settings: &Value) -> Result<()> {
+        checkpoint::save(&self.checkpoint(), state, settings)
+    }
+
+    /// All lines of the log.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn history(&self) -> Result<Vec<Line>> {
+        log::read(&self.log())
+    }
+
+    /// The expert.
+    pub fn output(&self) -> &Path {
+        &self.output
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state of the run.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// JSON lines.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log.jsonl")
+    }
+
+    /// For people.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_lies_beside_the_expert() {
+        for (output, folder) in
+            [("a/b.expert.gguf", "a/b.train"), ("b.c.gguf", "b.c.train"), ("plain", "plain.train")]
+        {
+            assert_eq!(Folder::of(Path::new(output)).path(), Path::new(folder));
+        }
+    }
+}

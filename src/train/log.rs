@@ -1,0 +1,165 @@
+//! The log of a run: JSON lines, the first with the settings, then one for each step and each validation.
+//!
+//! A line is written before the checkpoint that counts its step, so that a killed run leaves lines too many,
+//! never too few; a resumed run drops those.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::state::State;
+use crate::error::{Error, Result};
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Line {
+    /// The first one.
+    Settings {
+        /// `llama-svf/train-log/1`.
+        schema: String,
+        /// All that changes the result.
+        settings: Value,
+    },
+    /// One step.
+    Step(StepLine),
+    /// One validation.
+    Validation(ValidationLine),
+}
+
+/// What a step saw and did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// Counted from 1.
+    pub step: u64,
+    /// Mean reward of the answers, from 0 to 1.
+    pub reward: f64,
+    /// Share of prompts whose answers had different rewards.
+    pub informative: f64,
+    /// Rate of learning.
+    pub rate: f64,
+    /// Euclidean norm of the gradient before clipping.
+    pub norm: f64,
+    /// Nats per token, where known.
+    pub entropy: Option<f64>,
+    /// KL(π_m ‖ π_base), nats per token, where known.
+    pub kl: Option<f64>,
+    /// Mean of |m − 1| after the step.
+    pub moved: f64,
+    /// Tokens written.
+    pub tokens: u64,
+    /// Seconds of the whole step.
+    pub seconds: f64,
+    /// Of these, seconds of writing answers.
+    pub writing: f64,
+    /// Of scoring them.
+    pub scoring: f64,
+    /// Of the gradient.
+    pub gradient: f64,
+}
+
+impl StepLine {
+    /// What a person wants to see while it goes on.
+    pub fn summary(&self) -> String {
+        let mut text = format!("reward {:.3}", self.reward);
+        for (name, value) in [("KL", self.kl), ("entropy", self.entropy), ("|m-1|", Some(self.moved))] {
+            if let Some(value) = value {
+                text += &format!("  {name} {value:.3}");
+            }
+        }
+        text + &format!("  {:.0} tokens/s", self.tokens as f64 / self.seconds)
+    }
+}
+
+/// What a validation found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationLine {
+    /// Steps done before it.
+    pub step: u64,
+    /// Mean score.
+    pub accuracy: f64,
+    /// 95 % interval.
+    pub ci95: (f64, f64),
+    /// Items.
+    pub n: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// An open log.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+const SCHEMA: &str = "llama-svf/train-log/1";
+
+impl Log {
+    /// Begins a log at `path`, in the place of what is there.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn create(path: &Path, settings: &Value) -> Result<Self> {
+        let file = File::create(path).map_err(|source| Error::io("cannot create", path, source))?;
+        let mut log = Self { path: path.into(), file };
+        log.write(&Line::Settings { schema: SCHEMA.to_owned(), settings: settings.clone() })?;
+        Ok(log)
+    }
+
+    /// Continues the log at `path` after `state`, without lines of what came later and was lost.
+    ///
+    /// # Errors
+    /// It cannot be read or written, or a line before the last one is damaged.
+    pub fn resume(path: &Path, settings: &Value, state: &State) -> Result<Self> {
+        if !path.exists() {
+            return Self::create(path, settings);
+        }
+        let mut text = String::new();
+        for line in read(path)? {
+            let is_known = match &line {
+                Line::Settings { .. } => true,
+                Line::Step(line) => line.step <= state.step,
+                Line::Validation(line) => state.validated.is_some_and(|step| line.step <= step),
+            };
+            if is_known {
+                text += &to_json(&line)?;
+            }
+        }
+        crate::atomic::write(path, |out| out.write_all(text.as_bytes()))?;
+        let file = OpenOptions::new().append(true).open(path);
+        let file = file.map_err(|source| Error::io("cannot write", path, source))?;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// Adds a line, at once.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let text = to_json(line)?;
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(|source| Error::io("cannot write", &self.path, source))
+    }
+}
+
+/// All whole lines of the log at `path`.
+///
+/// # Errors
+/// It cannot be read, or a line is damaged.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io("cannot read", path, source))?;
+    let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let parse = |(i, text): (usize, &str)| {
+        serde_json::from_str(text)
+            .map_err(|error| Error::invalid(error.to_string()).file(path).field(format!("line {}", i + 1)))
+    };
+    complete.lines().enumerate().map(parse).collect()
+}
+
+fn to_json(line: &Line) -> Result<String> {
+    let text = serde_json::to_string(line);
+    Ok(text.map_err(|error| Error::engine(format!("cannot write JSON: {error}")))? + "\n")
+}

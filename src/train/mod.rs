@@ -1,0 +1,44 @@
+//! REINFORCE for SVF (paper, section 3.1): one expert learnt from rewards alone, on the model that inference
+//! runs.
+//!
+//! ```text
+//!  raw ─ Parametrisation ─► m ─ Policy ─► answers, rewards ─ Baseline ─► advantages
+//!   ▲                                                                       │
+//!   └──── AdamW ◄── clip ◄── chain rule ◄── dJ/dm ◄──────── Estimator ◄─────┘
+//! ```
+//!
+//! [`Run`] is the loop. A [`Policy`] answers items: [`ModelPolicy`] with llama.cpp, toys in tests. An
+//! [`Estimator`] turns answers into a gradient: [`Exact`] by the chain rule, [`Evolution`] by trying. Everything random is a function of the seed and the step
+//! ([`draws`]), and a [`State`] holds all the rest, so that a run which goes on from a checkpoint does what it
+//! would have done.
+
+pub mod checkpoint;
+pub mod control;
+pub mod draws;
+pub mod estimator;
+pub mod evolution;
+mod exact;
+mod folder;
+pub mod groups;
+pub mod log;
+mod model_policy;
+mod options;
+mod parametrisation;
+pub mod policy;
+pub mod report;
+mod run;
+mod state;
+pub mod validation;
+
+pub use control::RandomReward;
+pub use estimator::{Estimate, Estimator, Step};
+pub use evolution::{Evolution, Grouping};
+pub use exact::Exact;
+pub use folder::{Earlier, Folder};
+pub use groups::Baseline;
+pub use model_policy::{ModelOptions, ModelPolicy};
+pub use options::Options;
+pub use parametrisation::Parametrisation;
+pub use policy::{Answer, Answers, Policy, Wanted};
+pub use run::{Ended, Run};
+pub use state::{mean, Best, State};

@@ -1,0 +1,127 @@
+//! What a run is made with, and the two sets of defaults.
+
+use serde::Serialize;
+
+use super::groups::Baseline;
+use super::parametrisation::Parametrisation;
+use crate::error::{Error, Result};
+use crate::optimiser::{AdamWOptions, Schedule, Shape};
+
+/// All that changes what a run learns, but for the policy and the estimator.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Options {
+    /// Prompts per step.
+    pub prompts: usize,
+    /// Answers to each.
+    pub samples: usize,
+    /// Temperature of sampling. The gradient is that of temperature 1: at another one, answers come from a
+    /// distribution that is not quite the one that learns.
+    pub temperature: f32,
+    /// What rewards are compared with.
+    pub baseline: Baseline,
+    /// What is trained.
+    pub parametrisation: Parametrisation,
+    /// Rate by step, and how many steps there are.
+    pub schedule: Schedule,
+    /// Longest gradient, of all parameters together.
+    pub clip: f64,
+    /// The optimiser.
+    pub adam: AdamWOptions,
+    /// Coefficient λ of −λ·KL(π_m ‖ π_base) per token.
+    pub kl: f32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Steps between two validations.
+    pub validate_every: u64,
+    /// Most validation items; the first ones of the part.
+    pub validation_items: usize,
+    /// Validations without a new best after which the run ends; `None` never ends it.
+    pub patience: Option<u64>,
+    /// Steps in a row whose rewards have nothing to teach after which the run ends.
+    pub flat_steps: u64,
+}
+
+impl Default for Options {
+    /// Several samples with a leave-one-out baseline.
+    fn default() -> Self {
+        Self {
+            prompts: 32,
+            samples: 8,
+            temperature: 1.0,
+            baseline: Baseline::LeaveOneOut,
+            parametrisation: Parametrisation::Multiplier,
+            schedule: Schedule { peak: 1e-2, warmup: 5, steps: 150, shape: Shape::Cosine },
+            clip: 1.0,
+            adam: AdamWOptions::default(),
+            kl: 0.0,
+            seed: 0,
+            validate_every: 10,
+            validation_items: 200,
+            patience: None,
+            flat_steps: 10,
+        }
+    }
+}
+
+impl Options {
+    /// Those of the released code (SakanaAI/self-adaptive-llms, `cfgs/`): one greedy answer to each of 256
+    /// prompts, rewards ±1 without a baseline, Adam with a constant 2e-3, and so short a gradient that clipping
+    /// normalises it.
+    pub fn reference() -> Self {
+        let schedule = Schedule { peak: 2e-3, warmup: 0, steps: 200, shape: Shape::Constant };
+        Self {
+            prompts: 256,
+            samples: 1,
+            temperature: 0.0,
+            baseline: Baseline::Signed,
+            parametrisation: Parametrisation::Reference,
+            schedule,
+            clip: 1e-3,
+            seed: 42,
+            ..Self::default()
+        }
+    }
+
+    /// Refuses what cannot be trained with; names are the flags'.
+    pub fn check(&self) -> Result<()> {
+        let counts = [
+            ("--steps", self.schedule.steps),
+            ("--prompts", self.prompts as u64),
+            ("--samples", self.samples as u64),
+            ("--validate-every", self.validate_every),
+            ("--validation-items", self.validation_items as u64),
+            ("--patience", self.patience.unwrap_or(1)),
+        ];
+        for (flag, value) in counts {
+            if value == 0 {
+                return Err(Error::expected("1 or more", 0).field(flag));
+            }
+        }
+        let numbers = [
+            ("--lr", self.schedule.peak, false),
+            ("--clip", self.clip, false),
+            ("--decay", self.adam.decay, true),
+            ("--kl", f64::from(self.kl), true),
+            ("--temp", f64::from(self.temperature), true),
+        ];
+        for (flag, value, may_be_0) in numbers {
+            if !(value.is_finite() && (value > 0.0 || may_be_0 && value == 0.0)) {
+                let expected = if may_be_0 { "a number of 0 or more" } else { "a number above 0" };
+                return Err(Error::expected(expected, value).field(flag));
+            }
+        }
+        if self.baseline == Baseline::LeaveOneOut {
+            if self.samples < 2 {
+                return Err(Error::expected("2 or more, which are each other's baseline", self.samples)
+                    .field("--samples")
+                    .hint("--reference learns from one answer"));
+            }
+            if self.temperature == 0.0 {
+                return Err(Error::invalid("at temperature 0 all answers to a prompt are equal")
+                    .field("--temp")
+                    .hint("use --temp 1"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Where rollouts come from: a model and a task, or anything else that answers items with a reward.
+
+use crate::engine::Token;
+use crate::error::Result;
+use crate::progress::Interrupt;
+use crate::task::Part;
+
+/// One answer that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// Which of the candidates m answers.
+    pub candidate: usize,
+    /// Train or validation.
+    pub part: Part,
+    /// Which item of the part.
+    pub item: usize,
+    /// Seed of sampling.
+    pub seed: u32,
+    /// Temperature; 0 always takes the most likely token.
+    pub temperature: f32,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What was written, with the token that ended it.
+    pub tokens: Vec<Token>,
+    /// From 0 to 1.
+    pub reward: f64,
+}
+
+/// Answers, and where the time went.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// In the order in which they were wanted.
+    pub answers: Vec<Answer>,
+    /// Seconds of writing them.
+    pub writing: f64,
+    /// Seconds of scoring them.
+    pub scoring: f64,
+}
+
+/// What REINFORCE trains: it answers items, and its answers depend on m.
+pub trait Policy {
+    /// Items of a part.
+    fn n_items(&self, part: Part) -> usize;
+
+    /// What an answer to `item` of the train part goes on from.
+    fn prompt(&self, item: usize) -> &[Token];
+
+    /// Most candidates in one call of [`Self::answer`].
+    fn max_candidates(&self) -> usize;
+
+    /// One answer for each of `wanted`; equal calls have equal results. `candidates` are multipliers by weight.
+    ///
+    /// # Errors
+    /// An interrupt, or a failure of the model or of scoring.
+    fn answer(
+        &mut self,
+        candidates: &[&[Vec<f32>]],
+        wanted: &[Wanted],
+        interrupt: &Interrupt,
+    ) -> Result<Answers>;
+}

@@ -1,0 +1,61 @@
+//! The report of a run: one HTML file with its pictures inside, for people. It needs nothing from elsewhere.
+
+mod chart;
+mod heat;
+mod page;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::log::Line;
+use super::run::Ended;
+use super::state::State;
+use crate::atomic;
+use crate::error::Result;
+
+/// What a report tells.
+pub struct Report<'a> {
+    /// Name of the expert.
+    pub name: &'a str,
+    /// Name of the task.
+    pub task: &'a str,
+    /// Why the run ended.
+    pub ended: &'a Ended,
+    /// The run.
+    pub state: &'a State,
+    /// Its log.
+    pub history: &'a [Line],
+    /// Its settings.
+    pub settings: &'a Value,
+    /// Weight names.
+    pub weights: &'a [String],
+    /// The expert's multipliers, by weight.
+    pub m: &'a [Vec<f32>],
+}
+
+impl Report<'_> {
+    /// Writes the report to `path`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let html = page::html(self);
+        atomic::write(path, |out| out.write_all(html.as_bytes()))
+    }
+}
+
+/// `text` as HTML, where names and values could hold anything.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,300 @@
+//! The loop: answer, score, estimate, step; now and then validate; after each step keep everything.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::estimator::{Estimate, Estimator, Step};
+use super::folder::Folder;
+use super::groups::is_flat;
+use super::log::{Line, Log, StepLine, ValidationLine};
+use super::options::Options;
+use super::policy::{Answer, Answers, Policy, Wanted};
+use super::state::{mean, Best, State};
+use super::{draws, validation};
+use crate::error::{Error, Result};
+use crate::optimiser::clip;
+use crate::progress::{Interrupt, Progress};
+use crate::task::Part;
+
+/// What a run needs.
+pub struct Run<'a> {
+    /// What it is made with.
+    pub options: &'a Options,
+    /// All that changes the result, for the checkpoint.
+    pub settings: &'a Value,
+    /// σ by weight.
+    pub sigma: &'a [Vec<f32>],
+    /// What is trained.
+    pub policy: &'a mut dyn Policy,
+    /// Where gradients come from.
+    pub estimator: &'a mut dyn Estimator,
+    /// Where the state is kept.
+    pub folder: &'a Folder,
+    /// What is written down.
+    pub log: Log,
+    /// Counts steps.
+    pub progress: &'a dyn Progress,
+    /// Raised by Ctrl-C.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// All steps are done.
+    Done,
+    /// Validation did not get better for as long as patience lasts.
+    Patience,
+    /// After learning, all rewards became equal.
+    Mastered,
+    /// All rewards were equal from the beginning, or all of the same question; their mean.
+    Flat(f64),
+    /// Ctrl-C.
+    Interrupted,
+    /// Something failed, such as a gradient that is not finite.
+    Failed(Error),
+}
+
+/// What a gradient was like.
+#[derive(Default)]
+struct Ascent {
+    norm: f64,
+    entropy: Option<f64>,
+    kl: Option<f64>,
+}
+
+impl Ended {
+    /// Whether the run came to an end of its own, with something learnt.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Done | Self::Patience | Self::Mastered)
+    }
+
+    /// One word, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Patience => "patience",
+            Self::Mastered => "mastered",
+            Self::Flat(_) => "flat",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Trains on from `state` until an end. The state is that of the last step which went well; it is in the
+    /// folder too.
+    ///
+    /// # Errors
+    /// The state cannot be kept. Every other trouble is an [`Ended`].
+    pub fn go(mut self, mut state: State) -> Result<(Ended, State)> {
+        self.progress.start(self.options.schedule.steps, state.step);
+        let ended = match self.steps(&mut state) {
+            Ok(ended) => ended,
+            Err(error) if error.is_interrupted() => Ended::Interrupted,
+            Err(error) => Ended::Failed(error),
+        };
+        self.progress.finish();
+        self.folder.save(&state, self.settings)?;
+        Ok((ended, state))
+    }
+
+    fn steps(&mut self, state: &mut State) -> Result<Ended> {
+        loop {
+            let ended = self.ended(state);
+            let is_due = ended.as_ref().is_some_and(Ended::is_success)
+                || state.step.is_multiple_of(self.options.validate_every);
+            // Work on a copy, so that what fails half-way leaves nothing.
+            let mut next = state.clone();
+            if is_due && state.validated != Some(state.step) {
+                let line = self.validate(&mut next)?;
+                self.keep(state, next, &Line::Validation(line))?;
+                continue;
+            }
+            if let Some(ended) = ended {
+                return Ok(ended);
+            }
+            let line = self.step(&mut next)?;
+            self.progress.status(&line.summary());
+            self.keep(state, next, &Line::Step(line))?;
+            self.progress.advance(1);
+        }
+    }
+
+    /// Writes down what happened, and makes `next` the state.
+    fn keep(&mut self, state: &mut State, next: State, line: &Line) -> Result<()> {
+        self.log.write(line)?;
+        self.folder.save(&next, self.settings)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// Whether the run ends here.
+    fn ended(&self, state: &State) -> Option<Ended> {
+        if state.step >= self.options.schedule.steps {
+            return Some(Ended::Done);
+        }
+        if state.n_flat >= self.options.flat_steps {
+            return Some(match state.has_learned {
+                true => Ended::Mastered,
+                false => Ended::Flat(state.flat_reward),
+            });
+        }
+        self.options.patience.is_some_and(|patience| state.n_worse >= patience).then_some(Ended::Patience)
+    }
+
+    fn validate(&mut self, state: &mut State) -> Result<ValidationLine> {
+        let began = Instant::now();
+        let (options, interrupt) = (self.options, self.interrupt);
+        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let scores = validation::validate(&m, options.validation_items, self.policy, interrupt)?;
+        let accuracy = mean(&scores);
+        let seconds = began.elapsed().as_secs_f64();
+        let line = ValidationLine {
+            step: state.step,
+            accuracy,
+            ci95: validation::interval(&scores, options.seed),
+            n: scores.len(),
+            seconds,
+        };
+        if state.validated.is_none() {
+            state.before.clone_from(&scores);
+        }
+        state.validated = Some(state.step);
+        state.n_worse += 1;
+        if state.best.as_ref().is_none_or(|best| accuracy > best.accuracy()) {
+            state.best = Some(Best { step: state.step, m, scores });
+            state.n_worse = 0;
+        }
+        state.seconds += seconds;
+        Ok(line)
+    }
+
+    fn step(&mut self, state: &mut State) -> Result<StepLine> {
+        let began = Instant::now();
+        let options = self.options;
+        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let n_items = self.policy.n_items(Part::Train);
+        let items = draws::batch(options.seed, state.step, n_items, options.prompts);
+        let answers = self.ask(&m, &items, state.step)?;
+        let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
+        let reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+        let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
+        state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
+        state.has_learned |= state.n_flat == 0;
+        state.flat_reward = reward;
+
+        let estimating = Instant::now();
+        let rate = options.schedule.rate(state.step);
+        let Ascent { norm, entropy, kl } = self.ascend(state, &m, &items, &answers.answers, rate)?;
+        let gradient = estimating.elapsed().as_secs_f64();
+        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let moved = m.iter().flatten().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
+        let moved = moved / m.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        check_finite(moved, "m", state.step)?;
+        let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
+        let seconds = began.elapsed().as_secs_f64();
+        state.step += 1;
+        state.tokens += tokens;
+        state.seconds += seconds;
+        let n_informative = rewards.chunks(options.samples).filter(|rewards| !is_flat(rewards)).count();
+        Ok(StepLine {
+            step: state.step,
+            reward,
+            informative: n_informative as f64 / items.len() as f64,
+            rate,
+            norm,
+            entropy,
+            kl,
+            moved,
+            tokens,
+            seconds,
+            writing: answers.writing,
+            scoring: answers.scoring,
+            gradient,
+        })
+    }
+
+    /// Answers of `m`, several to each of `items` in turn.
+    fn ask(&mut self, m: &[Vec<f32>], items: &[usize], step: u64) -> Result<Answers> {
+        let Options { seed, samples, temperature, .. } = *self.options;
+        let wanted: Vec<_> = items
+            .iter()
+            .flat_map(|&item| (0..samples).map(move |sample| (item, sample)))
+            .map(|(item, sample)| Wanted {
+                candidate: 0,
+                part: Part::Train,
+                item,
+                seed: draws::seed(seed, "answer", &[step, item as u64, sample as u64]) as u32,
+                temperature,
+            })
+            .collect();
+        self.policy.answer(&[m], &wanted, self.interrupt)
+    }
+
+    /// Moves the parameters, which stand for `m`, along the gradient that follows from `answers` to `items`.
+    fn ascend(
+        &mut self,
+        state: &mut State,
+        m: &[Vec<f32>],
+        items: &[usize],
+        answers: &[Answer],
+        rate: f64,
+    ) -> Result<Ascent> {
+        let options = self.options;
+        let of_item = |(answers, &item)| options.baseline.group(self.policy.prompt(item), answers);
+        let mut groups: Vec<_> = answers.chunks(options.samples).zip(items).map(of_item).collect();
+        if options.kl == 0.0 {
+            groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
+        }
+        if groups.is_empty() && self.estimator.uses_groups() {
+            return Ok(Ascent::default());
+        }
+        let step = Step {
+            m,
+            groups: &groups,
+            items,
+            temperature: options.temperature,
+            kl: options.kl,
+            seed: draws::seed(options.seed, "estimate", &[state.step]),
+            interrupt: self.interrupt,
+        };
+        let Estimate { gradient, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
+        let mut gradient = options.parametrisation.chain(&state.raw, self.sigma, &gradient).concat();
+        if self.estimator.uses_groups() {
+            // The mean is over all rollouts, and those left out have a gradient of 0.
+            let share = groups.len() as f64 / items.len() as f64;
+            gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * share) as f32);
+        }
+        let norm = clip(&mut gradient, options.clip);
+        check_finite(norm, "the gradient", state.step)?;
+        // Without a gradient there is no step, not one from the momentum of earlier ones.
+        if norm > 0.0 {
+            self.update(state, &gradient, rate);
+        }
+        Ok(Ascent { norm, entropy, kl })
+    }
+
+    fn update(&self, state: &mut State, gradient: &[f32], rate: f64) {
+        let initial = self.options.parametrisation.initial(self.sigma, self.options.seed).concat();
+        let mut raw = state.raw.concat();
+        state.adam.step(&mut raw, &initial, gradient, rate);
+        let mut rest = raw.as_slice();
+        for weight in &mut state.raw {
+            let (own, after) = rest.split_at(weight.len());
+            weight.copy_from_slice(own);
+            rest = after;
+        }
+    }
+}
+
+fn check_finite(value: f64, what: &str, step: u64) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::engine(format!("{what} became {value}"))
+        .field(format!("step {}", step + 1))
+        .hint("the state before it is kept; try a lower --lr"))
+}

@@ -1,0 +1,218 @@
+//! The exact gradient against float64 central differences.
+
+use std::collections::HashMap;
+
+use crate::models::{rewrite, rewrite_edited, stories, tokens, Adapted, RandomModel};
+use crate::oracle::Oracle;
+use llama_svf::decompose::{RankPolicy, Selection};
+use llama_svf::engine::Form;
+use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
+use llama_svf::ffi::tensor_type::TensorType;
+use llama_svf::gradient::{Gradient, Group, PolicyGradient, Rollout};
+use llama_svf::progress::Interrupt;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SEED: u64 = 5;
+
+fn tiny(arch: &str) -> RandomModel {
+    RandomModel {
+        arch: arch.into(),
+        width: 32,
+        ffn: 64,
+        heads: 4,
+        kv_heads: 2,
+        vocab: 260,
+        ..RandomModel::tiny()
+    }
+}
+
+/// Two prompts with answers of different lengths, from nothing but an end to a dozen tokens.
+fn groups() -> Vec<Group> {
+    let rollout = |seed, n, advantage| Rollout { tokens: tokens(seed, n), advantage };
+    vec![
+        Group {
+            prompt: tokens(1, 7),
+            rollouts: vec![rollout(2, 5, 0.75), rollout(3, 1, -0.5), rollout(4, 12, -0.25)],
+        },
+        Group { prompt: tokens(6, 3), rollouts: vec![rollout(7, 9, 1.0), rollout(8, 4, -1.0)] },
+    ]
+}
+
+fn multipliers(adapted: &Adapted) -> Vec<Vec<f32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let weights = &adapted.adapted.sidecar().weights;
+    weights.iter().map(|w| (0..w.rank).map(|_| rng.random_range(0.5..1.5)).collect()).collect()
+}
+
+fn wide(m: &[Vec<f32>]) -> Vec<Vec<f64>> {
+    m.iter().map(|m| m.iter().map(|&m| f64::from(m)).collect()).collect()
+}
+
+/// ‖a - b‖ / ‖b‖ and the cosine of both; panics on NaN.
+fn compare(a: &[Vec<f32>], b: &[Vec<f64>]) -> (f64, f64) {
+    let (mut aa, mut ab, mut bb) = (0.0, 0.0, 0.0);
+    assert_eq!(a.iter().map(Vec::len).collect::<Vec<_>>(), b.iter().map(Vec::len).collect::<Vec<_>>());
+    for (&a, &b) in a.iter().flatten().zip(b.iter().flatten()) {
+        let a = f64::from(a);
+        assert!(a.is_finite() && b.is_finite(), "{a} {b}");
+        (aa, ab, bb) = (aa + a * a, ab + a * b, bb + b * b);
+    }
+    ((aa - 2.0 * ab + bb).max(0.0).sqrt() / bb.sqrt(), ab / (aa * bb).sqrt())
+}
+
+fn gradient(adapted: &Adapted, form: Form, n_threads: usize) -> PolicyGradient {
+    PolicyGradient::new(&adapted.adapted, form, n_threads).unwrap()
+}
+
+fn estimate(adapted: &Adapted, form: Form, m: &[Vec<f32>], kl: f32) -> Gradient {
+    gradient(adapted, form, 2).estimate(m, &groups(), kl, &Interrupt::new()).unwrap()
+}
+
+#[test]
+fn it_is_that_of_central_differences() {
+    let cut_off = RankPolicy::parse("9").unwrap();
+    let cases = [
+        (Form::Residual, RankPolicy::Full, 0.3),
+        (Form::Factored, RankPolicy::Full, 0.3),
+        (Form::Residual, cut_off, 0.0),
+    ];
+    for arch in ["llama", "qwen2", "qwen3"] {
+        for (form, rank, kl) in cases {
+            let shape = tiny(arch);
+            let adapted = Adapted::random(&shape, Selection::All, rank, TensorType::F32);
+            let oracle = Oracle::new(&shape, &adapted.adapted, form);
+            let m = multipliers(&adapted);
+            let expected = oracle.gradient(&wide(&m), &groups(), kl);
+            let [_, entropy, divergence] = oracle.objective(&wide(&m), &groups(), kl);
+            let found = estimate(&adapted, form, &m, kl as f32);
+            let (error, cosine) = compare(&found.of_m, &expected);
+            println!("{arch}, {form:?}, rank {rank}, λ {kl}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}");
+            assert!(error <= 5e-6, "{error:e}");
+            assert!((found.entropy / entropy - 1.0).abs() < 1e-5, "{} {entropy}", found.entropy);
+            if kl > 0.0 {
+                assert!((found.kl / divergence - 1.0).abs() < 1e-4, "{} {divergence}", found.kl);
+            }
+        }
+    }
+}
+
+/// The factors' rounding turns it by next to nothing: compared with the same weights decomposed into F32.
+#[test]
+fn factors_of_fewer_bits_give_nearly_the_same() {
+    let shape = tiny("llama");
+    let with = |ty| Adapted::random(&shape, Selection::All, RankPolicy::Full, ty);
+    let precise = with(TensorType::F32);
+    let m = multipliers(&precise);
+    for form in [Form::Residual, Form::Factored] {
+        let expected = Oracle::new(&shape, &precise.adapted, form).gradient(&wide(&m), &groups(), 0.3);
+        for ty in [TensorType::F16, TensorType::Q8_0] {
+            let (error, cosine) = compare(&estimate(&with(ty), form, &m, 0.3).of_m, &expected);
+            println!("{ty}, {form:?}: relative L2 {error:.1e}, cosine {cosine:.6}, seed {SEED}");
+            assert!(cosine >= 0.999, "{ty} {form:?}: {cosine}");
+        }
+    }
+}
+
+/// Threads and chunks divide the same sums; equal calls give equal bits.
+#[test]
+fn it_does_not_depend_on_how_the_work_is_divided() {
+    let adapted = Adapted::random(&tiny("qwen3"), Selection::All, RankPolicy::Full, TensorType::F32);
+    let m = multipliers(&adapted);
+    let rollout = |seed, advantage| Rollout { tokens: tokens(seed, 20 + seed as usize % 30), advantage };
+    let group = |seed| Group {
+        prompt: tokens(seed, 10 + seed as usize % 20),
+        rollouts: vec![rollout(seed + 1, 0.5), rollout(seed + 2, -0.5)],
+    };
+    // Some three thousand rows.
+    let groups: Vec<_> = (0..30).map(|i| group(10 * i)).collect();
+    let run = |n_threads| {
+        let gradient = gradient(&adapted, Form::Residual, n_threads);
+        gradient.estimate(&m, &groups, 0.1, &Interrupt::new()).unwrap()
+    };
+    let [one, two, again] = [1, 2, 2].map(run);
+    assert_eq!(two.of_m, again.of_m);
+    let (error, _) = compare(&one.of_m, &wide(&two.of_m));
+    println!("1 and 2 threads: relative L2 {error:.1e}");
+    assert!(error < 5e-6, "{error:e}");
+    // The mean over answers, taken group by group.
+    let mut sum: Vec<Vec<f64>> = m.iter().map(|m| vec![0.0; m.len()]).collect();
+    let apart = gradient(&adapted, Form::Residual, 1);
+    for group in &groups {
+        let one = apart.estimate(&m, std::slice::from_ref(group), 0.1, &Interrupt::new()).unwrap();
+        for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.iter().flatten()) {
+            *sum += f64::from(*g) / groups.len() as f64;
+        }
+    }
+    let (error, _) = compare(&two.of_m, &sum);
+    println!("together and group by group: relative L2 {error:.1e}");
+    assert!(error < 5e-6, "{error:e}");
+}
+
+#[test]
+fn what_is_not_described_is_refused() {
+    let refusal = |adapted: &Adapted| PolicyGradient::new(&adapted.adapted, Form::Residual, 1).err().unwrap();
+    // An output matrix is no matrix of a block.
+    let head = Selection::parse("^output.weight$").unwrap();
+    let adapted = Adapted::random(&tiny("llama"), head, RankPolicy::Full, TensorType::F32);
+    let error = refusal(&adapted).to_string();
+    assert!(error.contains("weight output.weight") && error.contains("--estimator evolution"), "{error}");
+
+    let adapted = Adapted::random(&tiny("llama"), Selection::Ffn, RankPolicy::Full, TensorType::F32);
+    let gradient = gradient(&adapted, Form::Residual, 1);
+    let m = multipliers(&adapted);
+    let with = |m: &[Vec<f32>], prompt: &[i32], n: i32| {
+        let rollouts = vec![Rollout { tokens: vec![n], advantage: 1.0 }];
+        gradient.estimate(m, &[Group { prompt: prompt.to_vec(), rollouts }], 0.0, &Interrupt::new())
+    };
+    assert!(with(&m, &[5], 6).is_ok());
+    for (m, prompt, n) in [(&m[1..], &[5][..], 6), (&m, &[], 6), (&m, &[-1], 6), (&m, &[5], 260)] {
+        println!("{}", with(m, prompt, n).unwrap_err());
+    }
+    let interrupt = Interrupt::new();
+    interrupt.raise();
+    assert!(gradient.estimate(&m, &groups(), 0.0, &interrupt).unwrap_err().is_interrupted());
+    // Nothing to learn from is no gradient.
+    let nothing = gradient.estimate(&m, &[], 0.5, &Interrupt::new()).unwrap();
+    assert!(nothing.of_m.iter().flatten().all(|&g| g == 0.0));
+}
+
+/// llama.cpp multiplies turned heads by this factor, of which the description knows nothing.
+#[test]
+fn a_model_that_llama_cpp_computes_otherwise_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, path] = ["plain.gguf", "model.gguf"].map(|name| folder.path().join(name));
+    tiny("llama").write(&plain).unwrap();
+    let edit = |header: &mut GgufHeader| header.set_f32("llama.rope.scaling.attn_factor", 2.0).unwrap();
+    rewrite_edited(&GgufFile::open(&plain).unwrap(), &path, &HashMap::new(), edit);
+    let adapted = Adapted::real(&path, Selection::Ffn, RankPolicy::Full, TensorType::F32);
+    let error = PolicyGradient::new(&adapted.adapted, Form::Residual, 1).err().unwrap().to_string();
+    println!("{error}");
+    assert!(error.contains("away from llama.cpp's"), "{error}");
+}
+
+/// On real weights, in the types that people have.
+#[test]
+fn real_models_are_computed_as_llama_cpp_does() {
+    let embedded = llama_svf::embedded::Temporary::new().unwrap();
+    let stories = stories();
+    for path in std::iter::once(embedded.path()).chain(stories.as_deref()) {
+        let full = GgufFile::open(path).unwrap();
+        for base in [TensorType::F32, TensorType::Q8_0, TensorType::Q4_0] {
+            let folder = tempfile::tempdir().unwrap();
+            let quantized = folder.path().join("model.gguf");
+            let matrices =
+                full.tensors().iter().filter(|t| t.n_dims == 2 && base.row_bytes(t.ne[0]).is_some());
+            let replace = matrices.map(|t| (t.name.clone(), (base, full.to_f32(t).unwrap()))).collect();
+            rewrite(&full, &quantized, &replace);
+            for ty in [TensorType::F32, TensorType::Q8_0] {
+                let adapted = Adapted::real(&quantized, Selection::All, RankPolicy::Full, ty);
+                let gradient = gradient(&adapted, Form::Residual, 2);
+                let distance = gradient.distance_from_llama_cpp().unwrap();
+                println!("{}, weights {base}, factors {ty}: {distance:.1e}", path.display());
+                let largest = if base == TensorType::F32 { 1e-4 } else { 0.2 };
+                assert!(distance < largest, "{distance}");
+            }
+        }
+    }
+}

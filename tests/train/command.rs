@@ -1,0 +1,230 @@
+//! `llama-svf train` from the outside: arguments in; expert, folder, output and exit code out.
+
+#[path = "../support/program.rs"]
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use llama_svf::embedded;
+use llama_svf::expert::Expert;
+use llama_svf::sidecar::Sidecar;
+use program::{assert_code, number, stderr, stdout};
+use serde_json::Value;
+
+/// A folder with the embedded model, its sidecar, and task files; made once per run.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("train");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let model = embedded::write_to(&folder).unwrap();
+        let sidecar = folder.join("model.svf.gguf");
+        let (model, output) = (model.to_str().unwrap(), sidecar.to_str().unwrap());
+        assert_code(&svf(&["decompose", "-m", model, "-o", output, "--type", "f16"]), 0);
+        // The same model with one weight changed a little is another one.
+        let mut other = embedded::bytes().to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        fs::write(folder.join("other.gguf"), other).unwrap();
+
+        let task = "prompt = \"{{ q }}\"\ngold = \"{{ a }}\"\n[data]\nfiles = [\"data.jsonl\"]\n\
+                    [reward]\nkind = \"text\"\n[generation]\nmax_tokens = 3\n";
+        fs::write(folder.join("never.toml"), task).unwrap();
+        fs::write(folder.join("test-only.toml"), task.replace("files =", "test =")).unwrap();
+        let no_validation = format!("{task}[split]\ntrain = 0.5\nvalidation = 0\n");
+        fs::write(folder.join("no-validation.toml"), no_validation).unwrap();
+        let row = |q: &str| format!("{{\"q\": \"{q}\", \"a\": \"never so\"}}\n");
+        fs::write(folder.join("data.jsonl"), (0..40).map(|i| row(&format!("{i}?"))).collect::<String>())
+            .unwrap();
+        let long = row(&"What is this? ".repeat(400)) + &row("short?");
+        fs::write(folder.join("long.jsonl"), long).unwrap();
+        fs::write(folder.join("file.train"), "no folder").unwrap();
+        folder
+    })
+}
+
+fn svf(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("llama-svf"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// `@name` stands for a file of the folder.
+fn words(arguments: &str) -> Vec<String> {
+    let word = |word: &str| match word.rsplit_once('@') {
+        Some((before, name)) => format!("{before}{}", folder().join(name).display()),
+        None => word.to_owned(),
+    };
+    arguments.split_whitespace().map(word).collect()
+}
+
+fn run(arguments: &str) -> Output {
+    svf(&words(arguments).iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Few steps of few answers, in one thread.
+const SMALL: &str =
+    "--steps 4 --prompts 4 --samples 4 --validate-every 2 --validation-items 16 --seed 5 -t 1";
+
+#[test]
+fn a_run_leaves_an_expert_a_log_and_a_report() {
+    let output = run(&format!("train --task math -o @math.expert.gguf {SMALL} --json --description sums"));
+    assert_code(&output, 0);
+    let value: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(value["schema"], "llama-svf/train/1");
+    assert_eq!((value["task"].as_str(), value["ended"].as_str()), (Some("math"), Some("done")));
+    assert_eq!((number(&value, "/steps"), number(&value, "/validation/n")), (4.0, 16.0));
+    assert!(number(&value, "/validation/after") >= number(&value, "/validation/before"));
+    assert!(number(&value, "/validation/p_value") <= 1.0 && number(&value, "/tokens") > 100.0);
+
+    let expert = Expert::open(folder().join("math.expert.gguf")).unwrap();
+    assert_eq!((expert.name.as_str(), expert.description.as_str()), ("math", "sums"));
+    let training = expert.training.unwrap();
+    assert_eq!((training.task.as_str(), training.seed), ("math", 5));
+    assert_eq!(f64::from(training.validation_after), number(&value, "/validation/after"));
+
+    let log = fs::read_to_string(folder().join("math.train/log.jsonl")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((count("settings"), count("step"), count("validation")), (1, 4, 3));
+    for line in lines.iter().filter(|line| line["event"] == "step") {
+        assert!((0.0..=1.0).contains(&number(line, "/reward")) && number(line, "/tokens") > 0.0, "{line}");
+    }
+    let html = fs::read_to_string(folder().join("math.train/report.html")).unwrap();
+    for part in
+        ["Train reward", "Validation accuracy", "<svg", "blk.0.ffn_up", "options.seed", "validation before"]
+    {
+        assert!(html.contains(part), "no '{part}' in the report");
+    }
+    assert!(!html.contains("NaN") && !html.contains("http"), "the report needs nothing from elsewhere");
+
+    // What is there is not lost by mistake.
+    assert_refused(&format!("train --task math -o @math.expert.gguf {SMALL}"), &["math.train", "--resume"]);
+    assert_refused(
+        &format!("train --task math -o @math.expert.gguf {SMALL} --resume --lr 0.5"),
+        &["checkpoint", "options.schedule.peak", "0.5"],
+    );
+    let again = run(&format!("train --task math -o @math.expert.gguf {SMALL} --resume"));
+    assert_code(&again, 0);
+    assert!(stdout(&again).contains("before") && stdout(&again).contains("4 steps"), "{}", stdout(&again));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_resume_ends_bit_by_bit_as_a_whole_run() {
+    let run_small =
+        |name: &str, more: &str| format!("train --svf @model.svf.gguf --task code -o @{name} {SMALL} {more}");
+    assert_code(&run(&run_small("whole.expert.gguf", "")), 0);
+    let log = folder().join("stopped.train/log.jsonl");
+    let words = words(&run_small("stopped.expert.gguf", ""));
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = child;
+    while !fs::read_to_string(&log).is_ok_and(|text| text.contains("\"step\":2")) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 130);
+    assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
+    let output = run(&run_small("stopped.expert.gguf", "--resume"));
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("going on after step"), "{}", stderr(&output));
+    let multipliers = |name: &str| Expert::open(folder().join(name)).unwrap().multipliers;
+    assert_eq!(multipliers("stopped.expert.gguf"), multipliers("whole.expert.gguf"));
+    // Not only the best, which may be of before: all that the run ended with.
+    let vectors = |name: &str| {
+        let bytes = fs::read(folder().join(name).join("checkpoint")).unwrap();
+        let start = bytes.iter().position(|&byte| byte == b'\n').unwrap();
+        bytes[start..bytes.len() - 32].to_vec()
+    };
+    assert!(vectors("stopped.train") == vectors("whole.train"), "the states differ");
+}
+
+#[track_caller]
+fn assert_refused(arguments: &str, fragments: &[&str]) {
+    let output = run(arguments);
+    assert_code(&output, 2);
+    let errors: Vec<_> = stderr(&output).lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{arguments}: {}", stderr(&output));
+    assert_eq!(stdout(&output), "", "{arguments}");
+    for fragment in fragments {
+        assert!(errors[0].contains(fragment), "{arguments}: no '{fragment}' in {}", errors[0]);
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_done() {
+    for (arguments, fragments) in [
+        ("--task math -o @no/such/x.expert.gguf", ["x.expert.gguf", "cannot write"]),
+        ("--task math -o @", ["train", "folder"]),
+        ("--task math -o @file.expert.gguf", ["file.train", "expected a folder"]),
+        ("--task math -o @x.expert.gguf --name a,b", ["--name", "a,b"]),
+        ("--task no-such-task -o @x.expert.gguf", ["no-such-task", "hint"]),
+        ("--task @test-only.toml -o @x.expert.gguf", ["no train items", "hint"]),
+        ("--task @no-validation.toml -o @x.expert.gguf", ["no validation items", "hint"]),
+        (
+            "--task @never.toml --data train=@long.jsonl --data validation=@data.jsonl -o @x.expert.gguf",
+            ["long.jsonl:1", "tokens"],
+        ),
+        (
+            "--task math -o @x.expert.gguf -m @other.gguf --svf @model.svf.gguf",
+            ["svf.base.fingerprint", "decompose"],
+        ),
+        (
+            "--task math -o @x.expert.gguf -m @model.svf.gguf --svf @model.svf.gguf",
+            ["-m takes the model", "--svf"],
+        ),
+        ("--task math -o @x.expert.gguf --svf @other.gguf", ["other.gguf", "sidecar"]),
+        ("--task math -o @x.expert.gguf --lr 0", ["--lr", "above 0"]),
+        ("--task math -o @x.expert.gguf --lr nan", ["--lr", "NaN"]),
+        ("--task math -o @x.expert.gguf --samples 1", ["--samples", "--reference"]),
+        ("--task math -o @x.expert.gguf --temp 0", ["--temp", "hint"]),
+        ("--task math -o @x.expert.gguf --steps 0", ["--steps", "0"]),
+        ("--task math -o @x.expert.gguf --prompts 0", ["--prompts", "0"]),
+        ("--task math -o @x.expert.gguf --clip -1", ["--clip", "-1"]),
+        ("--task math -o @x.expert.gguf --kl -1", ["--kl", "-1"]),
+        ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
+        ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
+        ("--task math -o @x.expert.gguf --batch 0", ["--batch", "0"]),
+    ] {
+        assert_refused(&format!("train {arguments}"), &fragments);
+    }
+    assert!(!folder().join("x.train").exists() && !folder().join("x.expert.gguf").exists());
+}
+
+#[test]
+fn answers_that_are_never_right_end_the_run_with_advice() {
+    let arguments =
+        "train --task @never.toml -o @never.expert.gguf --prompts 2 --samples 2 -t 1 --validation-items 2";
+    assert_refused(arguments, &["all rewards were 0 in 10 steps", "--trace"]);
+    assert!(
+        folder().join("never.train/report.html").exists() && !folder().join("never.expert.gguf").exists()
+    );
+}
+
+#[test]
+fn an_expert_of_a_given_sidecar_fits_it() {
+    let arguments =
+        "train --svf @model.svf.gguf --task reasoning -o @ref.expert.gguf --reference --prompts 4 --steps 2 \
+                     --validation-items 4 -t 1";
+    assert_code(&run(arguments), 0);
+    let expert = Expert::open(folder().join("ref.expert.gguf")).unwrap();
+    let sidecar = Sidecar::open(folder().join("model.svf.gguf")).unwrap();
+    expert.check(&sidecar).unwrap();
+    // The sum of the singular values stays, by construction.
+    for weight in &sidecar.weights {
+        let m = &expert.multipliers[&weight.name];
+        let sum = |f: &dyn Fn(usize) -> f32| (0..m.len()).map(|i| f64::from(f(i))).sum::<f64>();
+        let ratio = sum(&|i| m[i] * weight.sigma[i]) / sum(&|i| weight.sigma[i]);
+        assert!((ratio - 1.0).abs() < 1e-6, "{}: {ratio}", weight.name);
+    }
+}

@@ -1,0 +1,120 @@
+//! Parametrisations and the optimiser against float64.
+
+use llama_svf::optimiser::{AdamW, AdamWOptions};
+use llama_svf::train::Parametrisation;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const SEED: u64 = 17;
+
+/// mᵢ = sᵢ·Σσ/Σ(σs), s = sigmoid(z), as the released code has it, in f64.
+fn reference(z: &[f64], sigma: &[f64]) -> Vec<f64> {
+    let s: Vec<_> = z.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect();
+    let total: f64 = sigma.iter().sum();
+    let scaled: f64 = sigma.iter().zip(&s).map(|(sigma, s)| sigma * s).sum();
+    s.iter().map(|s| s * total / scaled).collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Two weights: σ, z, and some dJ/dm.
+fn case() -> [Vec<Vec<f32>>; 3] {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    println!("seed {SEED}");
+    let mut draw = |low: f32, high: f32| -> Vec<Vec<f32>> {
+        [5, 12].iter().map(|&n| (0..n).map(|_| rng.random_range(low..high)).collect()).collect()
+    };
+    [draw(0.1, 9.0), draw(-2.0, 2.0), draw(-1.0, 1.0)]
+}
+
+#[test]
+fn the_chain_rule_agrees_with_central_differences() {
+    let [sigma, z, g] = case();
+    let chained = Parametrisation::Reference.chain(&z, &sigma, &g);
+    let m = Parametrisation::Reference.multipliers(&z, &sigma);
+    for (w, sigma) in sigma.iter().enumerate() {
+        let (z, g, sigma) = (wide(&z[w]), wide(&g[w]), wide(sigma));
+        for (found, expected) in m[w].iter().zip(reference(&z, &sigma)) {
+            assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected.abs(), "{found} {expected}");
+        }
+        let j = |z: &[f64]| reference(z, &sigma).iter().zip(&g).map(|(m, g)| m * g).sum::<f64>();
+        let h = 1e-5;
+        let (mut difference, mut size) = (0.0, 0.0);
+        for i in 0..z.len() {
+            let (mut up, mut down) = (z.clone(), z.clone());
+            up[i] += h;
+            down[i] -= h;
+            let expected = (j(&up) - j(&down)) / (2.0 * h);
+            difference += (f64::from(chained[w][i]) - expected).powi(2);
+            size += expected.powi(2);
+        }
+        // Rounding to f32, and h² of the difference quotient.
+        assert!((difference / size).sqrt() <= 1e-6, "weight {w}: {}", (difference / size).sqrt());
+    }
+    assert_eq!(Parametrisation::Multiplier.chain(&z, &sigma, &g), g);
+    assert_eq!(Parametrisation::Multiplier.multipliers(&z, &sigma), z);
+}
+
+#[test]
+fn the_reference_keeps_the_sum_of_singular_values() {
+    let [sigma, z, _] = case();
+    let m = Parametrisation::Reference.multipliers(&z, &sigma);
+    for (m, sigma) in m.iter().zip(&sigma) {
+        let sum = |m: &[f64]| wide(sigma).iter().zip(m).map(|(sigma, m)| sigma * m).sum::<f64>();
+        let expected = sum(&vec![1.0; sigma.len()]);
+        assert!((sum(&wide(m)) / expected - 1.0).abs() <= 1e-6);
+    }
+    // A constant z of any value changes nothing.
+    for value in [-7.0, 0.1, 30.0] {
+        let m = Parametrisation::Reference.multipliers(&[vec![value; 5], vec![value; 12]], &sigma);
+        assert!(m.iter().flatten().all(|m| (m - 1.0).abs() <= 1e-6), "{value}: {m:?}");
+    }
+    // A weight of zeros has no direction to go in, and stays finite.
+    let zeros = vec![vec![0.0; 3]];
+    let z = vec![vec![0.5, 0.1, -0.2]];
+    assert!(Parametrisation::Reference.multipliers(&z, &zeros).iter().flatten().all(|m| m.is_finite()));
+    assert!(Parametrisation::Reference.chain(&z, &zeros, &z).iter().flatten().all(|g| g.is_finite()));
+}
+
+#[test]
+fn beginnings_are_those_of_the_released_code() {
+    let sigma = [vec![1.0; 4000], vec![1.0; 6000]];
+    let z = Parametrisation::Reference.initial(&sigma, SEED).concat();
+    let mean = wide(&z).iter().sum::<f64>() / z.len() as f64;
+    let deviation = (wide(&z).iter().map(|z| (z - mean).powi(2)).sum::<f64>() / z.len() as f64).sqrt();
+    // Four standard errors of 10000 draws.
+    assert!((mean - 0.1).abs() <= 4.0 * 0.01 / 100.0, "seed {SEED}: {mean}");
+    assert!((deviation - 0.01).abs() <= 4.0 * 0.01 / 20_000f64.sqrt(), "seed {SEED}: {deviation}");
+    assert_eq!(Parametrisation::Reference.initial(&sigma, SEED).concat(), z, "a seed gives one beginning");
+    assert!(Parametrisation::Multiplier.initial(&sigma, SEED).iter().flatten().all(|&m| m == 1.0));
+}
+
+#[test]
+fn adamw_follows_its_formulas() {
+    println!("seed {SEED}");
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let n = 7;
+    let mut random = || (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>();
+    let initial = random();
+    let options = AdamWOptions { decay: 0.05, ..AdamWOptions::default() };
+    let mut adam = AdamW::new(n, options);
+    let mut x = initial.clone();
+    let (mut exact, mut first, mut second) = (wide(&initial), vec![0.0; n], vec![0.0; n]);
+    for t in 1..=60 {
+        let (gradient, rate) = (random(), 0.01 / f64::from(t));
+        adam.step(&mut x, &initial, &gradient, rate);
+        for i in 0..n {
+            let g = f64::from(gradient[i]);
+            first[i] = 0.9 * first[i] + 0.1 * g;
+            second[i] = 0.999 * second[i] + 0.001 * g * g;
+            let (a, v) = (first[i] / (1.0 - 0.9f64.powi(t)), second[i] / (1.0 - 0.999f64.powi(t)));
+            exact[i] += rate * (a / (v.sqrt() + 1e-8) - 0.05 * (exact[i] - f64::from(initial[i])));
+        }
+    }
+    for (found, expected) in x.iter().zip(&exact) {
+        // The state is kept in f32: 60 roundings.
+        assert!((f64::from(*found) - expected).abs() <= 60.0 * 1.2e-7, "{found} {expected}");
+    }
+}

@@ -1,0 +1,207 @@
+//! A policy small enough to know its gradient: it answers an item x with 1 or 0, and
+//! ln P(1)/P(0) = SLOPE·Σ xᵢ·(mᵢ − 1).
+
+use std::path::Path;
+
+use llama_svf::error::Result;
+use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::task::Part;
+use llama_svf::train::{
+    Answer, Answers, Earlier, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{json, Value};
+
+pub const SLOPE: f64 = 3.0;
+
+/// Reward of an answer to an item, with a number from 0 to 1 that is fixed by the seed of the answer.
+pub type Reward = fn(&[f32], i32, f64) -> f64;
+
+#[derive(Clone)]
+pub struct Toy {
+    pub items: Vec<Vec<f32>>,
+    pub prompts: Vec<Vec<i32>>,
+    pub reward: Reward,
+    /// Calls of `answer` after which it behaves like a user who presses Ctrl-C.
+    pub patience: usize,
+    /// To be killed in.
+    pub delay: std::time::Duration,
+}
+
+impl Toy {
+    pub fn new(items: Vec<Vec<f32>>, reward: Reward) -> Self {
+        let prompts = (0..items.len() as i32).map(|item| vec![item]).collect();
+        Self { items, prompts, reward, patience: usize::MAX, delay: std::time::Duration::ZERO }
+    }
+
+    /// Two arms: the second one wins 4 times out of 5, the first one once.
+    pub fn bandit() -> Self {
+        Self::new(vec![vec![-1.0, 1.0]; 8], |_, arm, chance| {
+            f64::from(u8::from(chance < if arm == 1 { 0.8 } else { 0.2 }))
+        })
+    }
+
+    /// Items of `n` random signs; right is the sign of component [`PLANTED`].
+    pub fn planted(n: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut sign = || if rng.random::<bool>() { 1.0 } else { -1.0 };
+        let items = (0..64).map(|_| (0..n).map(|_| sign()).collect()).collect();
+        Self::new(items, |x, token, _| f64::from(u8::from((token == 1) == (x[PLANTED] > 0.0))))
+    }
+
+    fn p(&self, m: &[Vec<f32>], item: usize) -> f64 {
+        probability(&self.items[item], m)
+    }
+
+    /// Mean probability of the right answer.
+    pub fn success(&self, m: &[Vec<f32>]) -> f64 {
+        let of = |item: usize| {
+            let (p, x) = (self.p(m, item), &self.items[item]);
+            // The reward of either answer, at a middling chance.
+            p * (self.reward)(x, 1, 0.5) + (1.0 - p) * (self.reward)(x, 0, 0.5)
+        };
+        (0..self.items.len()).map(of).sum::<f64>() / self.items.len() as f64
+    }
+}
+
+pub const PLANTED: usize = 3;
+
+fn probability(x: &[f32], m: &[Vec<f32>]) -> f64 {
+    let sum: f64 = x.iter().zip(m.iter().flatten()).map(|(&x, &m)| f64::from(x) * f64::from(m - 1.0)).sum();
+    1.0 / (1.0 + (-SLOPE * sum).exp())
+}
+
+impl Policy for Toy {
+    fn n_items(&self, part: Part) -> usize {
+        if part == Part::Test {
+            0
+        } else {
+            self.items.len()
+        }
+    }
+
+    fn prompt(&self, item: usize) -> &[i32] {
+        &self.prompts[item]
+    }
+
+    fn max_candidates(&self) -> usize {
+        6
+    }
+
+    fn answer(
+        &mut self,
+        candidates: &[&[Vec<f32>]],
+        wanted: &[Wanted],
+        interrupt: &Interrupt,
+    ) -> Result<Answers> {
+        assert!(candidates.len() <= self.max_candidates());
+        std::thread::sleep(self.delay);
+        if self.patience == 0 {
+            interrupt.raise();
+        }
+        self.patience = self.patience.saturating_sub(1);
+        interrupt.check()?;
+        let answer = |wanted: &Wanted| {
+            let p = self.p(candidates[wanted.candidate], wanted.item);
+            let mut rng = ChaCha8Rng::seed_from_u64(u64::from(wanted.seed));
+            let token = match wanted.temperature {
+                0.0 => i32::from(p > 0.5),
+                _ => i32::from(rng.random::<f64>() < p),
+            };
+            // Greedy answers are scored on what may be expected of them.
+            let chance = if wanted.temperature == 0.0 { 0.5 } else { rng.random() };
+            Answer { tokens: vec![token], reward: (self.reward)(&self.items[wanted.item], token, chance) }
+        };
+        Ok(Answers { answers: wanted.iter().map(answer).collect(), writing: 0.0, scoring: 0.0 })
+    }
+}
+
+/// The gradient of J = mean of A·ln π(y) − λ·KL(π_m ‖ π₁), by hand.
+pub struct Exact {
+    pub items: Vec<Vec<f32>>,
+    /// Calls until it says NaN.
+    pub sane: usize,
+}
+
+impl Exact {
+    pub fn of(toy: &Toy) -> Self {
+        Self { items: toy.items.clone(), sane: usize::MAX }
+    }
+}
+
+impl Estimator for Exact {
+    fn estimate(&mut self, step: &Step, _: &mut dyn Policy) -> Result<Estimate> {
+        let mut gradient = vec![0.0f64; step.m.iter().map(Vec::len).sum()];
+        let (mut entropy, mut kl) = (0.0, 0.0);
+        let n: usize = step.groups.iter().map(|group| group.rollouts.len()).sum();
+        for group in step.groups {
+            let x = &self.items[group.prompt[0] as usize];
+            let p = probability(x, step.m);
+            let logit = (p / (1.0 - p)).ln();
+            for rollout in &group.rollouts {
+                entropy -= (p * p.ln() + (1.0 - p) * (1.0 - p).ln()) / n as f64;
+                // π₁ is 1/2 for either answer.
+                kl += (p * (2.0 * p).ln() + (1.0 - p) * (2.0 - 2.0 * p).ln()) / n as f64;
+                let of_logit = f64::from(rollout.advantage) * (f64::from(rollout.tokens[0]) - p)
+                    - f64::from(step.kl) * p * (1.0 - p) * logit;
+                for (gradient, &x) in gradient.iter_mut().zip(x) {
+                    *gradient += of_logit * SLOPE * f64::from(x) / n as f64;
+                }
+            }
+        }
+        if self.sane == 0 {
+            gradient[0] = f64::NAN;
+        }
+        self.sane = self.sane.saturating_sub(1);
+        let mut values = gradient.into_iter().map(|g| g as f32);
+        let gradient = step.m.iter().map(|m| values.by_ref().take(m.len()).collect()).collect();
+        Ok(Estimate { gradient, entropy: Some(entropy), kl: Some(kl) })
+    }
+
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn uses_groups(&self) -> bool {
+        true
+    }
+}
+
+/// σ of weights with these ranks: falling, from 4.
+pub fn sigma(ranks: &[usize]) -> Vec<Vec<f32>> {
+    ranks.iter().map(|&rank| (0..rank).map(|i| 4.0 / (i + 1) as f32).collect()).collect()
+}
+
+/// What belongs to a run in the tests.
+pub fn settings(options: &Options) -> Value {
+    json!({ "task": "toy", "options": options })
+}
+
+/// One run of the real loop, in `folder`.
+pub fn train(
+    folder: &Path,
+    earlier: Earlier,
+    options: &Options,
+    sigma: &[Vec<f32>],
+    policy: &mut dyn Policy,
+    estimator: &mut dyn Estimator,
+) -> Result<(Ended, State)> {
+    let mut folder = Folder::of(&folder.join("toy.expert.gguf"));
+    folder.check(earlier)?;
+    let settings = settings(options);
+    let (log, state) = folder.open(earlier, options, &settings, sigma)?;
+    let interrupt = Interrupt::new();
+    let run = Run {
+        options,
+        settings: &settings,
+        sigma,
+        policy,
+        estimator,
+        folder: &folder,
+        log,
+        progress: &Silent,
+        interrupt: &interrupt,
+    };
+    run.go(state)
+}
