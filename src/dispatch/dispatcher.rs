@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{named_in, AdaptPrompt, Ask, Candidates, OTHER};
-use crate::engine::{complete, prefill, Model, Prompt, Reader, Request, SamplerOptions, Session};
+use crate::engine::{
+    complete, log_prob, prefill, Input, Model, Prompt, Reader, Request, Sampler, SamplerOptions, Session,
+    Token,
+};
 use crate::error::{Error, Result};
 use crate::expert::{ExpertSet, Mixture};
 use crate::progress::Interrupt;
@@ -156,16 +159,9 @@ impl Dispatcher {
                 self.chosen(&ask.tree.probabilities(&branches))
             }
             Reading::Text => {
-                reader.clear(session)?;
-                let mut written = None;
-                let request = self.request(&ask, slot);
-                let requests = std::slice::from_ref(&request);
-                complete(std::slice::from_mut(session), requests, &Interrupt::new(), |_, completion| {
-                    n_tokens = request.prompt.len() + completion.tokens.len();
-                    written = Some(self.written(&completion.text, &completion.log_probs));
-                    Ok(())
-                })?;
-                written.ok_or_else(|| Error::engine("nothing was written"))?
+                let (text, log_probs, n) = write(session, reader, slot, ask.tree.prompt())?;
+                n_tokens = n;
+                self.written(&text, &log_probs)
             }
         };
         Ok((decision, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
@@ -243,7 +239,7 @@ impl Dispatcher {
         Request {
             prompt: ask.tree.prompt().to_vec(),
             slot,
-            sampler: SamplerOptions { temperature: 0.0, ..SamplerOptions::default() },
+            sampler: greedy(),
             max_tokens: MAX_TOKENS,
             stop: vec!["\n".into()],
             log_probs: true,
@@ -277,6 +273,41 @@ impl Dispatcher {
         let is_fallback = label != OTHER && !is_sure;
         Decision { expert, label, confidence, probabilities, is_fallback }
     }
+}
+
+/// The line that the model writes after `prompt` in `reader`'s sequence, the log-probabilities of its tokens, and how
+/// many tokens were computed. What other sequences hold stays, unlike with [`complete`].
+fn write(
+    session: &mut Session,
+    reader: &mut Reader,
+    slot: u32,
+    prompt: &[Token],
+) -> Result<(String, Vec<f32>, usize)> {
+    let model = session.model().clone();
+    let mut sampler = Sampler::new(&greedy())?;
+    let mut n_tokens = reader.read(session, slot, prompt)?;
+    let (mut text, mut log_probs) = (Vec::new(), Vec::new());
+    loop {
+        let logits = session.logits(0);
+        let token = sampler.sample(logits)?;
+        log_probs.push(log_prob(logits, token));
+        if model.is_end(token) {
+            break;
+        }
+        text.extend(model.piece(token));
+        if text.contains(&b'\n') || log_probs.len() == MAX_TOKENS {
+            break;
+        }
+        session.decode(&[Input { seq: reader.seq(), token, output: true }])?;
+        reader.push(token);
+        n_tokens += 1;
+    }
+    let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
+    Ok((line, log_probs, n_tokens))
+}
+
+fn greedy() -> SamplerOptions {
+    SamplerOptions { temperature: 0.0, ..SamplerOptions::default() }
 }
 
 fn check(logits: &[f32]) -> Result<()> {

@@ -14,7 +14,7 @@ mod reader;
 mod sampler;
 mod session;
 
-pub use batch::{complete, sessions_for, Completion, Ended, Request};
+pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
 pub use model::{AdaptedModel, Model, Token};
 pub use prefill::{prefill, Prompt};

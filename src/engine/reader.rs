@@ -58,20 +58,6 @@ impl Reader {
         Ok(tokens.len() - kept)
     }
 
-    /// Takes over the beginning that `other` has read and this one has not, if both use one slot, so that
-    /// [`Self::read`] of `tokens` need not compute it. Does nothing where nothing can be taken over.
-    pub fn borrow(&mut self, session: &mut Session, other: &Self, tokens: &[Token]) -> Result<()> {
-        let n = common(&other.tokens, tokens).min(tokens.len().saturating_sub(1));
-        let is_same = session.slot(self.seq)? == session.slot(other.seq)?;
-        if !is_same || !session.is_unified() || n <= common(&self.tokens, tokens) {
-            return Ok(());
-        }
-        self.clear(session)?;
-        session.share(other.seq, self.seq, n as u32)?;
-        self.tokens.extend_from_slice(&tokens[..n]);
-        Ok(())
-    }
-
     /// Appends `token`, which the caller has decoded.
     pub fn push(&mut self, token: Token) {
         self.tokens.push(token);

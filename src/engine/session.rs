@@ -90,7 +90,6 @@ pub struct Session {
     model: Arc<Model>,
     sequences: Vec<Sequence>,
     adapter: Option<Adapter>,
-    kv_unified: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -140,8 +139,7 @@ impl Session {
         )
         .map_err(|error| error.file(model.file().path()))?;
         let sequences = vec![Sequence::default(); options.n_seq as usize];
-        let kv_unified = options.kv_unified;
-        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None, kv_unified })
+        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None })
     }
 
     /// A session with adapted layers; every slot starts as the base model.
@@ -254,42 +252,9 @@ impl Session {
         Ok(n)
     }
 
-    /// Lets `to`, which holds no tokens, begin with the first `n` tokens of `from` without computing them again.
-    ///
-    /// # Errors
-    /// The two use different slots: their KV caches are of different weights. Or `to` holds tokens, `from` fewer
-    /// than `n`, or the sequences have caches of their own ([`SessionOptions::kv_unified`]).
-    pub fn share(&mut self, from: u32, to: u32, n: u32) -> Result<()> {
-        let (source, target) = (self.sequence(from)?, self.sequence(to)?);
-        let wrong = |problem: String| Err(Error::invalid(problem).field(format!("sequence {to}")));
-        if source.slot != target.slot {
-            return wrong(format!(
-                "it uses slot {}, and what it should share slot {}",
-                target.slot, source.slot
-            ));
-        }
-        if target.n_past > 0 {
-            return wrong(format!("it holds {} tokens already", target.n_past));
-        }
-        if source.n_past < n {
-            return wrong(format!("{n} tokens cannot be shared of {}", source.n_past));
-        }
-        if !self.kv_unified {
-            return wrong("its KV cache is its own".into());
-        }
-        self.context.share(from, to, n);
-        self.sequences[to as usize].n_past = n;
-        Ok(())
-    }
-
     /// The slot that `seq` uses.
     pub fn slot(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.slot)
-    }
-
-    /// Whether all sequences share one KV cache.
-    pub fn is_unified(&self) -> bool {
-        self.kv_unified
     }
 
     /// Tokens `seq` holds.

@@ -291,16 +291,6 @@ impl Context {
         }
     }
 
-    /// Lets `to` share the first `n` tokens of `from`. Only with one KV cache for all sequences.
-    pub fn share(&mut self, from: u32, to: u32, n: u32) {
-        assert!(from < self.n_seq_max() && to < self.n_seq_max());
-        // SAFETY: the context is alive and both sequences are in range.
-        unsafe {
-            let memory = sys::llama_get_memory(self.pointer.as_ptr());
-            sys::llama_memory_seq_cp(memory, from as i32, to as i32, 0, n as i32);
-        }
-    }
-
     /// Forgets what `sequence` has seen.
     pub fn clear(&mut self, sequence: u32) {
         // SAFETY: the context is alive; a negative position means "all".

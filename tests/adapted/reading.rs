@@ -106,46 +106,6 @@ fn a_beginning_is_kept_for_the_same_mixture_only() {
 }
 
 #[test]
-fn pass_two_takes_over_what_pass_one_read_with_the_same_weights_only() {
-    let adapted = tiny();
-    let mut session = two_experts(&adapted, 2);
-    let (mut asks, mut answers) = (Reader::new(1), Reader::new(0));
-    let question = tokens(5, 30);
-    let mut ask = question.clone();
-    ask.extend(tokens(7, 9));
-    asks.read(&mut session, 0, &ask).unwrap();
-    answers.borrow(&mut session, &asks, &question).unwrap();
-    assert_eq!(answers.read(&mut session, 0, &question).unwrap(), 1, "the base model has read the question");
-    assert!(gap(session.logits(0), &fresh(&adapted, 0, &question)) <= TOLERANCE);
-    // The one who lent goes on undisturbed.
-    ask.extend(tokens(8, 3));
-    assert_eq!(asks.read(&mut session, 0, &ask).unwrap(), 3);
-    assert!(gap(session.logits(0), &fresh(&adapted, 0, &ask)) <= TOLERANCE);
-
-    answers.clear(&mut session).unwrap();
-    session.assign(0, 1).unwrap();
-    answers.borrow(&mut session, &asks, &question).unwrap();
-    assert_eq!(answers.read(&mut session, 1, &question).unwrap(), 30, "an expert has to read it itself");
-    assert!(gap(session.logits(0), &fresh(&adapted, 1, &question)) <= TOLERANCE);
-
-    for (error, fragment) in [
-        (session.share(1, 0, 5), "slot 1, and what it should share slot 0"),
-        (session.share(9, 0, 5), "sequence below 2"),
-    ] {
-        assert!(error.unwrap_err().to_string().contains(fragment), "{fragment}");
-    }
-    answers.clear(&mut session).unwrap();
-    session.assign(0, 0).unwrap();
-    assert!(session.share(1, 0, 99).unwrap_err().to_string().contains("99 tokens cannot be shared of 42"));
-    session.share(1, 0, 5).unwrap();
-    assert!(session.share(1, 0, 5).unwrap_err().to_string().contains("holds 5 tokens"));
-    let separate = SessionOptions { kv_unified: false, ..exact(2) };
-    let mut session = Session::new(adapted.model(), &separate).unwrap();
-    session.prompt(0, &question).unwrap();
-    assert!(session.share(0, 1, 5).unwrap_err().to_string().contains("its own"));
-}
-
-#[test]
 fn the_base_model_is_itself_to_the_bit_right_after_an_expert() {
     let adapted = tiny();
     let talk = tokens(9, 25);

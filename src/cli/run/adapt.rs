@@ -1,11 +1,12 @@
 //! `run --adapt`: pass 1 in a sequence of its own, so that a conversation is read again only when its mixture
-//! changes.
+//! changes. Nothing that pass 1 has read is used in pass 2, also where the base model did both: it would then be read
+//! in other batches than without pass 1, and the fallback would be the base model up to rounding only.
 
 use std::fmt::Write as _;
 
 use super::generate::{Generator, BASE_SLOT, CLASSIFIER_SLOT};
 use crate::dispatch::{Cost, Decision, Dispatcher, Strategy};
-use crate::engine::{Reader, Token};
+use crate::engine::Reader;
 use crate::error::Result;
 
 /// The sequence of pass 1.
@@ -50,11 +51,6 @@ impl Adapter {
         }
         Ok(Pass1 { strategy: self.dispatcher.options().strategy.name(), decision, cost })
     }
-
-    /// Lets pass 2 of `prompt` begin with what pass 1 has read, where the weights are the same.
-    pub fn lend(&self, generator: &mut Generator, prompt: &[Token]) -> Result<()> {
-        generator.borrow(&self.reader, prompt)
-    }
 }
 
 impl Pass1 {
@@ -83,5 +79,98 @@ impl Pass1 {
             "[{line}; pass 1: {n_tokens} tokens in {ms:.0} ms, {:.0} % of both]",
             100.0 * self.share(pass2_ms)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Args;
+    use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+    use crate::embedded;
+    use crate::engine::{ChatMessage, Model};
+    use crate::expert::Expert;
+    use crate::ffi::tensor_type::TensorType;
+    use crate::progress::{Interrupt, Silent};
+    use crate::sidecar::Sidecar;
+    use crate::skills::{question, Skill};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The logits after the answers to `messages`, each a conversation of its own, with the flags `words`.
+    fn logits(words: &[&str], messages: &[String]) -> Vec<Vec<f32>> {
+        let args = Line::parse_from([&["run"], words].concat()).args;
+        let checked = args.check(1).unwrap();
+        let model = Model::load(&args.model, 0).unwrap();
+        let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
+        let mut answer = |message: &String| {
+            let chat = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }]).unwrap();
+            let prompt = model.tokenize(&chat, true, true);
+            if let Some(adapter) = &mut adapter {
+                adapter.adapt(&mut generator, message).unwrap();
+            }
+            generator.reply(&prompt, |_| Ok(())).unwrap();
+            let logits = generator.session.logits(0).to_vec();
+            assert!(logits.iter().all(|logit| logit.is_finite()));
+            logits
+        };
+        messages.iter().map(&mut answer).collect()
+    }
+
+    #[test]
+    fn the_base_model_answers_to_the_bit_as_it_would_have_without_pass_1() {
+        let file = embedded::Temporary::new().unwrap();
+        let output = file.folder().join("model.svf.gguf");
+        let options = DecomposeOptions {
+            model: file.path().to_path_buf(),
+            output: output.clone(),
+            tensors: Selection::parse("all").unwrap(),
+            rank: RankPolicy::Full,
+            ty: TensorType::F16,
+            threads: 2,
+            resume: false,
+            force: false,
+        };
+        decompose(&options, &Silent, &Interrupt::new()).unwrap();
+        let sidecar = Sidecar::open(&output).unwrap();
+        let mut words: Vec<String> =
+            ["-m", "MODEL", "--chat", "--temp", "0", "-t", "1", "-c", "256"].map(String::from).into();
+        words[1] = file.path().display().to_string();
+        let bare = words.clone();
+        words.extend(["--svf".into(), output.display().to_string()]);
+        for name in ["math", "code", "reasoning", "cls"] {
+            let mut expert = Expert::identity(name, &sidecar);
+            expert.multipliers.values_mut().flatten().for_each(|m| *m = 1.1);
+            let path = file.folder().join(format!("{name}.expert.gguf"));
+            expert.save(&path).unwrap();
+            words.extend(["--expert".into(), path.display().to_string()]);
+        }
+        // The second begins like the first, which a chat with the base model does not read again.
+        let [math, code] = [Skill::Math, Skill::Code].map(|skill| question(skill, false, 31, 2).prompt);
+        let messages = [math.clone(), format!("{math} And why?"), code];
+        let run = |words: &[String], extra: &[&str]| {
+            let words: Vec<_> = words.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+            logits(&words, &messages)
+        };
+        // After the prompt, and after some steps.
+        for n in ["0", "8"] {
+            let base = run(&bare, &["-n", n]);
+            assert_eq!(run(&words, &["-n", n]), base, "the sidecar alone, {n} tokens");
+            for extra in [
+                &["--adapt", "prompt", "--threshold", "1"][..],
+                &["--adapt", "prompt", "--threshold", "1", "--adapt-read", "text"],
+                &["--adapt", "classifier", "--threshold", "1"],
+                &["--adapt", "prompt", "--strength", "0"],
+            ] {
+                assert!(run(&words, &[extra, &["-n", n]].concat()) == base, "{extra:?}, {n} tokens");
+            }
+            let adapted = run(&words, &["--adapt", "prompt", "-n", n]);
+            assert!(adapted != base, "an expert answers otherwise, {n} tokens");
+        }
     }
 }

@@ -102,7 +102,6 @@ impl Chat<'_> {
         let mut pass1 = None;
         if let Some(adapter) = &mut self.adapter {
             pass1 = Some(adapter.adapt(self.generator, message)?);
-            adapter.lend(self.generator, &tokens)?;
         }
         Ok((self.generator.reply(&tokens, printer::print)?, pass1))
     }

@@ -98,15 +98,9 @@ impl Generator {
         Ok(())
     }
 
-    /// Takes over what `other` has read of `prompt`, if its weights are the same.
-    pub fn borrow(&mut self, other: &Reader, prompt: &[Token]) -> Result<()> {
-        self.reader.borrow(&mut self.session, other, prompt)
-    }
-
     /// Continues `prompt`, handing out text as it comes.
     pub fn reply(&mut self, prompt: &[Token], mut sink: impl FnMut(&str) -> Result<()>) -> Result<Reply> {
-        // Pass 1 has as much room for itself.
-        let n_ctx = (self.session.n_ctx() / self.session.n_seq()) as usize;
+        let n_ctx = self.session.n_ctx_seq() as usize;
         if prompt.is_empty() {
             return Err(Error::invalid("the prompt is empty")
                 .field("-p")

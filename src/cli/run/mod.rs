@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::{ctrl_c, printer};
+use crate::dispatch::AdaptPrompt;
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
@@ -118,38 +119,18 @@ pub struct Args {
 const DEFAULT_CONTEXT: u32 = 4096;
 
 pub fn main(args: &Args) -> Result<u8> {
-    // What can be wrong with the flags is found before a model of many gigabytes is loaded.
     let seed = args.seed.unwrap_or_else(random_seed);
-    let sampler = Sampler::new(&SamplerOptions {
-        temperature: args.temp,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        seed,
-    })?;
-    let mixture = args.experts.mixture(args.adapt.is_on())?;
-    let adapt_prompt = args.adapt.prompt()?;
+    let checked = args.check(seed)?;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
             .field("-p")
             .hint("give one with -p TEXT, or --chat to read messages from standard input"));
     }
-    let adapter = args.experts.open()?;
 
     let began = Instant::now();
     let model = Model::load(&args.model, args.n_gpu_layers)?;
-    let session = args.session(&model, adapter)?;
-    let mut generator = Generator::new(session, sampler, usize::try_from(args.n_predict).ok());
-    if args.experts.svf.is_some() {
-        generator.use_mixture(mixture)?;
-    }
-    let mut adapter = match generator.session.experts() {
-        Ok(experts) => args.adapt.dispatcher(&model, experts, adapt_prompt)?,
-        Err(_) => None,
-    }
-    .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, args.experts.strength))
-    .transpose()?;
+    let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
     let Some(prompt) = &args.prompt else {
@@ -162,9 +143,6 @@ pub fn main(args: &Args) -> Result<u8> {
         prompt.clone()
     };
     let prompt = model.tokenize(&prompt, true, true);
-    if let Some(adapter) = &adapter {
-        adapter.lend(&mut generator, &prompt)?;
-    }
     let reply = generator.reply(&prompt, |text| {
         if args.json {
             return Ok(());
@@ -183,7 +161,47 @@ pub fn main(args: &Args) -> Result<u8> {
     Ok(if reply.stop == Stop::Interrupted { exit::INTERRUPTED } else { exit::DONE })
 }
 
+/// What the flags name, checked.
+struct Checked {
+    sampler: Sampler,
+    mixture: Mixture,
+    adapt_prompt: Option<AdaptPrompt>,
+    experts: Option<Adapter>,
+}
+
 impl Args {
+    /// What can be wrong with the flags is found before a model of many gigabytes is loaded.
+    fn check(&self, seed: u32) -> Result<Checked> {
+        Ok(Checked {
+            sampler: Sampler::new(&SamplerOptions {
+                temperature: self.temp,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                seed,
+            })?,
+            mixture: self.experts.mixture(self.adapt.is_on())?,
+            adapt_prompt: self.adapt.prompt()?,
+            experts: self.experts.open()?,
+        })
+    }
+
+    /// What answers, and what chooses its experts if the model is to.
+    fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<(Generator, Option<adapt::Adapter>)> {
+        let Checked { sampler, mixture, adapt_prompt, experts } = checked;
+        let session = self.session(model, experts)?;
+        let mut generator = Generator::new(session, sampler, usize::try_from(self.n_predict).ok());
+        if self.experts.svf.is_none() {
+            return Ok((generator, None));
+        }
+        generator.use_mixture(mixture)?;
+        let dispatcher = self.adapt.dispatcher(model, generator.session.experts()?, adapt_prompt)?;
+        let adapter = dispatcher
+            .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength))
+            .transpose()?;
+        Ok((generator, adapter))
+    }
+
     fn session(&self, model: &Arc<Model>, adapter: Option<Adapter>) -> Result<Session> {
         let defaults = SessionOptions::default();
         let options = SessionOptions {
@@ -208,6 +226,8 @@ impl Args {
                 }
                 .saturating_mul(generate::N_SEQUENCES),
                 n_seq: generate::N_SEQUENCES,
+                // Pass 1 has as much room for itself, and changes nothing for the replies.
+                kv_unified: false,
                 ..options
             },
             false => options,
