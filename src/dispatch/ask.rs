@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 pub struct Ask {
     /// The labels, after the prompt that they share.
     pub tree: LabelTree,
+    /// What a model reads that is to write a label itself: the prompt without anything of the labels, also where all of
+    /// them begin alike. Tokens that would reach over the border are the model's to write.
+    pub prompt: Vec<Token>,
 }
 
 /// Stands for the question where it must be cut out again: a character of no language.
@@ -34,7 +37,7 @@ impl Ask {
             !has_control_tokens(model, question) && !question.contains([super::prompt::ANSWER, QUESTION]);
         let inner = if is_plain { question.to_owned() } else { QUESTION.to_string() };
         let text = around(model, &prompt.fill(&inner, candidates)?)?;
-        let tokens = |label: &String| {
+        let tokens = |label: &str| {
             let text = format!("{text}{label}");
             if is_plain {
                 return model.tokenize(&text, true, true);
@@ -48,8 +51,12 @@ impl Ask {
             }
             tokens
         };
-        let texts: Vec<_> = candidates.labels().iter().map(tokens).collect();
-        Ok(Self { tree: LabelTree::new(&texts)? })
+        let texts: Vec<_> = candidates.labels().iter().map(|label| tokens(label)).collect();
+        let tree = LabelTree::new(&texts)?;
+        let bare = tokens("");
+        let prompt =
+            bare.iter().zip(tree.prompt()).take_while(|(a, b)| a == b).map(|(&token, _)| token).collect();
+        Ok(Self { tree, prompt })
     }
 }
 

@@ -159,7 +159,7 @@ impl Dispatcher {
                 self.chosen(&ask.tree.probabilities(&branches))
             }
             Reading::Text => {
-                let (text, log_probs, n) = write(session, reader, slot, ask.tree.prompt())?;
+                let (text, log_probs, n) = write(session, reader, slot, &ask.prompt)?;
                 n_tokens = n;
                 self.written(&text, &log_probs)
             }
@@ -237,7 +237,7 @@ impl Dispatcher {
 
     fn request(&self, ask: &Ask, slot: u32) -> Request {
         Request {
-            prompt: ask.tree.prompt().to_vec(),
+            prompt: ask.prompt.clone(),
             slot,
             sampler: greedy(),
             max_tokens: MAX_TOKENS,

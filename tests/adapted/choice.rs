@@ -6,7 +6,7 @@ use llama_svf::dispatch::{
     AdaptPrompt, Ask, Candidates, Decision, Dispatcher, Options, Reading, Strategy, OTHER,
 };
 use llama_svf::embedded;
-use llama_svf::engine::{AdapterOptions, Form, GraphOp, Reader, Session, SessionOptions};
+use llama_svf::engine::{AdapterOptions, Form, GraphOp, Reader, Session, SessionOptions, Token};
 use llama_svf::expert::{Expert, ExpertSet, Mixture};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::progress::Interrupt;
@@ -122,6 +122,36 @@ fn an_answer_in_words_is_the_label_that_it_names() {
     let (decision, cost) = by_text.decide(&mut single, &mut Reader::new(0), 0, texts[0]).unwrap();
     assert_eq!(decision.label, written[0].label);
     assert!(cost.n_tokens > 10);
+}
+
+#[test]
+fn an_answer_in_words_is_asked_for_before_what_all_labels_share() {
+    let adapted = tiny();
+    let experts = set(&adapted, &[("ox", "cattle"), ("oats", "cereals")]);
+    let candidates = Candidates::new(experts.iter(), "cls").unwrap();
+    let model = adapted.model();
+    let text = |tokens: &[Token]| {
+        String::from_utf8(tokens.iter().flat_map(|&token| model.piece(token)).collect()).unwrap()
+    };
+    let own = AdaptPrompt::parse("own", "{{ question }}{{ answer }}It is:").unwrap();
+    for (prompt, end) in [(AdaptPrompt::general(), "Answer:"), (own, "It is:")] {
+        let ask = Ask::new(model, &prompt, &candidates, "What is an apple?").unwrap();
+        assert!(text(ask.tree.prompt()).ends_with('o'), "all labels begin with it");
+        assert!(text(&ask.prompt).trim_end().ends_with(end), "{:?}", text(&ask.prompt));
+        assert!(ask.tree.prompt().starts_with(&ask.prompt));
+        // What is written after it, alone or in a batch, has the whole label.
+        let written = Options { reading: Reading::Text, ..options(Strategy::Prompt) };
+        let dispatcher = Dispatcher::new(&experts, prompt, written).unwrap();
+        let (mut single, mut reader) = (adapted.session(Form::Residual, GraphOp::Auto, 1, 1), Reader::new(0));
+        let (alone, cost) = dispatcher.decide(&mut single, &mut reader, 0, "What is an apple?").unwrap();
+        assert_eq!(cost.n_tokens, reader.tokens().len());
+        assert!(reader.tokens().starts_with(&ask.prompt));
+        let mut sessions = [adapted.session(Form::Residual, GraphOp::Auto, 1, 1)];
+        let (batch, together) =
+            dispatcher.decide_all(&mut sessions, 0, &["What is an apple?"], &Interrupt::new()).unwrap();
+        // The last token written is not computed alone.
+        assert_eq!((&batch[0].label, together.n_tokens), (&alone.label, cost.n_tokens + 1));
+    }
 }
 
 #[test]
