@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::printer;
-use crate::dispatch::{AdaptPrompt, Dispatcher, Options, Reading, Strategy};
-use crate::embedded;
+use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Strategy};
 use crate::engine::Model;
 use crate::error::Result;
 use crate::expert::ExpertSet;
@@ -91,11 +90,10 @@ impl AdaptArgs {
             },
             threshold: self.threshold,
         };
-        let is_embedded = model.file().mmap()[..] == *embedded::bytes();
-        let prompt = prompt.unwrap_or_else(|| match is_embedded {
-            true => AdaptPrompt::embedded(),
-            false => AdaptPrompt::general(),
-        });
+        let prompt = match prompt {
+            Some(prompt) => prompt,
+            None => AdaptPrompt::suited(model, &Candidates::new(experts.iter(), &self.classifier)?),
+        };
         let dispatcher = Dispatcher::new(experts, prompt, options)?;
         for note in dispatcher.candidates().notes() {
             printer::note(format_args!("note: {note}"));

@@ -12,7 +12,10 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use super::{Candidate, Candidates, OTHER};
+use crate::embedded;
+use crate::engine::Model;
 use crate::error::{Error, Result};
+use crate::skills::Skill;
 
 /// A checked template.
 #[derive(Debug)]
@@ -56,6 +59,16 @@ impl AdaptPrompt {
     /// The only wording that the embedded model understands.
     pub fn embedded() -> Self {
         Self::built_in("embedded", include_str!("prompts/embedded.jinja"))
+    }
+
+    /// The built-in wording that `model` understands best. The embedded model's own asks for its skills by name, so it
+    /// is taken only where all experts are called as they are.
+    pub fn suited(model: &Model, candidates: &Candidates) -> Self {
+        let is_skill = |expert: &Candidate| Skill::ALL.iter().any(|skill| skill.name() == expert.name);
+        if model.file().mmap()[..] == *embedded::bytes() && candidates.experts().iter().all(is_skill) {
+            return Self::embedded();
+        }
+        Self::general()
     }
 
     fn built_in(name: &str, text: &str) -> Self {

@@ -215,6 +215,31 @@ fn a_question_cannot_forge_the_models_turns_and_always_gets_a_label() {
 }
 
 #[test]
+fn the_embedded_models_wording_is_for_its_own_skills_only() {
+    let (_file, adapted) = embedded_model();
+    let tiny = tiny();
+    let wording = |adapted: &Adapted, experts: &[(&str, &str)]| {
+        let candidates = Candidates::new(set(adapted, experts).iter(), "cls").unwrap();
+        AdaptPrompt::suited(adapted.model(), &candidates).name().to_owned()
+    };
+    assert_eq!(wording(&adapted, &SKILLS), "embedded", "the classifier is no candidate");
+    assert_eq!(wording(&adapted, &SKILLS[..2]), "embedded");
+    assert_eq!(wording(&tiny, &SKILLS), "default", "another model");
+    for (name, _) in [("algebra", ""), ("Math", ""), ("skill-name", "")] {
+        let experts = [SKILLS[0], SKILLS[1], (name, "something else")];
+        assert_eq!(wording(&adapted, &experts[1..]), "default", "{name}");
+    }
+    // What is asked then names the experts that there are.
+    let experts = set(&adapted, &[("algebra", "equations"), ("code", "programs")]);
+    let candidates = Candidates::new(experts.iter(), "cls").unwrap();
+    let prompt = AdaptPrompt::suited(adapted.model(), &candidates);
+    let ask = Ask::new(adapted.model(), &prompt, &candidates, "x = 1 + 1").unwrap();
+    let bytes = ask.prompt.iter().flat_map(|&token| adapted.model().piece(token)).collect();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains("- algebra: equations") && text.contains("algebra, code, other"), "{text}");
+}
+
+#[test]
 fn labels_that_begin_each_other_share_what_there_is() {
     let (_file, adapted) = embedded_model();
     let names = ["m", "math", "math-hard", "math-hard.2", "mathematics", "o"].map(|name| (name, "numbers"));
