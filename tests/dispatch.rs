@@ -240,7 +240,14 @@ fn adapt_writes_a_mixture_that_can_be_used() {
     assert_eq!(value["shots"].as_array().unwrap().len(), 4);
     let found = Mixture::parse(&format!("@{}", folder().join("found.json").display())).unwrap();
     assert_eq!(found.to_json(), value["mixture"]);
-    assert_eq!(json(&search, &[])["mixture"], value["mixture"], "a seed gives one mixture");
+    let before = fs::read(folder().join("found.json")).unwrap();
+    let refused = run(&search, &[]);
+    assert_code(&refused, 2);
+    let message = stderr(&refused);
+    assert!(message.contains("found.json: exists already") && message.contains("--force"), "{message}");
+    assert_eq!(fs::read(folder().join("found.json")).unwrap(), before);
+    let again = json(&format!("{search} --force"), &[]);
+    assert_eq!(again["mixture"], value["mixture"], "a seed gives one mixture");
     let used =
         json("eval EXPERTS --expert @bad.expert.gguf --task math -n 12 --json --mix @@found.json", &[]);
     assert_eq!(used["accuracy"], value["test"]["mixture"]["accuracy"]);

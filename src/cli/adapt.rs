@@ -48,6 +48,9 @@ pub struct Args {
     /// Where the mixture goes, a JSON file for --mix @FILE
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace a file of that name
+    #[arg(long, requires = "output")]
+    force: bool,
 
     #[command(flatten)]
     experts: ExpertArgs,
@@ -119,6 +122,9 @@ struct Search {
 pub fn main(args: &Args) -> Result<u8> {
     let settings = args.settings()?;
     args.experts.refuse_mixture("adapt")?;
+    if let Some(output) = args.output.as_deref().filter(|output| output.exists() && !args.force) {
+        return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+    }
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }

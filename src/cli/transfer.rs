@@ -49,7 +49,7 @@ enum OrderFlag {
 
 pub fn main(args: &Args) -> Result<u8> {
     if args.output.exists() && !args.force {
-        return Err(Error::invalid("the file exists").file(&args.output).hint("replace it with --force"));
+        return Err(Error::invalid("exists already").file(&args.output).hint("--force replaces it"));
     }
     let (expert, path) = open_expert(&args.expert)?;
     let sidecar = Sidecar::open(&args.to)?;
