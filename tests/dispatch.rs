@@ -278,7 +278,7 @@ fn an_expert_moves_to_another_model() {
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 21] = [
+const BAD: [(&str, &[&str]); 23] = [
     ("run -m @model.gguf --svf @model.svf.gguf --adapt prompt -p a", &["an expert to choose", "--expert"]),
     ("run EXPERTS --adapt classifier -p a", &["expert cls", "--classifier"]),
     (
@@ -292,6 +292,14 @@ const BAD: [(&str, &[&str]); 21] = [
     (
         "run EXPERTS --expert other=@bad.expert.gguf --adapt prompt -p a",
         &["expert other", "stands for the base model"],
+    ),
+    (
+        "run EXPERTS --expert Math=@code.expert.gguf --adapt prompt -p a",
+        &["expert math", "differs from Math in capitals only", "NAME=FILE"],
+    ),
+    (
+        "eval EXPERTS --expert Math=@code.expert.gguf --adapt prompt --task math",
+        &["expert math", "differs from Math in capitals only", "NAME=FILE"],
     ),
     ("run EXPERTS --adapt prompt --threshold nan -p a", &["--threshold", "NaN"]),
     ("run EXPERTS --adapt prompt --threshold 2 -p a", &["--threshold", "2"]),

@@ -28,7 +28,8 @@ impl Candidates {
     /// The candidates among `experts`: all but the one called `classifier`, which decides and does not answer.
     ///
     /// # Errors
-    /// None is left, two have the same name, or one is called [`OTHER`].
+    /// None is left, two have the same name in capitals or not (an answer in words is read without regard to them), or
+    /// one is called [`OTHER`].
     pub fn new<'a>(experts: impl IntoIterator<Item = &'a Expert>, classifier: &str) -> Result<Self> {
         let mut experts: Vec<_> = experts
             .into_iter()
@@ -52,10 +53,18 @@ impl Candidates {
                     .hint(rename));
             }
         }
-        if let Some(pair) = experts.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            return Err(Error::invalid("two experts have this name")
-                .field(format!("expert {}", pair[0].name))
-                .hint(rename));
+        for (i, expert) in experts.iter().enumerate() {
+            let is_alike = |other: &&Candidate| other.name.eq_ignore_ascii_case(&expert.name);
+            if let Some(other) = experts[..i].iter().find(is_alike) {
+                let problem = match other.name == expert.name {
+                    true => "two experts have this name".to_owned(),
+                    false => {
+                        format!("it differs from {} in capitals only, which labels do not heed", other.name)
+                    }
+                };
+                let field = format!("expert {}", expert.name);
+                return Err(Error::invalid(problem).field(field).hint(rename));
+            }
         }
         let labels = experts.iter().map(|expert| expert.name.clone()).chain([OTHER.to_owned()]).collect();
         Ok(Self { experts, labels })

@@ -274,6 +274,11 @@ fn what_cannot_be_chosen_from_is_refused() {
             ["an expert to choose", "hint"],
         ),
         ("no classifier", with(&two, options(Strategy::Classifier)), ["expert cls", "loaded: a, b"]),
+        (
+            "capitals",
+            with(&[("math", ""), ("Math", "")], options(Strategy::Prompt)),
+            ["expert math: it differs from Math in capitals only", "NAME=FILE"],
+        ),
         ("other", with(&[("Other", "")], options(Strategy::Prompt)), ["expert Other", "NAME=FILE"]),
         ("threshold", with(&two, threshold(f64::NAN)), ["--threshold", "NaN"]),
         ("threshold", with(&two, threshold(1.5)), ["--threshold", "1.5"]),
