@@ -263,7 +263,7 @@ impl Context {
                 self.n_outputs = batch.iter().filter(|token| token.output).count();
                 Ok(())
             }
-            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx()))
+            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
                 .hint("use a larger context (-c) or a shorter prompt")),
             _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))),
         }

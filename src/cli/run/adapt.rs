@@ -43,7 +43,10 @@ impl Adapter {
     /// Decides `question` and gives `generator` the mixture for it.
     pub fn adapt(&mut self, generator: &mut Generator, question: &str) -> Result<Pass1> {
         let session = &mut generator.session;
-        let (decision, cost) = self.dispatcher.decide(session, &mut self.reader, self.slot, question)?;
+        let (decision, cost) = self
+            .dispatcher
+            .decide(session, &mut self.reader, self.slot, question)
+            .map_err(|error| error.field("pass 1"))?;
         let mixture = decision.mixture().strength(self.strength)?;
         // What was read with the mixture in use stays.
         if mixture != *generator.mixture() {

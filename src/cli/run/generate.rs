@@ -60,14 +60,17 @@ pub struct Generator {
     sampler: Sampler,
     /// Most tokens of a reply; `None` for no limit.
     limit: Option<usize>,
+    /// Most tokens of prompt and reply.
+    n_ctx: usize,
     mixture: Mixture,
     reader: Reader,
 }
 
 impl Generator {
-    /// A generator that runs the base model.
-    pub fn new(session: Session, sampler: Sampler, limit: Option<usize>) -> Self {
-        Self { session, sampler, limit, mixture: Mixture::base(), reader: Reader::new(SEQUENCE) }
+    /// A generator that runs the base model; `room` tokens of each sequence's context are for pass 1 only.
+    pub fn new(session: Session, sampler: Sampler, limit: Option<usize>, room: u32) -> Self {
+        let n_ctx = session.n_ctx_seq().saturating_sub(room) as usize;
+        Self { session, sampler, limit, n_ctx, mixture: Mixture::base(), reader: Reader::new(SEQUENCE) }
     }
 
     /// The mixture in use.
@@ -100,7 +103,7 @@ impl Generator {
 
     /// Continues `prompt`, handing out text as it comes.
     pub fn reply(&mut self, prompt: &[Token], mut sink: impl FnMut(&str) -> Result<()>) -> Result<Reply> {
-        let n_ctx = self.session.n_ctx_seq() as usize;
+        let n_ctx = self.n_ctx;
         if prompt.is_empty() {
             return Err(Error::invalid("the prompt is empty")
                 .field("-p")

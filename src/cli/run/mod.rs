@@ -117,6 +117,8 @@ pub struct Args {
 
 /// Context that an unasked user gets at most: models trained with 128k tokens would need many gigabytes.
 const DEFAULT_CONTEXT: u32 = 4096;
+/// llama.cpp rounds a sequence's KV cache up to a multiple of so many tokens.
+const CELLS: u32 = 256;
 
 pub fn main(args: &Args) -> Result<u8> {
     let seed = args.seed.unwrap_or_else(random_seed);
@@ -189,20 +191,37 @@ impl Args {
     /// What answers, and what chooses its experts if the model is to.
     fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<(Generator, Option<adapt::Adapter>)> {
         let Checked { sampler, mixture, adapt_prompt, experts } = checked;
-        let session = self.session(model, experts)?;
-        let mut generator = Generator::new(session, sampler, usize::try_from(self.n_predict).ok());
-        if self.experts.svf.is_none() {
-            return Ok((generator, None));
+        let limit = usize::try_from(self.n_predict).ok();
+        let options = self.session(model);
+        let Some(joined) = experts.map(|experts| experts.join(model)).transpose()? else {
+            return Ok((Generator::new(Session::new(model, &options)?, sampler, limit, 0), None));
+        };
+        let dispatcher = self.adapt.dispatcher(model, &joined.expert_set()?, adapt_prompt)?;
+        let mut room = 0;
+        let mut options = options;
+        if let Some(dispatcher) = &dispatcher {
+            // What pass 1 reads besides a question, in steps of the KV cache's size.
+            let wanted = dispatcher.n_ctx_seq(model, &[""])?;
+            room = u32::try_from(wanted).unwrap_or(u32::MAX / 2).next_multiple_of(CELLS);
+            let n_ctx = if options.n_ctx == 0 { model.n_ctx_train() } else { options.n_ctx };
+            options = SessionOptions {
+                n_ctx: n_ctx.saturating_add(room).saturating_mul(generate::N_SEQUENCES),
+                n_seq: generate::N_SEQUENCES,
+                // What pass 1 holds changes nothing for the replies.
+                kv_unified: false,
+                ..options
+            };
         }
+        let session = joined.session(&options, generate::N_SLOTS)?;
+        let mut generator = Generator::new(session, sampler, limit, room);
         generator.use_mixture(mixture)?;
-        let dispatcher = self.adapt.dispatcher(model, generator.session.experts()?, adapt_prompt)?;
         let adapter = dispatcher
             .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength))
             .transpose()?;
         Ok((generator, adapter))
     }
 
-    fn session(&self, model: &Arc<Model>, adapter: Option<Adapter>) -> Result<Session> {
+    fn session(&self, model: &Model) -> SessionOptions {
         let defaults = SessionOptions::default();
         let options = SessionOptions {
             n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
@@ -217,22 +236,7 @@ impl Args {
                 model.n_ctx_train()
             ));
         }
-        let Some(adapter) = adapter else { return Session::new(model, &options) };
-        let options = match self.adapt.is_on() {
-            true => SessionOptions {
-                n_ctx: match options.n_ctx {
-                    0 => model.n_ctx_train(),
-                    n_ctx => n_ctx,
-                }
-                .saturating_mul(generate::N_SEQUENCES),
-                n_seq: generate::N_SEQUENCES,
-                // Pass 1 has as much room for itself, and changes nothing for the replies.
-                kv_unified: false,
-                ..options
-            },
-            false => options,
-        };
-        adapter.join(model)?.session(&options, generate::N_SLOTS)
+        options
     }
 }
 
