@@ -2,6 +2,8 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "common/random_model.rs"]
+mod random_model;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use llama_svf::expert::{Expert, Mixture};
 use llama_svf::sidecar::Sidecar;
 use llama_svf::skills::{question, Skill};
 use program::{assert_code, number, stderr, stdout};
+use random_model::RandomModel;
 use serde_json::Value;
 
 /// A folder with the embedded model, its sidecar, and hand-made experts: one that hardly changes anything for each
@@ -25,8 +28,13 @@ fn folder() -> &'static Path {
         fs::create_dir_all(&folder).unwrap();
         let model = embedded::write_to(&folder).unwrap();
         fs::rename(model, folder.join("model.gguf")).unwrap();
-        for (output, extra) in [("model.svf.gguf", vec![]), ("low.svf.gguf", vec!["--rank", "8"])] {
-            let (model, output) = (folder.join("model.gguf"), folder.join(output));
+        RandomModel::tiny().write(&folder.join("foreign.gguf")).unwrap();
+        for (model, output, extra) in [
+            ("model.gguf", "model.svf.gguf", vec![]),
+            ("model.gguf", "low.svf.gguf", vec!["--rank", "8"]),
+            ("foreign.gguf", "foreign.svf.gguf", vec![]),
+        ] {
+            let (model, output) = (folder.join(model), folder.join(output));
             let mut arguments =
                 vec!["decompose", "-m", model.to_str().unwrap(), "-o", output.to_str().unwrap()];
             arguments.extend(extra);
@@ -39,6 +47,12 @@ fn folder() -> &'static Path {
             expert.multipliers.values_mut().flatten().for_each(|x| *x = m);
             expert.save(folder.join(format!("{name}.expert.gguf"))).unwrap();
         }
+        // One of a model of other shapes, and one of a model of the same shapes.
+        let foreign = Sidecar::open(folder.join("foreign.svf.gguf")).unwrap();
+        Expert::identity("foreign", &foreign).save(folder.join("foreign.expert.gguf")).unwrap();
+        let mut cousin = Expert::identity("cousin", &sidecar);
+        cousin.fingerprint = foreign.fingerprint;
+        cousin.save(folder.join("cousin.expert.gguf")).unwrap();
         let mut bare = Expert::identity("bare", &sidecar);
         bare.description.clear();
         bare.save(folder.join("bare.expert.gguf")).unwrap();
@@ -131,6 +145,9 @@ fn a_run_chooses_its_expert_and_says_what_that_took() {
         talk.contains("pass 1: ") && talk.contains("% sure") && talk.contains("no description"),
         "{talk}"
     );
+    let long = run("run EXPERTS --adapt prompt -c 256", &["-p", &"12 ".repeat(2000)]);
+    assert_code(&long, 2);
+    assert!(stderr(&long).contains("pass 1: no room") && stderr(&long).contains("(-c)"), "{}", stderr(&long));
 }
 
 #[test]
@@ -275,6 +292,44 @@ fn an_expert_moves_to_another_model() {
     let again = run("transfer @math.expert.gguf --to @model.svf.gguf -o @moved.expert.gguf", &[]);
     assert_code(&again, 2);
     assert!(stderr(&again).contains("--force"));
+}
+
+#[test]
+fn experts_of_another_base_model_are_refused_wherever_experts_are_chosen() {
+    for name in ["foreign", "cousin"] {
+        let file = format!("{name}.expert.gguf");
+        for arguments in [
+            "run EXPERTS --expert @FILE --adapt prompt -p a",
+            "run EXPERTS --expert cls=@FILE --adapt classifier -p a",
+            "run EXPERTS --expert @FILE --adapt prompt --chat",
+            "eval EXPERTS --expert @FILE --adapt prompt --task math",
+            "eval EXPERTS --expert cls=@FILE --adapt classifier --task math,code --against oracle",
+            "adapt EXPERTS --expert @FILE --task math -o @refused.json",
+            "adapt EXPERTS --expert @FILE --task math --among math,code -o @refused.json",
+        ] {
+            let output = run(&arguments.replace("FILE", &file), &[]);
+            assert_code(&output, 2);
+            let message = stderr(&output);
+            let expert = if arguments.contains("cls=") { "cls" } else { name };
+            for fragment in [&file, &format!("expert {expert}"), "expected base model ", "another model"] {
+                assert!(message.contains(fragment), "{arguments}: no '{fragment}' in: {message}");
+            }
+            let n_errors = message.lines().filter(|line| !line.starts_with("note: ")).count();
+            assert_eq!((stdout(&output), n_errors), ("", 1), "{arguments}: {message}");
+        }
+    }
+    // To carry an expert to another model is what transfer is for, but not to one of other shapes.
+    let output = run("transfer @foreign.expert.gguf --to @model.svf.gguf -o @refused.expert.gguf", &[]);
+    assert_code(&output, 2);
+    let message = stderr(&output);
+    for fragment in ["foreign.expert.gguf: expert foreign: ", "layers", "hint"] {
+        assert!(message.contains(fragment), "{message}");
+    }
+    assert_code(&run("transfer @cousin.expert.gguf --to @model.svf.gguf -o @carried.expert.gguf", &[]), 0);
+    assert_code(&run("run EXPERTS --expert @carried.expert.gguf --adapt prompt -p a -n 1", &[]), 0);
+    for absent in ["refused.json", "refused.expert.gguf"] {
+        assert!(!folder().join(absent).exists(), "{absent}");
+    }
 }
 
 /// Arguments that are refused, and what the message must name.
