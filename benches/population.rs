@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use llama_svf::cem::{Cem, Settings};
+use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
 use llama_svf::dispatch::few_shot::FewShot;
 use llama_svf::embedded;
@@ -83,7 +83,7 @@ fn main() -> Result<()> {
 }
 
 fn score(few_shot: &FewShot, sessions: &mut [Session], mixtures: &[Mixture]) -> Result<()> {
-    few_shot.score(sessions, mixtures, &Interrupt::new()).map(drop)
+    few_shot.score(sessions, mixtures, Ties::Own, &Interrupt::new()).map(drop)
 }
 
 fn sessions(adapted: &Arc<AdaptedModel>, n_seq: u32, n_slots: u32) -> Result<Vec<Session>> {

@@ -31,7 +31,8 @@ use crate::task::{Item, LoadOptions, Part, Task};
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
     --mix @my-task.mixture.json -p '...'\n\n\
     Presets: reference is the released code's search (32 candidates, 6 elites, 50 generations, 10 shots); light has 10 \
-    generations and 3 shots.")]
+    generations and 3 shots, and takes of mixtures that answer as many shots those to which the gold answers are more \
+    likely, also for the elites. The reference goes by a mixture's own correct answers, for the best mixture only.")]
 pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
     #[arg(short, long, value_name = "FILE")]
@@ -157,7 +158,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let few_shot = FewShot::new(&questions, &names, args.with_base)?;
     let mut sessions = args.sessions(&model, &joined, &questions, settings.population.max(names.len()))?;
 
-    let (single, single_score) = few_shot.best_single(&mut sessions, &ctrl_c::INTERRUPT)?;
+    let (single, single_score) = few_shot.best_single(&mut sessions, settings.ties, &ctrl_c::INTERRUPT)?;
     let mut searches = Vec::new();
     for &n_groups in &args.groups {
         let mut cem = Cem::new(few_shot.n_weights(), n_groups, settings.clone())?;

@@ -190,7 +190,7 @@ impl Dispatcher {
                     for (node, tokens) in ask.tree.reads().enumerate() {
                         n_tokens += tokens.len();
                         places.push((i, node));
-                        prompts.push(Prompt { tokens, slot });
+                        prompts.push(Prompt { tokens, slot, n_outputs: 1 });
                     }
                 }
                 let mut branches: Vec<_> =

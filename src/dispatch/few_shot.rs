@@ -5,12 +5,13 @@
 //! candidates share every decode. Weights are normalised to a sum of 1 in every group of layers before they are
 //! applied; where the base model may take part it has a weight like an expert's, and m = 1.
 
-use crate::cem::{normalised, Cem, Incumbent, Score};
-use crate::engine::{complete, Request, SamplerOptions, Session};
+use crate::cem::{normalised, Cem, Incumbent, Score, Ties};
+use crate::engine::{complete, log_prob, prefill, Prompt, Request, SamplerOptions, Session, Token};
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
+use crate::task::Item;
 
 /// What is searched, and scored on what.
 pub struct FewShot<'a> {
@@ -75,15 +76,16 @@ impl<'a> FewShot<'a> {
     }
 
     /// Scores each mixture on all shots, greedily: the mean score, and for ties the mean log-likelihood of the
-    /// tokens of its correct answers. All together, mixture i in slot i + 1 of each of `sessions`, which need so
-    /// many slots.
+    /// tokens of the answers that `ties` names: its own correct ones, or the shots' reference completions. All
+    /// together, mixture i in slot i + 1 of each of `sessions`, which need so many slots.
     ///
     /// # Errors
-    /// Those of [`complete`] and of the task's scoring.
+    /// Those of [`complete`], of [`prefill`] and of the task's scoring.
     pub fn score(
         &self,
         sessions: &mut [Session],
         mixtures: &[Mixture],
+        ties: Ties,
         interrupt: &Interrupt,
     ) -> Result<Vec<Score>> {
         for session in &mut *sessions {
@@ -119,15 +121,59 @@ impl<'a> FewShot<'a> {
             }
             Ok(())
         })?;
-        let score = |answers: &Vec<(f64, f64, usize)>| {
+        let gold = match ties {
+            Ties::Own => None,
+            Ties::Gold => Some(self.gold(sessions, mixtures.len(), interrupt)?),
+        };
+        let score = |(i, answers): (usize, &Vec<(f64, f64, usize)>)| {
             let n_tokens: usize = answers.iter().map(|answer| answer.2).sum();
             let log_likelihood: f64 = answers.iter().map(|answer| answer.1).sum();
+            let own = (n_tokens > 0).then(|| log_likelihood / n_tokens as f64);
             Score {
                 value: answers.iter().map(|answer| answer.0).sum::<f64>() / answers.len() as f64,
-                tie: (n_tokens > 0).then(|| log_likelihood / n_tokens as f64),
+                tie: gold.as_ref().map_or(own, |gold| gold[i]),
             }
         };
-        Ok(answers.iter().map(score).collect())
+        Ok(answers.iter().enumerate().map(score).collect())
+    }
+
+    /// For the mixture in each of the slots from 1 to `n`: the mean log-likelihood of the tokens of all shots' reference
+    /// completions, as far as an answer may be long; `None` if these are empty.
+    fn gold(&self, sessions: &mut [Session], n: usize, interrupt: &Interrupt) -> Result<Vec<Option<f64>>> {
+        let Some(session) = sessions.first() else { return Err(Error::expected("1 session or more", 0)) };
+        let model = session.model().clone();
+        let max_tokens = self.shots.task().generation().max_tokens;
+        let completion = |item: &Item| {
+            let mut tokens = model.tokenize(&item.completion, false, false);
+            tokens.truncate(max_tokens);
+            tokens
+        };
+        let completions: Vec<Vec<Token>> = self.shots.items().iter().map(completion).collect();
+        let mut places = Vec::new();
+        let mut prompts = Vec::new();
+        for (shot, completion) in completions.iter().enumerate() {
+            // What the last token leads to is not asked.
+            let Some((_, read)) = completion.split_last() else { continue };
+            for slot in 1..=n as u32 {
+                let tokens = [&self.shots.prompts()[shot][..], read].concat();
+                places.push((slot as usize - 1, shot));
+                prompts.push(Prompt { tokens, slot, n_outputs: completion.len() });
+            }
+        }
+        // By prompt, so that the sums do not depend on which session was faster.
+        let mut sums = vec![(0usize, 0.0); prompts.len()];
+        prefill(sessions, &prompts, interrupt, |index, logits| {
+            let (n_seen, sum) = &mut sums[index];
+            *sum += f64::from(log_prob(logits, completions[places[index].1][*n_seen]));
+            *n_seen += 1;
+            Ok(())
+        })?;
+        let mut totals = vec![(0usize, 0.0); n];
+        for ((mixture, _), (n_seen, sum)) in places.into_iter().zip(sums) {
+            totals[mixture].0 += n_seen;
+            totals[mixture].1 += sum;
+        }
+        Ok(totals.into_iter().map(|(n, sum)| (n > 0).then(|| sum / n as f64)).collect())
     }
 
     /// Goes on with `cem`, whose candidates have [`Self::n_weights`] weights for each group, to its end. Progress
@@ -157,7 +203,7 @@ impl<'a> FewShot<'a> {
         let mut generations = Vec::new();
         while !cem.is_done() {
             let mixtures = cem.ask().iter().map(|alphas| self.mixture(alphas)).collect::<Result<Vec<_>>>()?;
-            let scores = self.score(sessions, &mixtures, interrupt)?;
+            let scores = self.score(sessions, &mixtures, cem.settings().ties, interrupt)?;
             cem.tell(&scores)?;
             generations.push(Generation {
                 best: scores.iter().map(|score| score.value).fold(f64::NEG_INFINITY, f64::max),
@@ -174,9 +220,14 @@ impl<'a> FewShot<'a> {
     ///
     /// # Errors
     /// As [`Self::score`].
-    pub fn best_single(&self, sessions: &mut [Session], interrupt: &Interrupt) -> Result<(String, Score)> {
+    pub fn best_single(
+        &self,
+        sessions: &mut [Session],
+        ties: Ties,
+        interrupt: &Interrupt,
+    ) -> Result<(String, Score)> {
         let mixtures: Vec<_> = self.experts.iter().map(Mixture::single).collect();
-        let scores = self.score(sessions, &mixtures, interrupt)?;
+        let scores = self.score(sessions, &mixtures, ties, interrupt)?;
         let mut best = 0;
         for i in 1..scores.len() {
             if scores[i].beats(&scores[best]) {

@@ -1,4 +1,5 @@
-//! The logits after each of many prompts: one decode for as many of them as fit, with no token written.
+//! The logits after many prompts, or after their last tokens: one decode for as many of them as fit, with no token
+//! written.
 
 use std::sync::Mutex;
 
@@ -13,15 +14,17 @@ pub struct Prompt {
     pub tokens: Vec<Token>,
     /// The slot whose mixture reads it; 0 is the base model.
     pub slot: u32,
+    /// After how many of its last tokens the logits are wanted, at least one.
+    pub n_outputs: usize,
 }
 
 /// Reads all `prompts` with the sequences of all `sessions`, which must be alike, each in a thread of its own.
-/// `done` gets the number of each prompt and the logits `[n_vocab]` after its last token. All sequences are empty
-/// afterwards, also after an error.
+/// `done` gets the number of each prompt and the logits `[n_vocab]` after its last token, or after each of its last
+/// tokens in turn. All sequences are empty afterwards, also after an error.
 ///
 /// # Errors
-/// A prompt that is empty, longer than a sequence's context, or of a slot that there is not (then nothing runs); an
-/// error of `done`, or an interrupt.
+/// A prompt that is empty, longer than a sequence's context, without outputs or with more than it has tokens, or of a
+/// slot that there is not (then nothing runs); an error of `done`, or an interrupt.
 pub fn prefill(
     sessions: &mut [Session],
     prompts: &[Prompt],
@@ -68,6 +71,9 @@ fn check(session: &Session, prompt: &Prompt) -> Result<()> {
             Err(Error::expected(format!("at most {n_ctx} tokens, the context of a sequence"), n)
                 .hint("use a larger context or a shorter question"))
         }
+        n if prompt.n_outputs == 0 || prompt.n_outputs > n => {
+            Err(Error::expected(format!("1 to {n} outputs, as it has tokens"), prompt.n_outputs))
+        }
         _ => Ok(()),
     }
 }
@@ -89,18 +95,20 @@ fn read_all(
             session.clear(seq)?;
         }
         let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
         for (seq, &index) in (0..).zip(now) {
-            let Prompt { tokens, slot } = &prompts[index];
+            let Prompt { tokens, slot, n_outputs } = &prompts[index];
             session.assign(seq, *slot)?;
-            let last = tokens.len() - 1;
-            let input = |(i, &token)| Input { seq, token, output: i == last };
+            let first = tokens.len() - n_outputs;
+            let input = |(i, &token)| Input { seq, token, output: i >= first };
             inputs.extend(tokens.iter().enumerate().map(input));
+            outputs.extend(std::iter::repeat_n(index, *n_outputs));
         }
-        let mut next = now.iter();
+        let mut next = outputs.into_iter();
         for chunk in inputs.chunks(session.n_batch() as usize) {
             session.decode(chunk)?;
             let n_outputs = chunk.iter().filter(|input| input.output).count();
-            for (i, &index) in next.by_ref().take(n_outputs).enumerate() {
+            for (i, index) in next.by_ref().take(n_outputs).enumerate() {
                 let logits = session.logits(i);
                 if logits.iter().any(|logit| logit.is_nan()) {
                     return Err(Error::engine("the model computed NaN")

@@ -132,7 +132,11 @@ fn the_base_model_is_itself_to_the_bit_right_after_an_expert() {
 fn many_prompts_are_read_as_each_alone() {
     let adapted = tiny();
     let prompts: Vec<_> = (0..40)
-        .map(|i| Prompt { tokens: tokens(i, 1 + (i as usize * 7) % 60), slot: (i % 3) as u32 })
+        .map(|i| {
+            let tokens = tokens(i, 1 + (i as usize * 7) % 60);
+            let n_outputs = tokens.len().min(1 + i as usize % 4);
+            Prompt { tokens, slot: (i % 3) as u32, n_outputs }
+        })
         .collect();
     let options =
         |n_batch| SessionOptions { n_ctx: 1024, n_batch, kv_unified: false, n_threads: 1, ..exact(4) };
@@ -152,21 +156,26 @@ fn many_prompts_are_read_as_each_alone() {
             .collect();
         let mut found = vec![Vec::new(); prompts.len()];
         prefill(&mut sessions, &prompts, &Interrupt::new(), |i, logits| {
-            assert!(found[i].is_empty(), "prompt {i} twice");
-            found[i] = logits.to_vec();
+            found[i].push(logits.to_vec());
             Ok(())
         })
         .unwrap();
         for (i, (prompt, found)) in prompts.iter().zip(&found).enumerate() {
-            let difference = gap(found, &fresh(&adapted, prompt.slot, &prompt.tokens));
-            assert!(difference <= TOLERANCE, "{n_sessions} x {n_batch}, prompt {i}: {difference:e}");
+            assert_eq!(found.len(), prompt.n_outputs, "prompt {i}");
+            for (after, found) in (0..prompt.n_outputs).rev().zip(found) {
+                let read = &prompt.tokens[..prompt.tokens.len() - after];
+                let difference = gap(found, &fresh(&adapted, prompt.slot, read));
+                assert!(difference <= TOLERANCE, "{n_sessions} x {n_batch}, prompt {i}: {difference:e}");
+            }
         }
-        for (tokens, slot, fragment) in [
-            (vec![], 0, "empty"),
-            (tokens(1, 300), 0, "at most 256 tokens"),
-            (tokens(1, 3), 3, "slot below 3"),
+        for (tokens, slot, n_outputs, fragment) in [
+            (vec![], 0, 1, "empty"),
+            (tokens(1, 300), 0, 1, "at most 256 tokens"),
+            (tokens(1, 3), 3, 1, "slot below 3"),
+            (tokens(1, 3), 2, 0, "1 to 3 outputs"),
+            (tokens(1, 3), 2, 4, "1 to 3 outputs"),
         ] {
-            let bad = [Prompt { tokens: vec![5], slot: 0 }, Prompt { tokens, slot }];
+            let bad = [Prompt { tokens: vec![5], slot: 0, n_outputs: 1 }, Prompt { tokens, slot, n_outputs }];
             let error = prefill(&mut sessions, &bad, &Interrupt::new(), |_, _| panic!("nothing runs"));
             let error = error.unwrap_err().to_string();
             assert!(error.contains(fragment), "{error}");
