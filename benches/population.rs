@@ -1,9 +1,11 @@
-//! A population of mixtures scored in one batch against one candidate at a time, as few-shot adaptation does it:
-//! `cargo bench --bench population`, or with names of skills after `--` for some of them.
+//! A population of mixtures scored in one batch, as few-shot adaptation does it, against two ways without slots for
+//! many mixtures: `cargo bench --bench population`, or with names of skills after `--` for some of them.
 //!
 //! 32 candidates of the reference preset on 10 shots of each skill of the embedded model, two threads, mixtures of
-//! three hand-made experts near m = 1. *Alone* each candidate's ten answers are written one by one, in a session with
-//! one sequence; *its shots together* they share a batch, but candidates do not. The table shows medians.
+//! three hand-made experts near m = 1. *One answer at a time*, in a session with one sequence, is what a program without
+//! batches does. *One candidate at a time*, whose ten shots share a batch, is what a program with batches but one
+//! mixture for all of them does, as the released code: this is the fair comparison. The table shows medians of seconds,
+//! and each of the two over the population's.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,8 +43,8 @@ fn main() -> Result<()> {
     let model = Model::load(file.path(), 0)?;
     let adapted = AdaptedModel::new(&model, Sidecar::open(&options.output)?)?;
     println!(
-        "{:>10}  {:>8}  {:>22}  {:>14}  {:>6}",
-        "seconds", "alone", "its shots together", "one batch", "ratio"
+        "{:>10}  {:>20}  {:>23}  {:>10}  {:>8}  {:>11}",
+        "", "one answer at a time", "one candidate at a time", "population", "/ answer", "/ candidate"
     );
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     for name in ["math", "code", "reasoning"] {
@@ -73,11 +75,15 @@ fn main() -> Result<()> {
                 }
             }
         }
-        let [alone, shots, batch] = seconds.map(|mut seconds| {
+        let [answer, candidate, population] = seconds.map(|mut seconds| {
             seconds.sort_by(f64::total_cmp);
             seconds[seconds.len() / 2]
         });
-        println!("{name:>10}  {alone:>8.2}  {shots:>22.2}  {batch:>14.2}  {:>6.2}", alone / batch);
+        println!(
+            "{name:>10}  {answer:>18.2} s  {candidate:>21.2} s  {population:>8.2} s  {:>8.2}  {:>11.2}",
+            answer / population,
+            candidate / population
+        );
     }
     Ok(())
 }
