@@ -22,6 +22,9 @@ use crate::task::{LoadOptions, Part, Task};
 ///
 /// With --against, two configurations answer the same questions in the same batches, and a paired test says
 /// what their difference is worth.
+///
+/// With --adapt the model chooses an expert for each question, as `llama-svf run --help` describes, and the figures say
+/// what was chosen and what choosing took.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf eval --task math                          the embedded model on one of its skills\n  \

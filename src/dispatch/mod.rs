@@ -12,9 +12,20 @@
 //! sure than the threshold, is the base model, *slot 0*: never the mixture that was used last, as in the released
 //! code.
 //!
-//! What a question says cannot make the answer anything else than one of the labels, and control tokens in it are
-//! read as plain text. That a question can talk the model into another label is in the nature of asking a model: at
-//! worst another of the loaded experts answers.
+//! | case | conduct |
+//! |---|---|
+//! | no expert to choose is loaded | an error; the classifier itself is none |
+//! | two experts of one name, in capitals or not, or one called `other` | an error that names them; `--expert NAME=FILE` renames |
+//! | an expert without a description | a note; the model has its name to go by |
+//! | an expert whose description holds control tokens | an error |
+//! | a label that begins another one (`math`, `math-hard`) | the longer one gets what the model gives its continuation, the shorter one the rest |
+//! | labels that are the same tokens to the model | an error |
+//! | an answer in words that names no label | `other` |
+//! | a question that says what to answer | it gets one of the labels, whatever it says; control tokens in it are read as plain text |
+//! | a question too long for the context | an error |
+//!
+//! That a question can talk the model into another label is in the nature of asking a model: at worst another of the
+//! loaded experts answers.
 
 mod ask;
 mod candidates;

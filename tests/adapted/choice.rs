@@ -145,6 +145,7 @@ fn an_answer_in_words_is_asked_for_before_what_all_labels_share() {
         let (mut single, mut reader) = (adapted.session(Form::Residual, GraphOp::Auto, 1, 1), Reader::new(0));
         let (alone, cost) = dispatcher.decide(&mut single, &mut reader, 0, "What is an apple?").unwrap();
         assert_eq!(cost.n_tokens, reader.tokens().len());
+        assert_eq!((alone.label.as_str(), alone.is_fallback), (OTHER, false), "noise names no label");
         assert!(reader.tokens().starts_with(&ask.prompt));
         let mut sessions = [adapted.session(Form::Residual, GraphOp::Auto, 1, 1)];
         let (batch, together) =

@@ -27,6 +27,11 @@ use generate::{Generator, Reply, Stop};
 ///
 /// With -p the prompt is completed as given, or answered with the model's chat template (--chat). Without
 /// -p, on a terminal, it is a chat.
+///
+/// With --adapt each prompt is read twice: first to choose one of the loaded experts, or `other` for the base model, and
+/// then to answer as the choice would have without it. Experts need names that differ in more than capitals; one
+/// without a description is known to the model by its name only. A prompt that says which expert to choose may be obeyed,
+/// but never gets anything else than one of them or the base model.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf run -m model.gguf -p 'Once upon a time'\n  \
