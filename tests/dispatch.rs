@@ -281,6 +281,66 @@ fn adapt_writes_a_mixture_that_can_be_used() {
 }
 
 #[test]
+fn an_interrupted_search_goes_on_as_it_would_have() {
+    let search = |name: &str, extra: &str| {
+        format!(
+            "adapt EXPERTS --expert @bad.expert.gguf --task math --population 6 --elites 2 --generations 12 --shots 6 \
+             -n 0 --select 8 --groups 1,2 --seed 5 --json -o @{name}.json {extra}"
+        )
+    };
+    let whole = json(&search("whole", ""), &[]);
+    assert!(!folder().join("whole.json.search").exists());
+    let words = expand(&search("stopped", ""), &[]);
+    let mut child = command(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stored = folder().join("stopped.json.search");
+    while !stored.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 130);
+    assert!(stderr(&output).contains("--resume goes on"), "{}", stderr(&output));
+    assert!(stored.exists() && !folder().join("stopped.json").exists());
+    for (extra, fragment) in [
+        ("", "an earlier search is there"),
+        ("--resume --generations 13", "settings: the search was begun with"),
+        ("--resume --shots 7", "shots: the search was begun with"),
+        ("--resume --strength 1 --form factored", "experts: the search was begun with"),
+    ] {
+        // The flag given last counts.
+        let mut arguments = search("stopped", extra);
+        for flag in ["--generations", "--shots"] {
+            if extra.contains(flag) {
+                let value = if flag == "--shots" { "--shots 6" } else { "--generations 12" };
+                arguments = arguments.replace(&format!("{value} "), "");
+            }
+        }
+        let refused = run(&arguments, &[]);
+        assert_code(&refused, 2);
+        let message = stderr(&refused);
+        assert!(message.contains("stopped.json.search") && message.contains(fragment), "{extra}: {message}");
+    }
+    let damaged = folder().join("damaged.json.search");
+    fs::write(&damaged, fs::read_to_string(&stored).unwrap().replacen("0.", "1.", 1)).unwrap();
+    let refused = run(&search("damaged", "--resume"), &[]);
+    assert_code(&refused, 2);
+    assert!(stderr(&refused).contains("damaged.json.search: it is damaged"), "{}", stderr(&refused));
+
+    let output = run(&search("stopped", "--resume"), &[]);
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("going on after generation"), "{}", stderr(&output));
+    let resumed: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((&resumed["searches"], &resumed["mixture"]), (&whole["searches"], &whole["mixture"]));
+    let bytes = |name: &str| fs::read(folder().join(name)).unwrap();
+    assert_eq!((bytes("stopped.json"), stored.exists()), (bytes("whole.json"), false));
+}
+
+#[test]
 fn an_expert_moves_to_another_model() {
     let output = run(
         "transfer new=@math.expert.gguf --to @model.svf.gguf -o @moved.expert.gguf --order shuffled --force",

@@ -8,10 +8,11 @@ use serde_json::{json, Value};
 
 use super::experts::{ExpertArgs, Joined};
 use super::routes::{Choice, Routed, Setup};
+use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::{Cem, Settings};
-use crate::dispatch::few_shot::{FewShot, Found, Generation};
+use crate::dispatch::few_shot::{FewShot, Found, Generation, State};
 use crate::embedded;
 use crate::engine::{sessions_for, Model, SamplerOptions, Session, SessionOptions};
 use crate::error::{exit, Error, Result};
@@ -24,6 +25,9 @@ use crate::task::{Item, LoadOptions, Part, Task};
 /// The cross-entropy method searches the weights of the experts, scored by how many of the shots a mixture answers;
 /// a whole population is evaluated in one batch. Shots come from the task's training items, the choice between several
 /// --groups is made on validation items, and the figures at the end are of test items that neither has seen.
+///
+/// Each generation is kept in FILE.search until the mixture is written to -o FILE, so that an interrupted search goes on
+/// with --resume as it would have.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf adapt -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
@@ -49,7 +53,10 @@ pub struct Args {
     /// Where the mixture goes, a JSON file for --mix @FILE
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace a file of that name
+    /// Go on with the search that was interrupted
+    #[arg(long, requires = "output", conflicts_with = "force")]
+    resume: bool,
+    /// Replace a file of that name, and forget an interrupted search
     #[arg(long, requires = "output")]
     force: bool,
 
@@ -123,9 +130,7 @@ struct Search {
 pub fn main(args: &Args) -> Result<u8> {
     let settings = args.settings()?;
     args.experts.refuse_mixture("adapt")?;
-    if let Some(output) = args.output.as_deref().filter(|output| output.exists() && !args.force) {
-        return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
-    }
+    let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }
@@ -159,11 +164,26 @@ pub fn main(args: &Args) -> Result<u8> {
     let mut sessions = args.sessions(&model, &joined, &questions, settings.population.max(names.len()))?;
 
     let (single, single_score) = few_shot.best_single(&mut sessions, settings.ties, &ctrl_c::INTERRUPT)?;
+    let identity = args.identity(&task, &shots, &names, &settings, &joined)?;
+    let mut states = file.load(&identity)?;
+    if let Some(state) = states.last() {
+        printer::note(format_args!(
+            "going on after generation {} of search {}",
+            state.generations.len(),
+            states.len()
+        ));
+    }
     let mut searches = Vec::new();
-    for &n_groups in &args.groups {
-        let mut cem = Cem::new(few_shot.n_weights(), n_groups, settings.clone())?;
+    for (i, &n_groups) in args.groups.iter().enumerate() {
+        if states.len() == i {
+            states.push(State::new(Cem::new(few_shot.n_weights(), n_groups, settings.clone())?));
+        }
+        let (done, rest) = states.split_at_mut(i);
         let bar = printer::Bar::new("searching");
-        let found = few_shot.search(&mut sessions, &mut cem, &bar, &ctrl_c::INTERRUPT)?;
+        let save = |state: &State| file.save(&identity, done, state);
+        let found = few_shot
+            .search(&mut sessions, &mut rest[0], &bar, &ctrl_c::INTERRUPT, save)
+            .map_err(|error| file.hint(error))?;
         searches.push(Search { n_groups, found, selection: None });
     }
     drop(sessions);
@@ -188,6 +208,7 @@ pub fn main(args: &Args) -> Result<u8> {
         let text = serde_json::to_string_pretty(&mixture.to_json())
             .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
         atomic::write(output, |out| out.write_all((text + "\n").as_bytes()))?;
+        file.remove()?;
     }
 
     let mut test = None;
@@ -250,6 +271,33 @@ impl Args {
         items.sort_by_cached_key(key);
         items.truncate(n);
         Ok(items)
+    }
+
+    /// All that changes the result; a search goes on only with the same.
+    fn identity(
+        &self,
+        task: &Task,
+        shots: &[Item],
+        names: &[&str],
+        settings: &Settings,
+        joined: &Joined,
+    ) -> Result<Value> {
+        let mut items = blake3::Hasher::new();
+        shots.iter().for_each(|item| {
+            items.update(format!("{item:?}").as_bytes());
+        });
+        items.update(task.rules().as_bytes());
+        Ok(json!({
+            "task": task.name(),
+            "shots": items.finalize().to_string(),
+            "experts": joined.hash(),
+            "among": names,
+            "settings": settings,
+            "groups": self.groups,
+            "with_base": self.with_base,
+            "batch": self.batch,
+            "threads": self.n_threads()?,
+        }))
     }
 
     fn n_threads(&self) -> Result<u32> {

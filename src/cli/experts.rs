@@ -153,6 +153,27 @@ impl Joined {
         Ok(set)
     }
 
+    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
+    /// experts name.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
+        for weight in &self.adapted.sidecar().weights {
+            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
+            hasher.update(types.as_bytes());
+        }
+        for expert in &self.experts {
+            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
+            for (weight, m) in &expert.multipliers {
+                hasher.update(weight.as_bytes());
+                m.iter().for_each(|m| {
+                    hasher.update(&m.to_le_bytes());
+                });
+            }
+        }
+        hasher.finalize().to_string()
+    }
+
     /// A session with `n_slots` slots and all experts.
     pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
         let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };

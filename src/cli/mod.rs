@@ -16,6 +16,7 @@ mod inspect;
 mod printer;
 mod routes;
 mod run;
+mod search_file;
 mod train;
 mod transfer;
 

@@ -5,6 +5,8 @@
 //! candidates share every decode. Weights are normalised to a sum of 1 in every group of layers before they are
 //! applied; where the base model may take part it has a weight like an expert's, and m = 1.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cem::{normalised, Cem, Incumbent, Score, Ties};
 use crate::engine::{complete, log_prob, prefill, Prompt, Request, SamplerOptions, Session, Token};
 use crate::error::{Error, Result};
@@ -21,7 +23,7 @@ pub struct FewShot<'a> {
 }
 
 /// One generation of a search.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// The best score in the population.
     pub best: f64,
@@ -31,6 +33,22 @@ pub struct Generation {
     pub incumbent: Score,
     /// Largest spread of a coordinate that the next generation is drawn with.
     pub std: f64,
+}
+
+/// A search as far as it has come. It can be stored between generations, and goes on as it would have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Its distribution and its best candidate.
+    pub cem: Cem,
+    /// The generations that are done.
+    pub generations: Vec<Generation>,
+}
+
+impl State {
+    /// A search that has not begun.
+    pub fn new(cem: Cem) -> Self {
+        Self { cem, generations: Vec::new() }
+    }
 }
 
 /// What a search found.
@@ -176,44 +194,49 @@ impl<'a> FewShot<'a> {
         Ok(totals.into_iter().map(|(n, sum)| (n > 0).then(|| sum / n as f64)).collect())
     }
 
-    /// Goes on with `cem`, whose candidates have [`Self::n_weights`] weights for each group, to its end. Progress
-    /// counts generations.
+    /// Goes on with `state`, whose candidates have [`Self::n_weights`] weights for each group, to its end. `save` gets
+    /// it after each generation. Progress counts generations.
     pub fn search(
         &self,
         sessions: &mut [Session],
-        cem: &mut Cem,
+        state: &mut State,
         progress: &dyn Progress,
         interrupt: &Interrupt,
+        save: impl FnMut(&State) -> Result<()>,
     ) -> Result<Found> {
-        progress.start(cem.settings().generations as u64, cem.generation() as u64);
-        let result = self.generations(sessions, cem, progress, interrupt);
+        progress.start(state.cem.settings().generations as u64, state.cem.generation() as u64);
+        let result = self.generations(sessions, state, progress, interrupt, save);
         progress.finish();
-        let generations = result?;
-        let incumbent = cem.incumbent().cloned().ok_or_else(|| Error::expected("1 generation or more", 0))?;
+        result?;
+        let generations = state.generations.clone();
+        let incumbent =
+            state.cem.incumbent().cloned().ok_or_else(|| Error::expected("1 generation or more", 0))?;
         Ok(Found { mixture: self.mixture(&incumbent.alphas)?, incumbent, generations })
     }
 
     fn generations(
         &self,
         sessions: &mut [Session],
-        cem: &mut Cem,
+        state: &mut State,
         progress: &dyn Progress,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Generation>> {
-        let mut generations = Vec::new();
-        while !cem.is_done() {
+        mut save: impl FnMut(&State) -> Result<()>,
+    ) -> Result<()> {
+        while !state.cem.is_done() {
+            let cem = &mut state.cem;
             let mixtures = cem.ask().iter().map(|alphas| self.mixture(alphas)).collect::<Result<Vec<_>>>()?;
             let scores = self.score(sessions, &mixtures, cem.settings().ties, interrupt)?;
             cem.tell(&scores)?;
-            generations.push(Generation {
+            state.generations.push(Generation {
                 best: scores.iter().map(|score| score.value).fold(f64::NEG_INFINITY, f64::max),
                 mean: scores.iter().map(|score| score.value).sum::<f64>() / scores.len() as f64,
                 incumbent: cem.incumbent().map_or(scores[0], |incumbent| incumbent.score),
                 std: cem.std().iter().copied().fold(0.0, f64::max),
             });
+            save(state)?;
             progress.advance(1);
         }
-        Ok(generations)
+        Ok(())
     }
 
     /// The best of the experts alone by the same scores and rules, the first of equal ones: what a mixture has to beat.

@@ -4,7 +4,7 @@
 use crate::models::{exact, Adapted};
 use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{RankPolicy, Selection};
-use llama_svf::dispatch::few_shot::FewShot;
+use llama_svf::dispatch::few_shot::{FewShot, State};
 use llama_svf::embedded;
 use llama_svf::engine::{log_prob, AdapterOptions, Form, GraphOp, Session, SessionOptions};
 use llama_svf::eval::Questions;
@@ -119,9 +119,9 @@ fn the_search_leaves_a_bad_expert_alone_and_gives_groups_of_layers_their_own_wei
         let few_shot = FewShot::new(&questions, &names, with_base).unwrap();
         let settings =
             Settings { population: 12, elites: 3, generations: 5, seed: SEED, ..Settings::light() };
-        let mut cem = Cem::new(few_shot.n_weights(), n_groups, settings).unwrap();
+        let mut state = State::new(Cem::new(few_shot.n_weights(), n_groups, settings).unwrap());
         let mut sessions = [session(&adapted, 16, 13)];
-        let found = few_shot.search(&mut sessions, &mut cem, &Silent, &interrupt).unwrap();
+        let found = few_shot.search(&mut sessions, &mut state, &Silent, &interrupt, |_| Ok(())).unwrap();
         println!("{names:?}, base {with_base}: {}, {:?}", found.mixture, found.incumbent.score);
         assert_eq!((found.generations.len(), found.mixture.n_groups()), (5, n_groups));
         // Half of the bad expert, which is where the search begins, answers less.
