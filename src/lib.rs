@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`train`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
@@ -26,6 +26,7 @@ pub mod bench;
 pub mod cem;
 pub mod cli;
 pub mod decompose;
+pub mod dispatch;
 pub mod embedded;
 pub mod engine;
 pub mod error;

@@ -1170,6 +1170,35 @@ fn mixtures_give_the_multipliers_of_the_formula() {
 }
 
 #[test]
+fn groups_of_layers_have_weights_of_their_own() {
+    let bench = Bench::new();
+    let sidecar = open_sidecar(&bench);
+    let mut set = ExpertSet::new(&sidecar);
+    set.insert(Expert::open(bench.write("m.expert.gguf", &expert(&bench.fingerprint).sealed())).unwrap())
+        .unwrap();
+    set.insert(Expert::identity("one", &sidecar)).unwrap();
+    let path = bench.write("groups.json", b"{\"maths\": [0.5, 2], \"one\": 1}");
+    let mixture = Mixture::parse(&format!("@{}", path.display())).unwrap();
+    assert_eq!((mixture.n_groups(), mixture.to_string().as_str()), (2, "maths=0.5/2,one=1/1"));
+    assert_eq!(mixture.weights().collect::<Vec<_>>(), [("maths", 1.25), ("one", 1.0)]);
+    assert_eq!(mixture, Mixture::grouped(&["maths", "one"], &[0.5, 1.0, 2.0, 1.0]).unwrap());
+    // What is written is what was read.
+    let again = bench.write("again.json", mixture.to_json().to_string().as_bytes());
+    assert_eq!(Mixture::parse(&format!("@{}", again.display())).unwrap(), mixture);
+    let layer = |name: &str| name.strip_prefix("blk.").map(|rest| rest.split('.').next().unwrap() == "0");
+    let n_layers = sidecar.weights.iter().filter(|weight| layer(&weight.name) == Some(false)).count();
+    for weight in &sidecar.weights {
+        let alpha = if layer(&weight.name) == Some(true) && n_layers > 0 { "maths=0.5" } else { "maths=2" };
+        let alpha = if n_layers > 0 { alpha } else { continue };
+        let plain = set.multipliers(&Mixture::parse(alpha).unwrap(), weight).unwrap();
+        assert_eq!(set.multipliers(&mixture, weight).unwrap(), plain, "{}", weight.name);
+    }
+    let many = Mixture::grouped(&["maths"], &[1.0; 99]).unwrap();
+    assert_refused("groups", set.multipliers(&many, &sidecar.weights[0]), &["groups of layers, found 99"]);
+    assert_refused("rest", Mixture::grouped(&["a", "b"], &[1.0; 3]), &["each of 2 experts, found 3"]);
+}
+
+#[test]
 fn mixtures_are_parsed_strictly() {
     let bench = Bench::new();
     let file = |text: &str| format!("@{}", bench.write("mix.json", text.as_bytes()).display());
@@ -1205,7 +1234,10 @@ fn mixtures_are_parsed_strictly() {
         ("", "EOF"),
         ("[1]", "expected an object of expert names and weights"),
         ("{}", "expected at least one expert"),
-        ("{\"a\": \"x\"}", "invalid type"),
+        ("{\"a\": \"x\"}", "expected a weight for 'a', found \"x\""),
+        ("{\"a\": [0.5, null]}", "expected a weight for 'a', found null"),
+        ("{\"a\": []}", "expected 1 weights for 'a', one per group, found 0"),
+        ("{\"a\": [1, 2], \"b\": [1, 2, 3]}", "expected 3 weights for 'a', one per group, found 2"),
         ("{\"a\": 1e400}", "number out of range"),
         ("{\"a\": 1e39}", "expected a finite weight for 'a', found inf"),
         ("{\"a\": 1, \"a\": 1}", "expert 'a' appears twice"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "error",
     "progress",
     "atomic",
@@ -25,6 +25,7 @@ const MODULES: [&str; 20] = [
     "decompose",
     "eval",
     "train",
+    "dispatch",
     "bench",
     "cli",
 ];

@@ -8,6 +8,9 @@
 //! by score alone, and of equal scores those that come first. The incumbent is the candidate with the best score,
 //! and of equal scores the one with the best tie-breaker; it is what is deployed, not the mean.
 //!
+//! So a search whose candidates all score alike, as they do where nobody answers anything yet, walks at random. With
+//! [`Ties::Gold`], which is not the released code's, tie-breakers say something then, and elites go by them too.
+//!
 //! There is no floor under std: where all elites agree on a coordinate, it stays.
 
 mod weights;
@@ -21,6 +24,17 @@ use crate::error::{Error, Result};
 
 pub use weights::normalised;
 
+/// What decides between equal scores; it is [`Score::tie`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ties {
+    /// The released code's: how likely a candidate's own correct answers are to it, and for the incumbent only. A
+    /// candidate without correct answers has nothing to say.
+    Own,
+    /// How likely the gold answers are, for the incumbent and for the elites.
+    Gold,
+}
+
 /// How a search runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -32,6 +46,8 @@ pub struct Settings {
     pub generations: usize,
     /// Standard deviation of every coordinate in the first generation.
     pub std: f64,
+    /// What decides between equal scores.
+    pub ties: Ties,
     /// Seed of the samples.
     pub seed: u64,
 }
@@ -40,12 +56,13 @@ impl Settings {
     /// The released code's settings: 32 candidates, 6 elites, std 0.5. The paper searches up to 100
     /// generations, the released script 50.
     pub fn reference() -> Self {
-        Self { population: 32, elites: 6, generations: 50, std: 0.5, seed: 0 }
+        Self { population: 32, elites: 6, generations: 50, std: 0.5, ties: Ties::Own, seed: 0 }
     }
 
-    /// The paper's light variant: 10 generations (and 3 shots), 3 % of the evaluations.
+    /// The paper's light variant: 10 generations (and 3 shots), 3 % of the evaluations. With so few shots most scores
+    /// are equal, so ties are broken by the gold answers, which is our own.
     pub fn light() -> Self {
-        Self { generations: 10, ..Self::reference() }
+        Self { generations: 10, ties: Ties::Gold, ..Self::reference() }
     }
 
     fn check(&self) -> Result<()> {
@@ -73,7 +90,7 @@ impl Settings {
 pub struct Score {
     /// The objective; larger is better.
     pub value: f64,
-    /// Which of equal ones is better, larger again: the mean token log-likelihood of the correct answers.
+    /// Which of equal ones is better, larger again: the mean token log-likelihood of the answers that [`Ties`] names.
     /// `None` where there are none, which loses to any number.
     pub tie: Option<f64>,
 }
@@ -207,8 +224,10 @@ impl Cem {
                 self.incumbent = Some(Incumbent { alphas: alphas.clone(), score, generation });
             }
         }
-        let elites: Vec<_> =
-            elites(scores, self.settings.elites).into_iter().map(|i| &population[i]).collect();
+        let elites: Vec<_> = elites(scores, self.settings.elites, self.settings.ties)
+            .into_iter()
+            .map(|i| &population[i])
+            .collect();
         for (i, (mean, std)) in self.mean.iter_mut().zip(&mut self.std).enumerate() {
             (*mean, *std) = mean_and_std(elites.iter().map(|alphas| alphas[i]));
         }
@@ -217,11 +236,18 @@ impl Cem {
     }
 }
 
-/// Indices of the `n` best scores by value alone, best first; of equal values the first ones.
-pub fn elites(scores: &[Score], n: usize) -> Vec<usize> {
+/// Indices of the `n` best scores by value, best first; of equal values the first ones with [`Ties::Own`], and those
+/// with the best tie-breakers with [`Ties::Gold`].
+pub fn elites(scores: &[Score], n: usize, ties: Ties) -> Vec<usize> {
+    let tie = |i: usize| match ties {
+        Ties::Own => 0.0,
+        Ties::Gold => scores[i].tie.unwrap_or(f64::NEG_INFINITY),
+    };
     let mut order: Vec<_> = (0..scores.len()).collect();
     // The sort is stable.
-    order.sort_by(|&a, &b| scores[b].value.total_cmp(&scores[a].value));
+    order.sort_by(|&a, &b| {
+        scores[b].value.total_cmp(&scores[a].value).then_with(|| tie(b).total_cmp(&tie(a)))
+    });
     order.truncate(n);
     order
 }

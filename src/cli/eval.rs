@@ -2,18 +2,19 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::{json, Value};
 
-use super::experts::{Adapter, ExpertArgs};
+use super::adapt_args::AdaptArgs;
+use super::experts::{Adapter, ExpertArgs, Joined};
+use super::routes::{check_oracle, Choice, Dispatched, Routed, Setup};
 use super::{ctrl_c, printer};
 use crate::embedded;
-use crate::engine::{sessions_for, Model, SamplerOptions, Session, SessionOptions};
+use crate::engine::{Model, SamplerOptions, SessionOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Configuration, EvalOptions, Evaluation, Questions, Summary, Trace};
-use crate::expert::Mixture;
+use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
 use crate::task::{LoadOptions, Part, Task};
 
@@ -21,19 +22,24 @@ use crate::task::{LoadOptions, Part, Task};
 ///
 /// With --against, two configurations answer the same questions in the same batches, and a paired test says
 /// what their difference is worth.
+///
+/// With --adapt the model chooses an expert for each question, as `llama-svf run --help` describes, and the figures say
+/// what was chosen and what choosing took.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf eval --task math                          the embedded model on one of its skills\n  \
     llama-svf eval -m model.gguf --task gsm8k --data gsm8k/test.jsonl.gz -n 200\n  \
     llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --task my-task.toml \\\n    \
     --against base --trace answers.jsonl\n  \
-    llama-svf eval --task code --samples 8 --json       eight answers to each question\n\n\
+    llama-svf eval --task code --samples 8 --json       eight answers to each question\n  \
+    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
+    --task maths.toml,code.toml --adapt prompt --against base\n\n\
     A trace begins with a line of settings; every other line is one answer, written as it comes.")]
 pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A built-in task or a task file
+    /// A built-in task or a task file; several with commas between are one shuffled stream
     #[arg(long, value_name = "NAME|FILE")]
     task: String,
     /// Read the items from here instead of the task's own files; may be repeated
@@ -51,9 +57,12 @@ pub struct Args {
 
     #[command(flatten)]
     experts: ExpertArgs,
-    /// Compare with this on the same items: base, an expert's name, or a mixture as for --mix
-    #[arg(long, value_name = "base|NAME|MIXTURE", requires = "svf", help_heading = "Experts")]
+    /// Compare with this on the same items: base, an expert's name, a mixture as for --mix, or oracle, the expert with
+    /// the name of each item's task
+    #[arg(long, value_name = "base|NAME|MIXTURE|oracle", requires = "svf", help_heading = "Experts")]
     against: Option<String>,
+    #[command(flatten)]
+    adapt: AdaptArgs,
 
     /// Answers per item
     #[arg(long, value_name = "K", default_value_t = 1, help_heading = "Sampling")]
@@ -108,7 +117,8 @@ const N_SHOWN: usize = 5;
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let options = args.options()?;
-    let mixtures = args.mixtures()?;
+    let choices = args.choices()?;
+    let adapt_prompt = args.adapt.prompt()?;
     let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
     let task = Task::load(&args.task, &load)?;
     for note in task.notes() {
@@ -124,9 +134,27 @@ pub fn main(args: &Args) -> Result<u8> {
     let embedded = args.model.is_none().then(embedded::Temporary::new).transpose()?;
     let path = embedded.as_ref().map(embedded::Temporary::path).or(args.model.as_deref());
     let model = Model::load(path.unwrap_or_else(|| unreachable!("one of both is there")), args.n_gpu_layers)?;
-    let questions = Questions::new(&model, &task, items)?;
-    let settings = args.settings(&model, &task, adapter.as_ref(), &mixtures, &options)?;
-    let (mut sessions, configurations) = args.sessions(&model, &questions, adapter, &mixtures)?;
+    let mut questions = Questions::new(&model, &task, items)?;
+    let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
+    let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
+    let experts = joined.as_ref().map(Joined::expert_set).transpose()?;
+    let dispatcher = match &experts {
+        Some(experts) => args.adapt.dispatcher(&model, experts, adapt_prompt)?,
+        None => None,
+    };
+    if choices.contains(&Choice::Oracle) {
+        let names = experts.as_ref().map(ExpertSet::names).unwrap_or_default();
+        check_oracle(&task, items, &names)?;
+    }
+    let setup = Setup {
+        model: &model,
+        joined: joined.as_ref(),
+        dispatcher: dispatcher.as_ref(),
+        strength: args.experts.strength,
+        batch: args.batch,
+        n_threads: args.n_threads()?,
+    };
+    let Routed { mut sessions, configurations, dispatched } = setup.route(&mut questions, &choices)?;
     let mut trace = match &args.trace {
         Some(path) if args.resume => Some(Trace::resume(path, &settings)?),
         Some(path) => Some(Trace::create(path, &settings)?),
@@ -146,6 +174,7 @@ pub fn main(args: &Args) -> Result<u8> {
         task: &task,
         evaluation: &evaluation,
         configurations: &configurations,
+        dispatched: dispatched.as_ref(),
         options: &options,
     };
     if args.json {
@@ -182,65 +211,34 @@ impl Args {
         Ok(EvalOptions { samples: self.samples, sampler })
     }
 
-    /// The mixture that is measured, and the one it is compared with.
-    fn mixtures(&self) -> Result<Vec<Mixture>> {
-        let mut mixtures = vec![self.experts.mixture()?];
+    /// What is measured, and what it is compared with.
+    fn choices(&self) -> Result<Vec<Choice>> {
+        let mixture = self.experts.mixture(self.adapt.is_on())?;
+        let mut choices = vec![if self.adapt.is_on() { Choice::Adapted } else { Choice::Fixed(mixture) }];
         if let Some(against) = &self.against {
             let baseline = match against.as_str() {
-                "base" => Mixture::base(),
+                "base" => Choice::Fixed(Mixture::base()),
+                "oracle" => Choice::Oracle,
                 text if text.contains('=') || text.starts_with('@') => {
-                    Mixture::parse(text).map_err(|error| error.field("--against"))?
+                    Choice::Fixed(Mixture::parse(text).map_err(|error| error.field("--against"))?)
                 }
-                name => Mixture::single(name),
+                name => Choice::Fixed(Mixture::single(name)),
             };
-            if baseline == mixtures[0] || (baseline.is_base() && mixtures[0].is_base()) {
+            if baseline == choices[0] || (baseline.is_base() && choices[0].is_base()) {
                 return Err(Error::invalid("both configurations are the same")
                     .field("--against")
-                    .hint("choose what to compare with --use NAME or --mix A=0.7,B=0.3"));
+                    .hint("choose what to compare with --use NAME, --mix A=0.7,B=0.3 or --adapt"));
             }
-            mixtures.push(baseline);
+            choices.push(baseline);
         }
-        Ok(mixtures)
+        Ok(choices)
     }
 
-    /// Sessions with every mixture in a slot.
-    fn sessions(
-        &self,
-        model: &Arc<Model>,
-        questions: &Questions,
-        adapter: Option<Adapter>,
-        mixtures: &[Mixture],
-    ) -> Result<(Vec<Session>, Vec<Configuration>)> {
-        let n_threads = self.threads.unwrap_or(SessionOptions::default().n_threads);
-        if n_threads == 0 {
-            return Err(Error::expected("1 or more", 0).field("threads"));
+    fn n_threads(&self) -> Result<u32> {
+        match self.threads.unwrap_or(SessionOptions::default().n_threads) {
+            0 => Err(Error::expected("1 or more", 0).field("threads")),
+            n => Ok(n),
         }
-        let (n_sessions, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), n_threads);
-        let joined = adapter.map(|adapter| adapter.join(model)).transpose()?;
-        let slots = (1..).zip(mixtures).map(|(slot, mixture)| if mixture.is_base() { 0 } else { slot });
-        let configurations: Vec<_> = slots
-            .zip(mixtures)
-            .map(|(slot, mixture)| Configuration {
-                name: if slot == 0 { "base".into() } else { mixture.to_string() },
-                slot,
-            })
-            .collect();
-        let session = || {
-            let Some(joined) = &joined else { return Session::new(model, &options) };
-            let mut session = joined.session(&options, 1 + mixtures.len() as u32)?;
-            for (configuration, mixture) in configurations.iter().zip(mixtures) {
-                // Also where a weight is 0 and the expert would not be looked at.
-                for (name, _) in mixture.weights() {
-                    session.experts()?.get(name)?;
-                }
-                if configuration.slot > 0 {
-                    session.set_mixture(configuration.slot, mixture)?;
-                }
-            }
-            Ok(session)
-        };
-        let sessions = (0..n_sessions).map(|_| session()).collect::<Result<_>>()?;
-        Ok((sessions, configurations))
     }
 
     /// What a trace begins with; all that can change an answer or its score.
@@ -249,7 +247,7 @@ impl Args {
         model: &Model,
         task: &Task,
         adapter: Option<&Adapter>,
-        mixtures: &[Mixture],
+        choices: &[Choice],
         options: &EvalOptions,
     ) -> Result<Value> {
         if self.trace.is_none() {
@@ -268,13 +266,18 @@ impl Args {
         let experts = adapter.map(|adapter| {
             adapter.experts().iter().map(hash_of).collect::<std::collections::BTreeMap<_, _>>()
         });
+        let name = |choice: &Choice| match choice {
+            Choice::Fixed(mixture) => mixture.to_string(),
+            Choice::Adapted => self.adapt.describe(),
+            Choice::Oracle => "oracle".into(),
+        };
         Ok(json!({
             "schema": "llama-svf/trace/1",
             "task": task.name(),
             "part": self.part.part().name(),
             "model": Fingerprint::of_model(model.file())?.as_str(),
             "experts": experts,
-            "configurations": mixtures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "configurations": choices.iter().map(name).collect::<Vec<_>>(),
             "samples": options.samples,
             "temperature": options.sampler.temperature,
             "seed": options.sampler.seed,
@@ -288,6 +291,7 @@ struct Report<'a> {
     task: &'a Task,
     evaluation: &'a Evaluation<'a>,
     configurations: &'a [Configuration],
+    dispatched: Option<&'a Dispatched>,
     options: &'a EvalOptions,
 }
 
@@ -300,8 +304,14 @@ impl Report<'_> {
         (self.configurations.len() == 2).then(|| self.evaluation.compare(0, 1))
     }
 
+    /// Seconds of generating the answers, where they were those of `--adapt` alone.
+    fn pass2_seconds(&self) -> Option<f64> {
+        let evaluation = self.evaluation;
+        (self.configurations.len() == 1).then_some(evaluation.seconds - evaluation.scoring_seconds)
+    }
+
     fn json(&self) -> Value {
-        let Self { args, task, evaluation, configurations, options } = self;
+        let Self { args, task, evaluation, configurations, options, .. } = self;
         let summaries = self.summaries();
         let ids =
             |items: &[usize]| items.iter().map(|&i| evaluation.items[i].item.id.clone()).collect::<Vec<_>>();
@@ -325,6 +335,9 @@ impl Report<'_> {
             "tokens_per_second": evaluation.n_tokens as f64 / evaluation.seconds,
             "answers_per_second": evaluation.n_answers as f64 / evaluation.seconds,
         });
+        if let Some(dispatched) = self.dispatched {
+            value["dispatch"] = dispatched.json(self.pass2_seconds());
+        }
         if let Some(comparison) = self.comparison() {
             for (key, part) in [
                 ("baseline", json!(configurations[1].name)),
@@ -345,7 +358,7 @@ impl Report<'_> {
     }
 
     fn table(&self) -> String {
-        let Self { args, task, evaluation, configurations, options } = self;
+        let Self { args, task, evaluation, configurations, options, .. } = self;
         let how = match options.samples {
             1 if options.sampler.temperature == 0.0 => "greedy".to_owned(),
             1 => format!("temperature {}, seed {}", options.sampler.temperature, args.seed),
@@ -381,6 +394,9 @@ impl Report<'_> {
         }
         if let Some(comparison) = self.comparison() {
             self.compare(&mut text, &comparison);
+        }
+        if let Some(dispatched) = self.dispatched {
+            text += &dispatched.table(self.pass2_seconds());
         }
         let _ = writeln!(
             text,

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 
 use super::printer;
 use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
-use crate::error::Result;
-use crate::expert::{Expert, Mixture};
+use crate::error::{Error, Result};
+use crate::expert::{Expert, ExpertSet, Mixture};
 use crate::sidecar::Sidecar;
 
 #[derive(clap::Args)]
@@ -66,14 +66,14 @@ impl FormFlag {
 }
 
 impl ExpertArgs {
-    /// The mixture that the flags name.
-    pub fn mixture(&self) -> Result<Mixture> {
+    /// The mixture that the flags name. Where the model chooses later (`is_adapted`), their absence is no surprise.
+    pub fn mixture(&self, is_adapted: bool) -> Result<Mixture> {
         let mixture = match (&self.use_expert, &self.mix) {
             (Some(name), _) => Mixture::single(name.as_str()),
             (None, Some(mix)) => Mixture::parse(mix).map_err(|error| error.field("--mix"))?,
             (None, None) => Mixture::base(),
         };
-        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() {
+        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() && !is_adapted {
             let hint = if self.expert.is_empty() {
                 "--expert FILE --use NAME"
             } else {
@@ -83,6 +83,17 @@ impl ExpertArgs {
         }
         let hint = "1 leaves the mixture as it is, 0 is the base model";
         mixture.strength(self.strength).map_err(|error| error.field("--strength").hint(hint))
+    }
+
+    /// For commands that find the mixture themselves.
+    pub fn refuse_mixture(&self, command: &str) -> Result<()> {
+        let given = [("--use", self.use_expert.is_some()), ("--mix", self.mix.is_some())];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => {
+                Err(Error::invalid(format!("{command} finds the mixture itself")).field(*flag))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Opens the sidecar and the experts, if a sidecar is given, and checks that they fit each other.
@@ -135,6 +146,34 @@ impl Adapter {
 }
 
 impl Joined {
+    /// All experts as a set.
+    pub fn expert_set(&self) -> Result<ExpertSet> {
+        let mut set = ExpertSet::new(self.adapted.sidecar());
+        self.experts.iter().try_for_each(|expert| set.insert(expert.clone()))?;
+        Ok(set)
+    }
+
+    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
+    /// experts name.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
+        for weight in &self.adapted.sidecar().weights {
+            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
+            hasher.update(types.as_bytes());
+        }
+        for expert in &self.experts {
+            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
+            for (weight, m) in &expert.multipliers {
+                hasher.update(weight.as_bytes());
+                m.iter().for_each(|m| {
+                    hasher.update(&m.to_le_bytes());
+                });
+            }
+        }
+        hasher.finalize().to_string()
+    }
+
     /// A session with `n_slots` slots and all experts.
     pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
         let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };

@@ -4,6 +4,8 @@
 //! Results go to stdout, talk to stderr. A command returns the exit code of what it found, or an error; both
 //! become the process's exit code in [`main`] and nowhere else.
 
+mod adapt;
+mod adapt_args;
 mod bench;
 mod ctrl_c;
 mod decompose;
@@ -12,8 +14,11 @@ mod eval;
 mod experts;
 mod inspect;
 mod printer;
+mod routes;
 mod run;
+mod search_file;
 mod train;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -53,6 +58,8 @@ enum Command {
     Run(run::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Adapt(adapt::Args),
+    Transfer(transfer::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -69,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
+        Command::Adapt(args) => adapt::main(&args),
+        Command::Transfer(args) => transfer::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Demo(args) => demo::main(&args),
     });

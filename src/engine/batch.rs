@@ -354,7 +354,7 @@ fn find_stop(text: &[u8], old: usize, stop: &[String]) -> Option<usize> {
 }
 
 /// ln softmax(logits) of `token`.
-fn log_prob(logits: &[f32], token: Token) -> f32 {
+pub fn log_prob(logits: &[f32], token: Token) -> f32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - max).exp()).sum();
     (f64::from(logits[token as usize] - max) - sum.ln()) as f32

@@ -9,12 +9,16 @@
 mod batch;
 mod chat;
 mod model;
+mod prefill;
+mod reader;
 mod sampler;
 mod session;
 
-pub use batch::{complete, sessions_for, Completion, Ended, Request};
+pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
 pub use model::{AdaptedModel, Model, Token};
+pub use prefill::{prefill, Prompt};
+pub use reader::Reader;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
 

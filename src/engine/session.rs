@@ -237,6 +237,26 @@ impl Session {
         Ok(())
     }
 
+    /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut (a
+    /// recurrent one) forgets all of them. Returns how many are left.
+    pub fn truncate(&mut self, seq: u32, n: u32) -> Result<u32> {
+        let n_past = self.sequence(seq)?.n_past;
+        if n >= n_past {
+            return Ok(n_past);
+        }
+        if n == 0 || !self.context.truncate(seq, n) {
+            self.clear(seq)?;
+            return Ok(0);
+        }
+        self.sequences[seq as usize].n_past = n;
+        Ok(n)
+    }
+
+    /// The slot that `seq` uses.
+    pub fn slot(&self, seq: u32) -> Result<u32> {
+        Ok(self.sequence(seq)?.slot)
+    }
+
     /// Tokens `seq` holds.
     pub fn n_past(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.n_past)

@@ -6,6 +6,7 @@
 pub mod stats;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub use trace::Trace;
@@ -114,6 +115,8 @@ pub struct Questions<'a> {
     items: &'a [Item],
     /// Prompt tokens, by item.
     prompts: Vec<Vec<Token>>,
+    /// By configuration: the slot that answers each item, where that differs from item to item.
+    routes: BTreeMap<usize, Vec<u32>>,
     /// Tokens of context the model was trained with.
     n_ctx_train: u32,
 }
@@ -141,7 +144,30 @@ impl<'a> Questions<'a> {
             Ok(model.tokenize(&prompt, true, true))
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
-        Ok(Self { task, items, prompts, n_ctx_train: model.n_ctx_train() })
+        Ok(Self { task, items, prompts, routes: BTreeMap::new(), n_ctx_train: model.n_ctx_train() })
+    }
+
+    /// The task.
+    pub fn task(&self) -> &'a Task {
+        self.task
+    }
+
+    /// The items.
+    pub fn items(&self) -> &'a [Item] {
+        self.items
+    }
+
+    /// Lets configuration number `configuration` answer each item with a slot of its own, in the place of the
+    /// configuration's: pass 2, after pass 1 has decided for each.
+    ///
+    /// # Errors
+    /// Not one slot for each item.
+    pub fn route(&mut self, configuration: usize, slots: Vec<u32>) -> Result<()> {
+        if slots.len() != self.items.len() {
+            return Err(Error::expected(format!("{} slots", self.items.len()), slots.len()));
+        }
+        self.routes.insert(configuration, slots);
+        Ok(())
     }
 
     /// The prompts' tokens, by item.
@@ -262,7 +288,10 @@ impl<'a> Questions<'a> {
         let seed = sample_seed(options.sampler.seed, &self.items[place.item].id, place.sample);
         Request {
             prompt: self.prompts[place.item].clone(),
-            slot: configurations[place.configuration].slot,
+            slot: match self.routes.get(&place.configuration) {
+                Some(slots) => slots[place.item],
+                None => configurations[place.configuration].slot,
+            },
             sampler: SamplerOptions { seed, ..options.sampler.clone() },
             max_tokens: *max_tokens,
             stop: stop.clone(),

@@ -8,6 +8,7 @@
 
 pub mod mixture;
 pub mod set;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -12,14 +12,18 @@ pub struct ExpertSet {
     fingerprint: Fingerprint,
     /// Components of the sidecar's weights, by weight name.
     ranks: BTreeMap<String, usize>,
+    /// Layers of the model, as far as the sidecar adapts them.
+    n_layers: usize,
     experts: BTreeMap<String, Expert>,
 }
 
 impl ExpertSet {
     /// No experts yet.
     pub fn new(sidecar: &Sidecar) -> Self {
+        let layers = sidecar.weights.iter().filter_map(|weight| layer(&weight.name));
         Self {
             fingerprint: sidecar.fingerprint.clone(),
+            n_layers: layers.max().map_or(1, |last| last + 1),
             ranks: sidecar.weights.iter().map(|weight| (weight.name.clone(), weight.rank)).collect(),
             experts: BTreeMap::new(),
         }
@@ -70,13 +74,21 @@ impl ExpertSet {
 
     /// m = 1 + Σ αᵢ·(mᵢ − 1) for `weight`, length r, computed in f64. Exactly 1 where every expert has
     /// exactly 1; for one expert at α = 1 exactly mᵢ, as long as |mᵢ| ≥ 2⁻²⁹. Weights that an expert does
-    /// not have count as 1.
+    /// not have count as 1. With G groups of layers, layer l of L has the α of group ⌊l·G/L⌋; a weight outside of
+    /// layers, such as the output's, has those of the last group.
     ///
     /// # Errors
-    /// An unknown expert, or an m with which m or σ⊙m is not finite in f32.
+    /// An unknown expert, more groups than layers, or an m with which m or σ⊙m is not finite in f32.
     pub fn multipliers(&self, mixture: &Mixture, weight: &AdaptedWeight) -> Result<Vec<f32>> {
         let mut sum = vec![1.0f64; weight.rank];
-        for (name, alpha) in mixture.weights() {
+        let n_groups = mixture.n_groups();
+        if n_groups > self.n_layers {
+            return Err(Error::expected(format!("at most {} groups of layers", self.n_layers), n_groups)
+                .field(format!("mixture {mixture}")));
+        }
+        let group = layer(&weight.name).map_or(n_groups - 1, |layer| layer * n_groups / self.n_layers);
+        for (name, alphas) in mixture.groups() {
+            let alpha = alphas[group];
             let Some(m) = self.get(name)?.multipliers.get(&weight.name) else { continue };
             for (sum, &m) in sum.iter_mut().zip(m) {
                 *sum += f64::from(alpha) * (f64::from(m) - 1.0);
@@ -100,4 +112,9 @@ impl ExpertSet {
             .field(format!("expert {name}"))
             .hint("load one with --expert NAME=FILE")
     }
+}
+
+/// The layer that a weight belongs to: N of `blk.N.…`.
+pub(super) fn layer(weight: &str) -> Option<usize> {
+    weight.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }

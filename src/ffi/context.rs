@@ -263,7 +263,7 @@ impl Context {
                 self.n_outputs = batch.iter().filter(|token| token.output).count();
                 Ok(())
             }
-            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx()))
+            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
                 .hint("use a larger context (-c) or a shorter prompt")),
             _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))),
         }
@@ -277,6 +277,17 @@ impl Context {
         unsafe {
             let all = sys::llama_get_logits(self.pointer.as_ptr());
             std::slice::from_raw_parts(all.add(i * n_vocab), n_vocab)
+        }
+    }
+
+    /// Forgets what `sequence` has seen from `position` on; `false` if this kind of memory cannot, which then
+    /// keeps everything.
+    pub fn truncate(&mut self, sequence: u32, position: u32) -> bool {
+        assert!(sequence < self.n_seq_max());
+        // SAFETY: the context is alive; a negative end means "to the end".
+        unsafe {
+            let memory = sys::llama_get_memory(self.pointer.as_ptr());
+            sys::llama_memory_seq_rm(memory, sequence as i32, position as i32, -1)
         }
     }
 

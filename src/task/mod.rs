@@ -48,6 +48,7 @@ mod file;
 pub mod presets;
 mod rows;
 mod split;
+mod stream;
 mod templates;
 
 use std::collections::HashSet;
@@ -130,6 +131,8 @@ enum Answer {
         continues: Option<String>,
         tests: String,
     },
+    /// Of a task in a stream, by its number.
+    Of(usize, Box<Answer>),
 }
 
 /// How a task is loaded.
@@ -150,6 +153,8 @@ enum Reward {
     Choice,
     Text(Text),
     Code(Code),
+    /// Of the tasks of a stream, whose items the stream has.
+    Stream(Vec<Task>),
 }
 
 #[derive(Default)]
@@ -178,7 +183,8 @@ fn dropped(n: usize) -> Vec<String> {
 }
 
 impl Task {
-    /// Loads a built-in skill, a preset, or a task file (a name that ends with `.toml` or holds a slash).
+    /// Loads a built-in skill, a preset, or a task file (a name that ends with `.toml` or holds a slash), or several of
+    /// them, with commas between, as one shuffled stream.
     ///
     /// # Errors
     /// Anything wrong with the file or its data, with file, line and field.
@@ -190,6 +196,10 @@ impl Task {
                 );
             }
             return Self::skill(name_or_file);
+        }
+        let names: Vec<_> = name_or_file.split(',').map(str::trim).collect();
+        if names.len() > 1 && !Path::new(name_or_file).exists() {
+            return Self::stream(&names, options);
         }
         let (file, source) = if name_or_file.ends_with(".toml") || name_or_file.contains('/') {
             file::read(Path::new(name_or_file))?
@@ -410,6 +420,9 @@ impl Task {
             (Reward::Text(text), Answer::Text) => Ok(text.score(&item.gold, completion)),
             (Reward::Code(code), Answer::Program { continues, tests }) => {
                 code.score(&program(continues.as_deref(), completion), tests)
+            }
+            (Reward::Stream(tasks), Answer::Of(i, answer)) if *i < tasks.len() => {
+                tasks[*i].score(&Item { answer: (**answer).clone(), ..item.clone() }, completion)
             }
             _ => Err(Error::invalid("the item is of another task").field(&item.id)),
         }

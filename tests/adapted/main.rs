@@ -4,8 +4,12 @@
 mod random_model;
 
 mod batch;
+mod choice;
 mod equality;
+mod few_shot;
 mod gradient;
 mod models;
 mod oracle;
+mod reading;
 mod slots;
+mod transfer;

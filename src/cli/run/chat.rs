@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use rustyline::error::ReadlineError;
 use rustyline::DefaultEditor;
 
-use super::generate::{Generator, Stop};
+use super::adapt::{Adapter, Pass1};
+use super::generate::{Generator, Reply, Stop};
 use super::{ctrl_c, describe, open_expert, printer};
 use crate::engine::ChatMessage;
 use crate::error::{exit, Error, Result};
@@ -22,14 +23,15 @@ const HELP: &str = "\
 /exit               leave (also Ctrl-D)
 Ctrl-C stops a reply. Another mixture reads the conversation again.";
 
-/// Chats until the input ends; `strength` scales every mixture.
-pub fn main(generator: &mut Generator, strength: f32) -> Result<u8> {
+/// Chats until the input ends; `strength` scales every mixture. With an `adapter` each message chooses its expert,
+/// until one is chosen by hand.
+pub fn main(generator: &mut Generator, adapter: Option<Adapter>, strength: f32) -> Result<u8> {
     if !generator.session.model().has_chat_template() {
         // The model's own words for it, with file, field and hint.
         generator.session.model().chat_prompt(&[])?;
     }
     let mut editor = DefaultEditor::new().map_err(cannot_read)?;
-    let mut chat = Chat { generator, strength, messages: Vec::new() };
+    let mut chat = Chat { generator, adapter, strength, messages: Vec::new() };
     printer::note(format_args!("mixture: {}. /help lists the commands.", chat.generator.mixture()));
     loop {
         let line = match editor.readline("> ") {
@@ -64,6 +66,7 @@ fn cannot_read(error: ReadlineError) -> Error {
 
 struct Chat<'a> {
     generator: &'a mut Generator,
+    adapter: Option<Adapter>,
     strength: f32,
     messages: Vec<ChatMessage>,
 }
@@ -72,11 +75,7 @@ impl Chat<'_> {
     /// Answers one message. After an error the conversation is as before.
     fn say(&mut self, message: &str) -> Result<()> {
         self.messages.push(ChatMessage { role: "user", content: message.to_owned() });
-        let reply = self.generator.session.model().chat_prompt(&self.messages).and_then(|prompt| {
-            let tokens = self.generator.session.model().tokenize(&prompt, true, true);
-            self.generator.reply(&tokens, printer::print)
-        });
-        let reply = match reply {
+        let (reply, pass1) = match self.answer(message) {
             Ok(reply) => reply,
             Err(error) => {
                 self.messages.pop();
@@ -84,6 +83,9 @@ impl Chat<'_> {
             }
         };
         printer::print("\n")?;
+        if let Some(pass1) = pass1 {
+            printer::note(pass1.describe(reply.ms()));
+        }
         printer::note(describe(&reply, self.generator.mixture()));
         if reply.stop == Stop::Interrupted && reply.text.is_empty() {
             self.messages.pop();
@@ -91,6 +93,17 @@ impl Chat<'_> {
             self.messages.push(ChatMessage { role: "assistant", content: reply.text });
         }
         Ok(())
+    }
+
+    /// Both passes for the conversation as it stands; `message` is its last.
+    fn answer(&mut self, message: &str) -> Result<(Reply, Option<Pass1>)> {
+        let model = self.generator.session.model().clone();
+        let tokens = model.tokenize(&model.chat_prompt(&self.messages)?, true, true);
+        let mut pass1 = None;
+        if let Some(adapter) = &mut self.adapter {
+            pass1 = Some(adapter.adapt(self.generator, message)?);
+        }
+        Ok((self.generator.reply(&tokens, printer::print)?, pass1))
     }
 
     fn command(&mut self, command: &str) -> Result<()> {
@@ -103,6 +116,11 @@ impl Chat<'_> {
             "use" if argument.is_empty() => self.use_mixture(Mixture::base())?,
             "use" => self.use_mixture(Mixture::single(argument))?,
             "mix" => self.use_mixture(Mixture::parse(argument)?)?,
+            "load" | "unload" if self.adapter.is_some() => {
+                return Err(Error::invalid("the model chooses among the experts that it was started with")
+                    .field(format!("/{name}"))
+                    .hint("/use ends that"))
+            }
             "load" => {
                 let (expert, path) = open_expert(argument)?;
                 let name = expert.name.clone();
@@ -128,6 +146,9 @@ impl Chat<'_> {
 
     fn use_mixture(&mut self, mixture: Mixture) -> Result<()> {
         self.generator.use_mixture(mixture.strength(self.strength)?)?;
+        if self.adapter.take().is_some() {
+            printer::note("note: from now on the mixture stays as you choose it");
+        }
         printer::note(format_args!("mixture: {}", self.generator.mixture()));
         Ok(())
     }

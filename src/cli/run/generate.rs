@@ -4,16 +4,19 @@ use std::time::Instant;
 
 use super::utf8::Utf8Stream;
 use super::{ctrl_c, milliseconds};
-use crate::engine::{Input, Sampler, Session, Token};
+use crate::engine::{Input, Reader, Sampler, Session, Token};
 use crate::error::{Error, Result};
 use crate::expert::Mixture;
 
-/// The sequence that `run` uses, and its two slots.
+/// The sequence of replies.
 const SEQUENCE: u32 = 0;
-const BASE_SLOT: u32 = 0;
+/// Sequences that a session needs, one for pass 1 included.
+pub const N_SEQUENCES: u32 = 2;
+pub const BASE_SLOT: u32 = 0;
 const MIXTURE_SLOT: u32 = 1;
+pub const CLASSIFIER_SLOT: u32 = 2;
 /// Slots that a session needs for a [`Generator`].
-pub const N_SLOTS: u32 = 2;
+pub const N_SLOTS: u32 = 3;
 
 /// Why a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Milliseconds of reading and writing.
+    pub fn ms(&self) -> f64 {
+        self.prompt_ms + self.generate_ms
+    }
+
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.n_decoded > 0).then(|| 1e3 * self.n_decoded as f64 / self.generate_ms)
     }
@@ -52,14 +60,17 @@ pub struct Generator {
     sampler: Sampler,
     /// Most tokens of a reply; `None` for no limit.
     limit: Option<usize>,
+    /// Most tokens of prompt and reply.
+    n_ctx: usize,
     mixture: Mixture,
-    cached: Vec<Token>,
+    reader: Reader,
 }
 
 impl Generator {
-    /// A generator that runs the base model.
-    pub fn new(session: Session, sampler: Sampler, limit: Option<usize>) -> Self {
-        Self { session, sampler, limit, mixture: Mixture::base(), cached: Vec::new() }
+    /// A generator that runs the base model; `room` tokens of each sequence's context are for pass 1 only.
+    pub fn new(session: Session, sampler: Sampler, limit: Option<usize>, room: u32) -> Self {
+        let n_ctx = session.n_ctx_seq().saturating_sub(room) as usize;
+        Self { session, sampler, limit, n_ctx, mixture: Mixture::base(), reader: Reader::new(SEQUENCE) }
     }
 
     /// The mixture in use.
@@ -67,14 +78,19 @@ impl Generator {
         &self.mixture
     }
 
-    /// Changes the mixture. What was read with the old one is forgotten and read again with the next prompt.
+    /// Changes the mixture, if it is another one. What was read with the old one is forgotten and read again with the
+    /// next prompt.
     pub fn use_mixture(&mut self, mixture: Mixture) -> Result<()> {
         // Also where a weight is 0 and the expert would not be looked at.
         for (name, _) in mixture.weights() {
             self.session.experts()?.get(name)?;
         }
-        self.cached.clear();
-        self.session.clear(SEQUENCE)?;
+        if mixture.is_base() && self.mixture.is_base() {
+            self.mixture = mixture;
+            return Ok(());
+        }
+        // An expert may have been loaded anew under its name.
+        self.reader.clear(&mut self.session)?;
         if mixture.is_base() {
             self.session.assign(SEQUENCE, BASE_SLOT)?;
         } else {
@@ -87,7 +103,7 @@ impl Generator {
 
     /// Continues `prompt`, handing out text as it comes.
     pub fn reply(&mut self, prompt: &[Token], mut sink: impl FnMut(&str) -> Result<()>) -> Result<Reply> {
-        let n_ctx = self.session.n_ctx() as usize;
+        let n_ctx = self.n_ctx;
         if prompt.is_empty() {
             return Err(Error::invalid("the prompt is empty")
                 .field("-p")
@@ -133,12 +149,12 @@ impl Generator {
             let text = characters.push(&self.session.model().piece(token));
             sink(&text)?;
             reply.text += &text;
-            if self.cached.len() >= n_ctx {
+            if self.reader.tokens().len() >= n_ctx {
                 break Stop::Context;
             }
             if self.limit.is_none_or(|limit| reply.n_generated < limit) {
                 self.session.decode(&[Input { seq: SEQUENCE, token, output: true }])?;
-                self.cached.push(token);
+                self.reader.push(token);
                 reply.n_decoded += 1;
             }
         };
@@ -151,22 +167,19 @@ impl Generator {
 
     /// Brings the sequence to `prompt`; `false` if Ctrl-C stopped it.
     fn read(&mut self, prompt: &[Token]) -> Result<bool> {
-        // At least one token must be decoded, for its logits.
-        let is_continuation = prompt.len() > self.cached.len() && prompt.starts_with(&self.cached);
-        if !is_continuation {
-            self.session.clear(SEQUENCE)?;
-            self.cached.clear();
-        }
-        for chunk in prompt[self.cached.len()..].chunks(self.session.n_batch() as usize) {
+        let slot = if self.mixture.is_base() { BASE_SLOT } else { MIXTURE_SLOT };
+        // Chunk by chunk, so that Ctrl-C need not wait for the end of a long one.
+        let chunk = self.session.n_batch() as usize;
+        let mut end = self.reader.count_known(prompt);
+        loop {
             if ctrl_c::was_pressed() {
                 return Ok(false);
             }
-            if let Err(error) = self.session.prompt(SEQUENCE, chunk) {
-                self.cached.clear();
-                return Err(error);
+            end = (end + chunk).min(prompt.len());
+            self.reader.read(&mut self.session, slot, &prompt[..end])?;
+            if end == prompt.len() {
+                return Ok(true);
             }
-            self.cached.extend_from_slice(chunk);
         }
-        Ok(true)
     }
 }

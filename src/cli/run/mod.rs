@@ -1,5 +1,6 @@
 //! `llama-svf run`: complete one prompt, or chat, with the base model or a mixture of experts.
 
+mod adapt;
 mod chat;
 mod generate;
 mod utf8;
@@ -12,22 +13,32 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::{ctrl_c, printer};
+use crate::dispatch::AdaptPrompt;
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
+use adapt::Pass1;
 use generate::{Generator, Reply, Stop};
 
 /// Run a model, with experts or without
 ///
 /// With -p the prompt is completed as given, or answered with the model's chat template (--chat). Without
 /// -p, on a terminal, it is a chat.
+///
+/// With --adapt each prompt is read twice: first to choose one of the loaded experts, or `other` for the base model, and
+/// then to answer as the choice would have without it. Experts need names that differ in more than capitals; one
+/// without a description is known to the model by its name only. A prompt that says which expert to choose may be obeyed,
+/// but never gets anything else than one of them or the base model.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf run -m model.gguf -p 'Once upon a time'\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p '2 + 2 ='\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert a=x.gguf --expert b=y.gguf --mix a=0.7,b=0.3\n  \
+    llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf --adapt prompt \\\n    \
+    --chat -p 'What is 12 * 12?'\n  \
     llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json")]
 pub struct Args {
     /// The model, a GGUF file
@@ -42,6 +53,8 @@ pub struct Args {
 
     #[command(flatten)]
     experts: ExpertArgs,
+    #[command(flatten)]
+    adapt: AdaptArgs,
 
     /// Most tokens to generate; -1 for no limit
     #[arg(
@@ -109,60 +122,111 @@ pub struct Args {
 
 /// Context that an unasked user gets at most: models trained with 128k tokens would need many gigabytes.
 const DEFAULT_CONTEXT: u32 = 4096;
+/// llama.cpp rounds a sequence's KV cache up to a multiple of so many tokens.
+const CELLS: u32 = 256;
 
 pub fn main(args: &Args) -> Result<u8> {
-    // What can be wrong with the flags is found before a model of many gigabytes is loaded.
     let seed = args.seed.unwrap_or_else(random_seed);
-    let sampler = Sampler::new(&SamplerOptions {
-        temperature: args.temp,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        seed,
-    })?;
-    let mixture = args.experts.mixture()?;
+    let checked = args.check(seed)?;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
             .field("-p")
             .hint("give one with -p TEXT, or --chat to read messages from standard input"));
     }
-    let adapter = args.experts.open()?;
 
     let began = Instant::now();
     let model = Model::load(&args.model, args.n_gpu_layers)?;
-    let session = args.session(&model, adapter)?;
-    let mut generator = Generator::new(session, sampler, usize::try_from(args.n_predict).ok());
-    if args.experts.svf.is_some() {
-        generator.use_mixture(mixture)?;
-    }
+    let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, args.experts.strength);
+        return chat::main(&mut generator, adapter, args.experts.strength);
     };
+    let pass1 = adapter.as_mut().map(|adapter| adapter.adapt(&mut generator, prompt)).transpose()?;
     let prompt = if is_chat {
         model.chat_prompt(&[ChatMessage { role: "user", content: prompt.clone() }])?
     } else {
         prompt.clone()
     };
-    let reply = generator.reply(&model.tokenize(&prompt, true, true), |text| {
+    let prompt = model.tokenize(&prompt, true, true);
+    let reply = generator.reply(&prompt, |text| {
         if args.json {
             return Ok(());
         }
         printer::print(text)
     })?;
     if args.json {
-        printer::print_json(&Summary::new(&reply, generator.mixture(), seed, load_ms))?;
+        printer::print_json(&Summary::new(&reply, generator.mixture(), pass1.as_ref(), seed, load_ms))?;
     } else {
         printer::print("\n")?;
+    }
+    if let Some(pass1) = &pass1 {
+        printer::note(pass1.describe(reply.ms()));
     }
     printer::note(format_args!("{}, seed {seed}", describe(&reply, generator.mixture())));
     Ok(if reply.stop == Stop::Interrupted { exit::INTERRUPTED } else { exit::DONE })
 }
 
+/// What the flags name, checked.
+struct Checked {
+    sampler: Sampler,
+    mixture: Mixture,
+    adapt_prompt: Option<AdaptPrompt>,
+    experts: Option<Adapter>,
+}
+
 impl Args {
-    fn session(&self, model: &Arc<Model>, adapter: Option<Adapter>) -> Result<Session> {
+    /// What can be wrong with the flags is found before a model of many gigabytes is loaded.
+    fn check(&self, seed: u32) -> Result<Checked> {
+        Ok(Checked {
+            sampler: Sampler::new(&SamplerOptions {
+                temperature: self.temp,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                seed,
+            })?,
+            mixture: self.experts.mixture(self.adapt.is_on())?,
+            adapt_prompt: self.adapt.prompt()?,
+            experts: self.experts.open()?,
+        })
+    }
+
+    /// What answers, and what chooses its experts if the model is to.
+    fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<(Generator, Option<adapt::Adapter>)> {
+        let Checked { sampler, mixture, adapt_prompt, experts } = checked;
+        let limit = usize::try_from(self.n_predict).ok();
+        let options = self.session(model);
+        let Some(joined) = experts.map(|experts| experts.join(model)).transpose()? else {
+            return Ok((Generator::new(Session::new(model, &options)?, sampler, limit, 0), None));
+        };
+        let dispatcher = self.adapt.dispatcher(model, &joined.expert_set()?, adapt_prompt)?;
+        let mut room = 0;
+        let mut options = options;
+        if let Some(dispatcher) = &dispatcher {
+            // What pass 1 reads besides a question, in steps of the KV cache's size.
+            let wanted = dispatcher.n_ctx_seq(model, &[""])?;
+            room = u32::try_from(wanted).unwrap_or(u32::MAX / 2).next_multiple_of(CELLS);
+            let n_ctx = if options.n_ctx == 0 { model.n_ctx_train() } else { options.n_ctx };
+            options = SessionOptions {
+                n_ctx: n_ctx.saturating_add(room).saturating_mul(generate::N_SEQUENCES),
+                n_seq: generate::N_SEQUENCES,
+                // What pass 1 holds changes nothing for the replies.
+                kv_unified: false,
+                ..options
+            };
+        }
+        let session = joined.session(&options, generate::N_SLOTS)?;
+        let mut generator = Generator::new(session, sampler, limit, room);
+        generator.use_mixture(mixture)?;
+        let adapter = dispatcher
+            .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength))
+            .transpose()?;
+        Ok((generator, adapter))
+    }
+
+    fn session(&self, model: &Model) -> SessionOptions {
         let defaults = SessionOptions::default();
         let options = SessionOptions {
             n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
@@ -177,8 +241,7 @@ impl Args {
                 model.n_ctx_train()
             ));
         }
-        let Some(adapter) = adapter else { return Session::new(model, &options) };
-        adapter.join(model)?.session(&options, generate::N_SLOTS)
+        options
     }
 }
 
@@ -200,6 +263,8 @@ struct Summary<'a> {
     n_prompt: usize,
     n_generated: usize,
     mixture: BTreeMap<&'a str, f32>,
+    #[serde(flatten)]
+    adaptation: Option<Adaptation<'a>>,
     /// `end` of text, `length` reached, `context` full, or `interrupted`.
     stop: &'static str,
     seed: u32,
@@ -209,14 +274,54 @@ struct Summary<'a> {
     tokens_per_second: Option<f64>,
 }
 
+/// What `--json` has more with `--adapt`.
+#[derive(Serialize)]
+struct Adaptation<'a> {
+    strategy: &'static str,
+    /// The label that was chosen, also where the threshold overruled it.
+    label: &'a str,
+    confidence: f64,
+    fallback: bool,
+    probabilities: BTreeMap<&'a str, f64>,
+    pass1_tokens: usize,
+    pass1_ms: f64,
+    /// Of both passes.
+    pass1_share: f64,
+    pass2_ms: f64,
+}
+
+impl<'a> Adaptation<'a> {
+    fn new(pass1: &'a Pass1, pass2_ms: f64) -> Self {
+        let Pass1 { strategy, decision, cost } = pass1;
+        Self {
+            strategy,
+            label: &decision.label,
+            confidence: decision.confidence,
+            fallback: decision.is_fallback,
+            probabilities: decision.probabilities.iter().map(|(name, p)| (name.as_str(), *p)).collect(),
+            pass1_tokens: cost.n_tokens,
+            pass1_ms: cost.ms,
+            pass1_share: pass1.share(pass2_ms),
+            pass2_ms,
+        }
+    }
+}
+
 impl<'a> Summary<'a> {
-    fn new(reply: &'a Reply, mixture: &'a Mixture, seed: u32, load_ms: f64) -> Self {
+    fn new(
+        reply: &'a Reply,
+        mixture: &'a Mixture,
+        pass1: Option<&'a Pass1>,
+        seed: u32,
+        load_ms: f64,
+    ) -> Self {
         Self {
             schema: "llama-svf/run/1",
             text: &reply.text,
             n_prompt: reply.n_prompt,
             n_generated: reply.n_generated,
             mixture: mixture.weights().collect(),
+            adaptation: pass1.map(|pass1| Adaptation::new(pass1, reply.ms())),
             stop: match reply.stop {
                 Stop::End => "end",
                 Stop::Length => "length",

@@ -1,0 +1,108 @@
+//! A population of mixtures scored in one batch, as few-shot adaptation does it, against two ways without slots for
+//! many mixtures: `cargo bench --bench population`, or with names of skills after `--` for some of them.
+//!
+//! 32 candidates of the reference preset on 10 shots of each skill of the embedded model, two threads, mixtures of
+//! three hand-made experts near m = 1. *One answer at a time*, in a session with one sequence, is what a program without
+//! batches does. *One candidate at a time*, whose ten shots share a batch, is what a program with batches but one
+//! mixture for all of them does, as the released code: this is the fair comparison. The table shows medians of seconds,
+//! and each of the two over the population's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use llama_svf::cem::{Cem, Settings, Ties};
+use llama_svf::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use llama_svf::dispatch::few_shot::FewShot;
+use llama_svf::embedded;
+use llama_svf::engine::{sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session};
+use llama_svf::error::Result;
+use llama_svf::eval::Questions;
+use llama_svf::expert::{Expert, Mixture};
+use llama_svf::ffi::tensor_type::TensorType;
+use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::sidecar::Sidecar;
+use llama_svf::task::{LoadOptions, Part, Task};
+
+const ROUNDS: usize = 3;
+const THREADS: u32 = 2;
+const EXPERTS: [(&str, usize, f32); 3] = [("a", 4, 1.05), ("b", 16, 0.95), ("c", 64, 1.02)];
+
+fn main() -> Result<()> {
+    let file = embedded::Temporary::new()?;
+    let options = DecomposeOptions {
+        model: file.path().to_path_buf(),
+        output: file.folder().join("model.svf.gguf"),
+        tensors: Selection::parse("all")?,
+        rank: RankPolicy::Full,
+        ty: TensorType::F16,
+        threads: THREADS as usize,
+        resume: false,
+        force: false,
+    };
+    decompose(&options, &Silent, &Interrupt::new())?;
+    let model = Model::load(file.path(), 0)?;
+    let adapted = AdaptedModel::new(&model, Sidecar::open(&options.output)?)?;
+    println!(
+        "{:>10}  {:>20}  {:>23}  {:>10}  {:>8}  {:>11}",
+        "", "one answer at a time", "one candidate at a time", "population", "/ answer", "/ candidate"
+    );
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    for name in ["math", "code", "reasoning"] {
+        if !wanted.is_empty() && !wanted.iter().any(|skill| skill == name) {
+            continue;
+        }
+        let task = Task::load(name, &LoadOptions::default())?;
+        let questions = Questions::new(&model, &task, &task.items(Part::Train)[..10])?;
+        let few_shot = FewShot::new(&questions, &EXPERTS.map(|(name, ..)| name), false)?;
+        let population = Cem::new(3, 1, Settings::reference())?.ask();
+        let mixtures =
+            population.iter().map(|alphas| few_shot.mixture(alphas)).collect::<Result<Vec<_>>>()?;
+        let mut ways = [
+            (sessions(&adapted, 1, 2)?, 1),
+            (sessions(&adapted, 32, 2)?, 1),
+            (sessions(&adapted, 32, 33)?, 32),
+        ];
+        let mut seconds = [Vec::new(), Vec::new(), Vec::new()];
+        for round in 0..=ROUNDS {
+            for ((sessions, together), seconds) in ways.iter_mut().zip(&mut seconds) {
+                let began = Instant::now();
+                for mixtures in mixtures.chunks(*together) {
+                    score(&few_shot, sessions, mixtures)?;
+                }
+                // The first round warms up.
+                if round > 0 {
+                    seconds.push(began.elapsed().as_secs_f64());
+                }
+            }
+        }
+        let [answer, candidate, population] = seconds.map(|mut seconds| {
+            seconds.sort_by(f64::total_cmp);
+            seconds[seconds.len() / 2]
+        });
+        println!(
+            "{name:>10}  {answer:>18.2} s  {candidate:>21.2} s  {population:>8.2} s  {:>8.2}  {:>11.2}",
+            answer / population,
+            candidate / population
+        );
+    }
+    Ok(())
+}
+
+fn score(few_shot: &FewShot, sessions: &mut [Session], mixtures: &[Mixture]) -> Result<()> {
+    few_shot.score(sessions, mixtures, Ties::Own, &Interrupt::new()).map(drop)
+}
+
+fn sessions(adapted: &Arc<AdaptedModel>, n_seq: u32, n_slots: u32) -> Result<Vec<Session>> {
+    let (n_sessions, options) = sessions_for(adapted.model(), n_seq, 256, THREADS);
+    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots };
+    let session = |_| {
+        let mut session = Session::adapted(adapted, &options, &adapter)?;
+        for (name, first, by) in EXPERTS {
+            let mut expert = Expert::identity(name, adapted.sidecar());
+            expert.multipliers.values_mut().for_each(|m| m.iter_mut().take(first).for_each(|m| *m = by));
+            session.experts_mut()?.insert(expert)?;
+        }
+        Ok(session)
+    };
+    (0..n_sessions).map(session).collect()
+}

@@ -1,0 +1,502 @@
+//! `llama-svf adapt`: find the mixture of experts for a task from a few of its examples.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::{json, Value};
+
+use super::experts::{ExpertArgs, Joined};
+use super::routes::{Choice, Routed, Setup};
+use super::search_file::SearchFile;
+use super::{ctrl_c, printer};
+use crate::atomic;
+use crate::cem::{Cem, Settings};
+use crate::dispatch::few_shot::{FewShot, Found, Generation, State};
+use crate::embedded;
+use crate::engine::{sessions_for, Model, SamplerOptions, Session, SessionOptions};
+use crate::error::{exit, Error, Result};
+use crate::eval::{Comparison, EvalOptions, Evaluation, Questions, Summary};
+use crate::expert::Mixture;
+use crate::task::{Item, LoadOptions, Part, Task};
+
+/// Find the mixture of experts for a task from a few of its examples
+///
+/// The cross-entropy method searches the weights of the experts, scored by how many of the shots a mixture answers;
+/// a whole population is evaluated in one batch. Shots come from the task's training items, the choice between several
+/// --groups is made on validation items, and the figures at the end are of test items that neither has seen.
+///
+/// Each generation is kept in FILE.search until the mixture is written to -o FILE, so that an interrupted search goes on
+/// with --resume as it would have.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    llama-svf adapt -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
+    --task my-task.toml -o my-task.mixture.json\n  \
+    llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
+    --mix @my-task.mixture.json -p '...'\n\n\
+    Presets: reference is the released code's search (32 candidates, 6 elites, 50 generations, 10 shots); light has 10 \
+    generations and 3 shots, and takes of mixtures that answer as many shots those to which the gold answers are more \
+    likely, also for the elites. The reference goes by a mixture's own correct answers, for the best mixture only.")]
+pub struct Args {
+    /// The model, a GGUF file [default: the embedded model]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// A built-in task or a task file
+    #[arg(long, value_name = "NAME|FILE")]
+    task: String,
+    /// Read the items from here instead of the task's own files; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// Run the code that the model writes, for tasks that are checked so
+    #[arg(long)]
+    allow_exec: bool,
+    /// Where the mixture goes, a JSON file for --mix @FILE
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Go on with the search that was interrupted
+    #[arg(long, requires = "output", conflicts_with = "force")]
+    resume: bool,
+    /// Replace a file of that name, and forget an interrupted search
+    #[arg(long, requires = "output")]
+    force: bool,
+
+    #[command(flatten)]
+    experts: ExpertArgs,
+    /// Search over these experts only
+    #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Experts")]
+    among: Vec<String>,
+
+    /// Settings of the search; the flags below overrule it
+    #[arg(long, value_enum, default_value_t = PresetFlag::Reference, help_heading = "Search")]
+    preset: PresetFlag,
+    /// Examples that score a mixture
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    shots: Option<usize>,
+    /// Generations
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    generations: Option<usize>,
+    /// Candidates of a generation
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    population: Option<usize>,
+    /// Candidates that the next generation is drawn around
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    elites: Option<usize>,
+    /// Groups of layers with weights of their own; of several numbers the best on validation items is taken
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", help_heading = "Search")]
+    groups: Vec<usize>,
+    /// Let the base model have a weight too; otherwise those of the experts sum to 1
+    #[arg(long, help_heading = "Search")]
+    with_base: bool,
+    /// Seed of the search, and of which items are shots
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Search")]
+    seed: u64,
+
+    /// Validation items to choose between several --groups by
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    select: usize,
+    /// Test items to compare the mixture with the base model and the best single expert on; 0 for none
+    #[arg(short = 'n', long = "items", value_name = "N", default_value_t = 200)]
+    n_items: usize,
+    /// Answers generated at once
+    #[arg(short, long, value_name = "N", default_value_t = 32)]
+    batch: u32,
+    /// Threads [default: all]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Layers to keep on a GPU, in builds for one (also -ngl)
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    n_gpu_layers: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PresetFlag {
+    /// 10 shots, 50 generations
+    Reference,
+    /// 3 shots, 10 generations
+    Light,
+}
+
+/// One search, with so many groups of layers.
+struct Search {
+    n_groups: usize,
+    found: Found,
+    /// Accuracy on the validation items, where several searches compete.
+    selection: Option<f64>,
+}
+
+pub fn main(args: &Args) -> Result<u8> {
+    let settings = args.settings()?;
+    args.experts.refuse_mixture("adapt")?;
+    let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
+    if args.batch == 0 {
+        return Err(Error::expected("1 or more", 0).field("--batch"));
+    }
+    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
+    let task = Task::load(&args.task, &load)?;
+    for note in task.notes() {
+        printer::note(format_args!("note: {note}"));
+    }
+    let shots = args.shots(&task)?;
+    let adapter = args.experts.open()?.ok_or_else(|| {
+        Error::invalid("no sidecar").field("--svf").hint("make one with `llama-svf decompose -m MODEL`")
+    })?;
+
+    let embedded = args.model.is_none().then(embedded::Temporary::new).transpose()?;
+    let path = embedded.as_ref().map(embedded::Temporary::path).or(args.model.as_deref());
+    let model = Model::load(path.unwrap_or_else(|| unreachable!("one of both is there")), args.n_gpu_layers)?;
+    let joined = adapter.join(&model)?;
+    let set = joined.expert_set()?;
+    let names: Vec<&str> = match args.among.is_empty() {
+        true => set.names(),
+        false => args.among.iter().map(String::as_str).collect(),
+    };
+    for (i, name) in names.iter().enumerate() {
+        set.get(name)?;
+        if names[..i].contains(name) {
+            return Err(Error::invalid(format!("'{name}' is named twice")).field("--among"));
+        }
+    }
+    let questions = Questions::new(&model, &task, &shots)?;
+    let few_shot = FewShot::new(&questions, &names, args.with_base)?;
+    let mut sessions = args.sessions(&model, &joined, &questions, settings.population.max(names.len()))?;
+
+    let (single, single_score) = few_shot.best_single(&mut sessions, settings.ties, &ctrl_c::INTERRUPT)?;
+    let identity = args.identity(&task, &shots, &names, &settings, &joined)?;
+    let mut states = file.load(&identity)?;
+    if let Some(state) = states.last() {
+        printer::note(format_args!(
+            "going on after generation {} of search {}",
+            state.generations.len(),
+            states.len()
+        ));
+    }
+    let mut searches = Vec::new();
+    for (i, &n_groups) in args.groups.iter().enumerate() {
+        if states.len() == i {
+            states.push(State::new(Cem::new(few_shot.n_weights(), n_groups, settings.clone())?));
+        }
+        let (done, rest) = states.split_at_mut(i);
+        let bar = printer::Bar::new("searching");
+        let save = |state: &State| file.save(&identity, done, state);
+        let found = few_shot
+            .search(&mut sessions, &mut rest[0], &bar, &ctrl_c::INTERRUPT, save)
+            .map_err(|error| file.hint(error))?;
+        searches.push(Search { n_groups, found, selection: None });
+    }
+    drop(sessions);
+    let measure = Measure { args, model: &model, joined: &joined, task: &task };
+    if searches.len() > 1 {
+        let mixtures: Vec<_> = searches.iter().map(|search| search.found.mixture.clone()).collect();
+        let items = first(task.items(Part::Validation), args.select, "--select")?;
+        measure.on(items, &mixtures, |evaluation| {
+            for (i, search) in searches.iter_mut().enumerate() {
+                search.selection = Some(evaluation.summary(i).accuracy);
+            }
+        })?;
+    }
+    let mut best = 0;
+    for i in 1..searches.len() {
+        if searches[i].selection > searches[best].selection {
+            best = i;
+        }
+    }
+    let mixture = searches[best].found.mixture.clone();
+    if let Some(output) = &args.output {
+        let text = serde_json::to_string_pretty(&mixture.to_json())
+            .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
+        atomic::write(output, |out| out.write_all((text + "\n").as_bytes()))?;
+        file.remove()?;
+    }
+
+    let mut test = None;
+    if args.n_items > 0 {
+        let items = first(task.items(Part::Test), args.n_items, "-n")?;
+        let mixtures = [mixture.clone(), Mixture::single(single.as_str()), Mixture::base()];
+        measure.on(items, &mixtures, |evaluation| test = Some(Test::new(evaluation)))?;
+    }
+    let report = Report {
+        args,
+        task: &task,
+        settings: &settings,
+        shots: &shots,
+        searches: &searches,
+        best,
+        single: &single,
+        single_score: single_score.value,
+        test,
+    };
+    match args.json {
+        true => printer::print_json(&report.json())?,
+        false => printer::print(&report.text())?,
+    }
+    Ok(exit::DONE)
+}
+
+impl Args {
+    fn settings(&self) -> Result<Settings> {
+        let preset = match self.preset {
+            PresetFlag::Reference => Settings::reference(),
+            PresetFlag::Light => Settings::light(),
+        };
+        let settings = Settings {
+            population: self.population.unwrap_or(preset.population),
+            elites: self.elites.unwrap_or(preset.elites),
+            generations: self.generations.unwrap_or(preset.generations),
+            seed: self.seed,
+            ..preset
+        };
+        // What is wrong with them is found before anything is loaded.
+        for &n_groups in &self.groups {
+            Cem::new(1, n_groups, settings.clone())
+                .map_err(|error| error.hint("see --population, --elites, --generations and --groups"))?;
+        }
+        Ok(settings)
+    }
+
+    /// The shots: training items, chosen by a hash with the seed.
+    fn shots(&self, task: &Task) -> Result<Vec<Item>> {
+        let n = self.shots.unwrap_or(match self.preset {
+            PresetFlag::Reference => 10,
+            PresetFlag::Light => 3,
+        });
+        let mut items = task.items(Part::Train).to_vec();
+        if n == 0 || n > items.len() {
+            let expected = format!("1 to {} training items", items.len());
+            return Err(Error::expected(expected, n).field("--shots"));
+        }
+        let key = |item: &Item| *blake3::hash(format!("{} {}", self.seed, item.prompt).as_bytes()).as_bytes();
+        items.sort_by_cached_key(key);
+        items.truncate(n);
+        Ok(items)
+    }
+
+    /// All that changes the result; a search goes on only with the same.
+    fn identity(
+        &self,
+        task: &Task,
+        shots: &[Item],
+        names: &[&str],
+        settings: &Settings,
+        joined: &Joined,
+    ) -> Result<Value> {
+        let mut items = blake3::Hasher::new();
+        shots.iter().for_each(|item| {
+            items.update(format!("{item:?}").as_bytes());
+        });
+        items.update(task.rules().as_bytes());
+        Ok(json!({
+            "task": task.name(),
+            "shots": items.finalize().to_string(),
+            "experts": joined.hash(),
+            "among": names,
+            "settings": settings,
+            "groups": self.groups,
+            "with_base": self.with_base,
+            "batch": self.batch,
+            "threads": self.n_threads()?,
+        }))
+    }
+
+    fn n_threads(&self) -> Result<u32> {
+        match self.threads.unwrap_or(SessionOptions::default().n_threads) {
+            0 => Err(Error::expected("1 or more", 0).field("threads")),
+            n => Ok(n),
+        }
+    }
+
+    fn sessions(
+        &self,
+        model: &std::sync::Arc<Model>,
+        joined: &Joined,
+        questions: &Questions,
+        n_candidates: usize,
+    ) -> Result<Vec<Session>> {
+        let (n, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), self.n_threads()?);
+        let n_slots = u32::try_from(n_candidates + 1)
+            .map_err(|_| Error::expected("fewer candidates", n_candidates).field("--population"))?;
+        (0..n).map(|_| joined.session(&options, n_slots)).collect()
+    }
+}
+
+fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> {
+    if n == 0 || items.is_empty() {
+        return Err(Error::expected("1 item or more", n.min(items.len())).field(flag));
+    }
+    Ok(&items[..n.min(items.len())])
+}
+
+/// Measures mixtures on items, greedily.
+struct Measure<'a> {
+    args: &'a Args,
+    model: &'a std::sync::Arc<Model>,
+    joined: &'a Joined,
+    task: &'a Task,
+}
+
+impl Measure<'_> {
+    fn on(&self, items: &[Item], mixtures: &[Mixture], result: impl FnOnce(&Evaluation)) -> Result<()> {
+        let mut questions = Questions::new(self.model, self.task, items)?;
+        let setup = Setup {
+            model: self.model,
+            joined: Some(self.joined),
+            dispatcher: None,
+            strength: 1.0,
+            batch: self.args.batch,
+            n_threads: self.args.n_threads()?,
+        };
+        let choices: Vec<_> = mixtures.iter().cloned().map(Choice::Fixed).collect();
+        let Routed { mut sessions, configurations, .. } = setup.route(&mut questions, &choices)?;
+        let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
+        let evaluation = questions.evaluate(
+            &mut sessions,
+            &configurations,
+            &EvalOptions { samples: 1, sampler: greedy },
+            None,
+            &printer::Bar::new("answering"),
+            &ctrl_c::INTERRUPT,
+        )?;
+        if evaluation.is_partial() {
+            return Err(Error::interrupted("interrupted"));
+        }
+        result(&evaluation);
+        Ok(())
+    }
+}
+
+/// The mixture, the best single expert and the base model on test items.
+struct Test {
+    n: usize,
+    summaries: Vec<Summary>,
+    against_base: Comparison,
+    against_single: Comparison,
+}
+
+impl Test {
+    fn new(evaluation: &Evaluation) -> Self {
+        Self {
+            n: evaluation.items.len(),
+            summaries: (0..3).map(|i| evaluation.summary(i)).collect(),
+            against_base: evaluation.compare(0, 2),
+            against_single: evaluation.compare(0, 1),
+        }
+    }
+}
+
+/// What is printed.
+struct Report<'a> {
+    args: &'a Args,
+    task: &'a Task,
+    settings: &'a Settings,
+    shots: &'a [Item],
+    searches: &'a [Search],
+    best: usize,
+    single: &'a str,
+    single_score: f64,
+    test: Option<Test>,
+}
+
+impl Report<'_> {
+    fn json(&self) -> Value {
+        let generation = |generation: &Generation| {
+            let Generation { best, mean, incumbent, std } = generation;
+            json!({ "best": best, "mean": mean, "incumbent": incumbent.value, "tie": incumbent.tie, "std": std })
+        };
+        let search = |search: &Search| {
+            json!({
+                "groups": search.n_groups,
+                "alphas": search.found.incumbent.alphas,
+                "mixture": search.found.mixture.to_json(),
+                "shots_accuracy": search.found.incumbent.score.value,
+                "tie": search.found.incumbent.score.tie,
+                "found_in_generation": search.found.incumbent.generation,
+                "selection_accuracy": search.selection,
+                "generations": search.found.generations.iter().map(generation).collect::<Vec<_>>(),
+            })
+        };
+        let compared = |comparison: &Comparison| {
+            json!({
+                "delta": comparison.delta,
+                "delta_ci95": [comparison.delta_ci95.0, comparison.delta_ci95.1],
+                "p_value": comparison.p_value,
+                "test": comparison.test,
+            })
+        };
+        let measured = |summary: &Summary| json!({ "accuracy": summary.accuracy, "ci95": [summary.ci95.0, summary.ci95.1] });
+        let mut value = json!({
+            "schema": "llama-svf/adapt/1",
+            "task": self.task.name(),
+            "seed": self.settings.seed,
+            "settings": self.settings,
+            "with_base": self.args.with_base,
+            "shots": self.shots.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(),
+            "searches": self.searches.iter().map(search).collect::<Vec<_>>(),
+            "chosen": self.best,
+            "mixture": self.searches[self.best].found.mixture.to_json(),
+            "output": self.args.output,
+            "best_single": { "expert": self.single, "shots_accuracy": self.single_score },
+            "test": null,
+        });
+        if let Some(test) = &self.test {
+            value["test"] = json!({
+                "n": test.n,
+                "mixture": measured(&test.summaries[0]),
+                "best_single": measured(&test.summaries[1]),
+                "base": measured(&test.summaries[2]),
+                "against_base": compared(&test.against_base),
+                "against_best_single": compared(&test.against_single),
+            });
+        }
+        value
+    }
+
+    fn text(&self) -> String {
+        let mut text =
+            format!("{}, {} shots, seed {}\n", self.task.name(), self.shots.len(), self.settings.seed);
+        // Writing to a string cannot fail.
+        for (i, Search { n_groups, found, selection }) in self.searches.iter().enumerate() {
+            let Found { mixture, incumbent, .. } = found;
+            let _ = write!(
+                text,
+                "{} groups of layers: {mixture}, {:.1} % of the shots",
+                n_groups,
+                100.0 * incumbent.score.value
+            );
+            if let Some(accuracy) = selection {
+                let _ = write!(text, ", {:.1} % of validation items", 100.0 * accuracy);
+            }
+            text += if self.searches.len() > 1 && i == self.best { " (taken)\n" } else { "\n" };
+        }
+        let _ = writeln!(
+            text,
+            "best single expert on the shots: {}, {:.1} %",
+            self.single,
+            100.0 * self.single_score
+        );
+        if let Some(test) = &self.test {
+            let _ = writeln!(text, "\n{} test items     accuracy      95 % interval", test.n);
+            for (name, summary) in ["mixture", "best single expert", "base"].iter().zip(&test.summaries) {
+                let (low, high) = summary.ci95;
+                let interval = format!("{:.1} … {:.1} %", 100.0 * low, 100.0 * high);
+                let _ = writeln!(text, "{name:<18}  {:>6.1} %  {interval:>17}", 100.0 * summary.accuracy);
+            }
+            for (name, Comparison { delta, delta_ci95: (low, high), p_value, test, .. }) in
+                [("base", &test.against_base), ("the best single expert", &test.against_single)]
+            {
+                let _ = writeln!(
+                    text,
+                    "against {name}: {:+.1} points ({:+.1} … {:+.1}), p = {p_value:.2e} ({test})",
+                    100.0 * delta,
+                    100.0 * low,
+                    100.0 * high
+                );
+            }
+        }
+        if let Some(output) = &self.args.output {
+            let _ = writeln!(text, "\nuse it with --mix @{}", output.display());
+        }
+        text
+    }
+}

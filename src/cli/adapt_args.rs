@@ -1,0 +1,103 @@
+//! The flags that let a model choose its own experts, shared by the commands that answer questions.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::printer;
+use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Strategy};
+use crate::engine::Model;
+use crate::error::Result;
+use crate::expert::ExpertSet;
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Adaptation")]
+pub struct AdaptArgs {
+    /// Let the model choose the expert for each question: in its own words, or with an expert trained to choose
+    #[arg(long, value_enum, requires = "svf", conflicts_with_all = ["use_expert", "mix"])]
+    adapt: Option<StrategyFlag>,
+    /// The expert that chooses; it is never chosen itself
+    #[arg(long, value_name = "NAME", default_value = "cls", requires = "adapt")]
+    classifier: String,
+    /// Ask for the choice with this Jinja template instead of our own
+    #[arg(long, value_name = "FILE", requires = "adapt")]
+    adapt_prompt: Option<PathBuf>,
+    /// How the choice is read: from the labels' probabilities, or from what the model writes
+    #[arg(long, value_enum, default_value_t = ReadingFlag::Labels, requires = "adapt")]
+    adapt_read: ReadingFlag,
+    /// Give choices that are less sure than this, from 0 to 1, to the base model
+    #[arg(long, value_name = "P", default_value_t = 0.0, requires = "adapt")]
+    #[arg(allow_negative_numbers = true)]
+    threshold: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum StrategyFlag {
+    /// The base model chooses
+    Prompt,
+    /// The expert --classifier chooses
+    Classifier,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReadingFlag {
+    /// One prefill, a probability for each label
+    Labels,
+    /// Generation
+    Text,
+}
+
+impl AdaptArgs {
+    /// Whether the model chooses.
+    pub fn is_on(&self) -> bool {
+        self.adapt.is_some()
+    }
+
+    /// The choices that can change an answer, in one line.
+    pub fn describe(&self) -> String {
+        let Self { adapt, classifier, adapt_prompt, adapt_read, threshold } = self;
+        let name = |flag: Option<clap::builder::PossibleValue>| {
+            flag.map_or(String::new(), |it| it.get_name().into())
+        };
+        let strategy = name(adapt.and_then(|flag| flag.to_possible_value()));
+        let reading = name(adapt_read.to_possible_value());
+        let prompt = adapt_prompt.as_ref().map_or("built in".into(), |path| path.display().to_string());
+        format!("adapt {strategy}, classifier {classifier}, prompt {prompt}, read {reading}, threshold {threshold}")
+    }
+
+    /// The adaptation prompt of `--adapt-prompt`; checked before a model is loaded.
+    pub fn prompt(&self) -> Result<Option<AdaptPrompt>> {
+        self.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()
+    }
+
+    /// What `--adapt` asks for, with `prompt` or the one that `model` understands best.
+    pub fn dispatcher(
+        &self,
+        model: &Model,
+        experts: &ExpertSet,
+        prompt: Option<AdaptPrompt>,
+    ) -> Result<Option<Dispatcher>> {
+        let Some(strategy) = self.adapt else { return Ok(None) };
+        let options = Options {
+            strategy: match strategy {
+                StrategyFlag::Prompt => Strategy::Prompt,
+                StrategyFlag::Classifier => Strategy::Classifier,
+            },
+            classifier: self.classifier.clone(),
+            reading: match self.adapt_read {
+                ReadingFlag::Labels => Reading::Labels,
+                ReadingFlag::Text => Reading::Text,
+            },
+            threshold: self.threshold,
+        };
+        let prompt = match prompt {
+            Some(prompt) => prompt,
+            None => AdaptPrompt::suited(model, &Candidates::new(experts.iter(), &self.classifier)?),
+        };
+        let dispatcher = Dispatcher::new(experts, prompt, options)?;
+        for note in dispatcher.candidates().notes() {
+            printer::note(format_args!("note: {note}"));
+        }
+        Ok(Some(dispatcher))
+    }
+}

@@ -1,0 +1,179 @@
+//! `run --adapt`: pass 1 in a sequence of its own, so that a conversation is read again only when its mixture
+//! changes. Nothing that pass 1 has read is used in pass 2, also where the base model did both: it would then be read
+//! in other batches than without pass 1, and the fallback would be the base model up to rounding only.
+
+use std::fmt::Write as _;
+
+use super::generate::{Generator, BASE_SLOT, CLASSIFIER_SLOT};
+use crate::dispatch::{Cost, Decision, Dispatcher, Strategy};
+use crate::engine::Reader;
+use crate::error::Result;
+
+/// The sequence of pass 1.
+const SEQUENCE: u32 = 1;
+
+/// A dispatcher at work.
+pub struct Adapter {
+    dispatcher: Dispatcher,
+    reader: Reader,
+    slot: u32,
+    strength: f32,
+}
+
+/// Pass 1 of one reply.
+pub struct Pass1 {
+    pub strategy: &'static str,
+    pub decision: Decision,
+    pub cost: Cost,
+}
+
+impl Adapter {
+    /// Prepares pass 1; `strength` scales the mixture of pass 2.
+    pub fn new(dispatcher: Dispatcher, generator: &mut Generator, strength: f32) -> Result<Self> {
+        let slot = match dispatcher.options().strategy {
+            Strategy::Prompt => BASE_SLOT,
+            Strategy::Classifier => {
+                generator.session.set_mixture(CLASSIFIER_SLOT, &dispatcher.mixture())?;
+                CLASSIFIER_SLOT
+            }
+        };
+        Ok(Self { dispatcher, reader: Reader::new(SEQUENCE), slot, strength })
+    }
+
+    /// Decides `question` and gives `generator` the mixture for it.
+    pub fn adapt(&mut self, generator: &mut Generator, question: &str) -> Result<Pass1> {
+        let session = &mut generator.session;
+        let (decision, cost) = self
+            .dispatcher
+            .decide(session, &mut self.reader, self.slot, question)
+            .map_err(|error| error.field("pass 1"))?;
+        let mixture = decision.mixture().strength(self.strength)?;
+        // What was read with the mixture in use stays.
+        if mixture != *generator.mixture() {
+            generator.use_mixture(mixture)?;
+        }
+        Ok(Pass1 { strategy: self.dispatcher.options().strategy.name(), decision, cost })
+    }
+}
+
+impl Pass1 {
+    /// Time of pass 1 as a share of both passes.
+    pub fn share(&self, pass2_ms: f64) -> f64 {
+        self.cost.ms / (self.cost.ms + pass2_ms)
+    }
+
+    /// One line about it.
+    pub fn describe(&self, pass2_ms: f64) -> String {
+        let Decision { label, confidence, probabilities, is_fallback, .. } = &self.decision;
+        let mut line = format!("{}: {label}, {:.1} % sure", self.strategy, 100.0 * confidence);
+        if *is_fallback {
+            line += ", less than --threshold: the base model answers";
+        }
+        let mut others: Vec<_> = probabilities.iter().filter(|(other, _)| other != label).collect();
+        others.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if !others.is_empty() {
+            let others: Vec<_> =
+                others.iter().map(|(name, p)| format!("{name} {:.1} %", 100.0 * p)).collect();
+            // Writing to a string cannot fail.
+            let _ = write!(line, " ({})", others.join(", "));
+        }
+        let Cost { n_tokens, ms } = self.cost;
+        format!(
+            "[{line}; pass 1: {n_tokens} tokens in {ms:.0} ms, {:.0} % of both]",
+            100.0 * self.share(pass2_ms)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Args;
+    use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+    use crate::embedded;
+    use crate::engine::{ChatMessage, Model};
+    use crate::expert::Expert;
+    use crate::ffi::tensor_type::TensorType;
+    use crate::progress::{Interrupt, Silent};
+    use crate::sidecar::Sidecar;
+    use crate::skills::{question, Skill};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// The logits after the answers to `messages`, each a conversation of its own, with the flags `words`.
+    fn logits(words: &[&str], messages: &[String]) -> Vec<Vec<f32>> {
+        let args = Line::parse_from([&["run"], words].concat()).args;
+        let checked = args.check(1).unwrap();
+        let model = Model::load(&args.model, 0).unwrap();
+        let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
+        let mut answer = |message: &String| {
+            let chat = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }]).unwrap();
+            let prompt = model.tokenize(&chat, true, true);
+            if let Some(adapter) = &mut adapter {
+                adapter.adapt(&mut generator, message).unwrap();
+            }
+            generator.reply(&prompt, |_| Ok(())).unwrap();
+            let logits = generator.session.logits(0).to_vec();
+            assert!(logits.iter().all(|logit| logit.is_finite()));
+            logits
+        };
+        messages.iter().map(&mut answer).collect()
+    }
+
+    #[test]
+    fn the_base_model_answers_to_the_bit_as_it_would_have_without_pass_1() {
+        let file = embedded::Temporary::new().unwrap();
+        let output = file.folder().join("model.svf.gguf");
+        let options = DecomposeOptions {
+            model: file.path().to_path_buf(),
+            output: output.clone(),
+            tensors: Selection::parse("all").unwrap(),
+            rank: RankPolicy::Full,
+            ty: TensorType::F16,
+            threads: 2,
+            resume: false,
+            force: false,
+        };
+        decompose(&options, &Silent, &Interrupt::new()).unwrap();
+        let sidecar = Sidecar::open(&output).unwrap();
+        let mut words: Vec<String> =
+            ["-m", "MODEL", "--chat", "--temp", "0", "-t", "1", "-c", "256"].map(String::from).into();
+        words[1] = file.path().display().to_string();
+        let bare = words.clone();
+        words.extend(["--svf".into(), output.display().to_string()]);
+        for name in ["math", "code", "reasoning", "cls"] {
+            let mut expert = Expert::identity(name, &sidecar);
+            expert.multipliers.values_mut().flatten().for_each(|m| *m = 1.1);
+            let path = file.folder().join(format!("{name}.expert.gguf"));
+            expert.save(&path).unwrap();
+            words.extend(["--expert".into(), path.display().to_string()]);
+        }
+        // The second begins like the first, which a chat with the base model does not read again.
+        let [math, code] = [Skill::Math, Skill::Code].map(|skill| question(skill, false, 31, 2).prompt);
+        let messages = [math.clone(), format!("{math} And why?"), code];
+        let run = |words: &[String], extra: &[&str]| {
+            let words: Vec<_> = words.iter().map(String::as_str).chain(extra.iter().copied()).collect();
+            logits(&words, &messages)
+        };
+        // After the prompt, and after some steps.
+        for n in ["0", "8"] {
+            let base = run(&bare, &["-n", n]);
+            assert_eq!(run(&words, &["-n", n]), base, "the sidecar alone, {n} tokens");
+            for extra in [
+                &["--adapt", "prompt", "--threshold", "1"][..],
+                &["--adapt", "prompt", "--threshold", "1", "--adapt-read", "text"],
+                &["--adapt", "classifier", "--threshold", "1"],
+                &["--adapt", "prompt", "--strength", "0"],
+            ] {
+                assert!(run(&words, &[extra, &["-n", n]].concat()) == base, "{extra:?}, {n} tokens");
+            }
+            let adapted = run(&words, &["--adapt", "prompt", "-n", n]);
+            assert!(adapted != base, "an expert answers otherwise, {n} tokens");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `NAME.search` beside a mixture to be: a search as far as it has come, until the mixture is written. A line of JSON,
+//! and its blake3 hash in the next.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::atomic;
+use crate::dispatch::few_shot::State;
+use crate::error::{Error, Result};
+
+const SCHEMA: &str = "llama-svf/search/1";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    schema: String,
+    /// All that changes the result, by name.
+    settings: Value,
+    /// The searches begun, in their order.
+    states: Vec<State>,
+}
+
+/// The file of one command; none where no mixture is written.
+pub struct SearchFile {
+    path: Option<PathBuf>,
+    is_resumed: bool,
+}
+
+impl SearchFile {
+    /// The file beside `output`; nothing is written yet.
+    ///
+    /// # Errors
+    /// `output` or an earlier search is there, and neither `resume` nor `force` allows that.
+    pub fn new(output: Option<&Path>, resume: bool, force: bool) -> Result<Self> {
+        let Some(output) = output else { return Ok(Self { path: None, is_resumed: false }) };
+        let mut name = output.file_name().unwrap_or_default().to_owned();
+        name.push(".search");
+        let path = output.with_file_name(name);
+        let is_resumed = resume && path.exists();
+        if path.exists() && !resume && !force {
+            return Err(Error::invalid("an earlier search is there")
+                .file(path)
+                .hint("--resume goes on with it, --force starts over"));
+        }
+        if output.exists() && !force && !is_resumed {
+            return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+        }
+        Ok(Self { path: Some(path), is_resumed })
+    }
+
+    /// The searches to go on with; none where there is nothing to resume.
+    ///
+    /// # Errors
+    /// A damaged file, or one of other settings, of which the first is named.
+    pub fn load(&self, settings: &Value) -> Result<Vec<State>> {
+        let Some(path) = self.path.as_deref().filter(|_| self.is_resumed) else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path).map_err(|source| Error::io("cannot read", path, source))?;
+        let damaged = || Error::invalid("it is damaged, or no search").file(path).hint("--force starts over");
+        let (line, hash) = text.trim_end().split_once('\n').ok_or_else(damaged)?;
+        if blake3::hash(line.as_bytes()).to_string() != hash {
+            return Err(damaged());
+        }
+        let stored: Stored = serde_json::from_str(line).map_err(|_| damaged())?;
+        if stored.schema != SCHEMA {
+            return Err(Error::expected(SCHEMA, stored.schema).file(path).field("schema"));
+        }
+        for (name, expected) in settings.as_object().into_iter().flatten() {
+            let found = stored.settings.get(name).unwrap_or(&Value::Null);
+            if found != expected {
+                return Err(Error::invalid(format!(
+                    "the search was begun with {found}, and this is {expected}"
+                ))
+                .file(path)
+                .field(name)
+                .hint("--resume needs the settings of the search; --force starts over"));
+            }
+        }
+        Ok(stored.states)
+    }
+
+    /// Keeps the searches that are done and the one at work.
+    pub fn save(&self, settings: &Value, done: &[State], at_work: &State) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let states = done.iter().chain([at_work]).cloned().collect();
+        let stored = Stored { schema: SCHEMA.into(), settings: settings.clone(), states };
+        let line = serde_json::to_string(&stored)
+            .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
+        let hash = blake3::hash(line.as_bytes());
+        atomic::write(path, |out| writeln!(out, "{line}\n{hash}"))
+    }
+
+    /// What to tell the user about an interrupt.
+    pub fn hint(&self, error: Error) -> Error {
+        match &self.path {
+            Some(path) if error.is_interrupted() && path.exists() => {
+                error.hint("--resume goes on from the last generation")
+            }
+            _ => error,
+        }
+    }
+
+    /// The mixture is written, so that nothing is left to go on with.
+    pub fn remove(&self) -> Result<()> {
+        match self.path.as_deref().filter(|path| path.exists()) {
+            Some(path) => {
+                std::fs::remove_file(path).map_err(|source| Error::io("cannot remove", path, source))
+            }
+            None => Ok(()),
+        }
+    }
+}

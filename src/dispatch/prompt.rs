@@ -1,0 +1,153 @@
+//! The adaptation prompt: a Jinja template that asks which expert fits a question.
+//!
+//! It gets `question`, `experts` (with `name` and `description`), `labels` (their names and the last one, `other`)
+//! and `other`. What stands before `{{ answer }}` is the message to the model, inside its chat template if it has
+//! one; what stands after is how the model's answer begins, and the label follows at once. Line breaks at the end of
+//! a file do not count.
+
+use std::path::Path;
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::{Candidate, Candidates, OTHER};
+use crate::embedded;
+use crate::engine::Model;
+use crate::error::{Error, Result};
+use crate::skills::Skill;
+
+/// A checked template.
+#[derive(Debug)]
+pub struct AdaptPrompt {
+    environment: Environment<'static>,
+    /// Where it came from, for messages.
+    name: String,
+}
+
+/// What a template gets.
+#[derive(Serialize)]
+struct Fields<'a> {
+    question: &'a str,
+    experts: &'a [Candidate],
+    labels: &'a [String],
+    other: &'a str,
+    answer: char,
+}
+
+/// A prompt that was filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filled {
+    /// What the user says.
+    pub message: String,
+    /// How the answer begins.
+    pub answer: String,
+}
+
+/// Where the template says `{{ answer }}`: a character of no language.
+pub(super) const ANSWER: char = '\u{E0A1}';
+/// Prompts are short; more is a mistake.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const KEY: &str = "prompt";
+
+impl AdaptPrompt {
+    /// Our own wording, for any model and any experts.
+    pub fn general() -> Self {
+        Self::built_in("default", include_str!("prompts/default.jinja"))
+    }
+
+    /// The only wording that the embedded model understands.
+    pub fn embedded() -> Self {
+        Self::built_in("embedded", include_str!("prompts/embedded.jinja"))
+    }
+
+    /// The built-in wording that `model` understands best. The embedded model's own asks for its skills by name, so it
+    /// is taken only where all experts are called as they are.
+    pub fn suited(model: &Model, candidates: &Candidates) -> Self {
+        let is_skill = |expert: &Candidate| Skill::ALL.iter().any(|skill| skill.name() == expert.name);
+        if model.file().mmap()[..] == *embedded::bytes() && candidates.experts().iter().all(is_skill) {
+            return Self::embedded();
+        }
+        Self::general()
+    }
+
+    fn built_in(name: &str, text: &str) -> Self {
+        Self::parse(name, text).unwrap_or_else(|error| unreachable!("a built-in prompt: {error}"))
+    }
+
+    /// Reads a template from a file.
+    ///
+    /// # Errors
+    /// It cannot be read or is no template, leaves out `question`, or uses what it does not get.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = || {
+            let cannot_read = |source| Error::io("cannot read", path, source);
+            let found = std::fs::metadata(path).map_err(cannot_read)?;
+            if !found.is_file() || found.len() > MAX_FILE_BYTES {
+                return Err(Error::expected(
+                    format!("a text file of at most {MAX_FILE_BYTES} bytes"),
+                    "another",
+                ));
+            }
+            let text = std::fs::read_to_string(path).map_err(cannot_read)?;
+            Self::parse(&path.display().to_string(), text.trim_end_matches(['\r', '\n']))
+        };
+        read().map_err(|error| {
+            error.file(path).field("--adapt-prompt").hint(
+                "a Jinja template with {{ question }}, {{ labels }} and {{ experts }}; the answer's beginning follows {{ answer }}",
+            )
+        })
+    }
+
+    /// Checks a template.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.add_template_owned(KEY, text.to_owned()).map_err(|error| {
+            let problem = plainly(&error);
+            Error::invalid(format!("in line {} of the template: {problem}", error.line().unwrap_or(1)))
+        })?;
+        let prompt = Self { environment, name: name.to_owned() };
+        let template =
+            prompt.environment.get_template(KEY).map_err(|error| Error::invalid(plainly(&error)))?;
+        if !template.undeclared_variables(false).contains("question") {
+            return Err(Error::expected("a template with {{ question }}", "one without"));
+        }
+        Ok(prompt)
+    }
+
+    /// Where it came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn fill(&self, question: &str, candidates: &Candidates) -> Result<Filled> {
+        let wrong = |error: minijinja::Error| {
+            let problem = format!("the template cannot be filled in: {}", plainly(&error));
+            Error::invalid(problem).file(&self.name).field("--adapt-prompt")
+        };
+        let text = self
+            .environment
+            .get_template(KEY)
+            .and_then(|template| {
+                template.render(Serde(&Fields {
+                    question,
+                    experts: candidates.experts(),
+                    labels: candidates.labels(),
+                    other: OTHER,
+                    answer: ANSWER,
+                }))
+            })
+            .map_err(wrong)?;
+        let (message, answer) = text.rsplit_once(ANSWER).unwrap_or((&text, ""));
+        Ok(Filled { message: message.to_owned(), answer: answer.to_owned() })
+    }
+}
+
+fn plainly(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => detail.to_owned(),
+        None => error.kind().to_string(),
+    }
+}
