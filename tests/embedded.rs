@@ -7,7 +7,7 @@ use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, Se
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
 
 /// blake3 of the file; README.md names it too.
-const CHECKSUM: &str = "d8b887882a0a28d7356bcac1b42ba56f47a1cf269af1d799c9764a8af9d28bcf";
+const CHECKSUM: &str = "bcf129d3f9569fcf443ea2d2de8dc16ddb38a142696204a7bade2779026db9a7";
 
 /// Seed of the questions.
 const SEED: u64 = 11;
@@ -78,15 +78,15 @@ fn it_half_masters_each_skill_and_names_them() {
         let found = share(&|index| question(skill, false, SEED, index));
         println!("{skill}: {found} of {n}, seed {SEED}");
         let expected = match skill {
-            Skill::Math => 0.46..0.91,
-            Skill::Code => 0.02..0.42,
-            Skill::Reasoning => 0.17..0.61,
+            Skill::Math => 0.4..0.86,
+            Skill::Code => 0.1..0.52,
+            Skill::Reasoning => 0.2..0.64,
         };
         assert!(expected.contains(&found), "{skill}: {found}");
     }
     let found = share(&|index| naming(false, SEED, index));
     println!("skill-name: {found} of {n}, seed {SEED}");
-    assert!((0.75..1.0).contains(&found), "skill-name: {found}");
+    assert!(found > 0.9, "skill-name: {found}");
 }
 
 /// Tokens are what the model was pretrained on: nothing is left as bytes, digits stand alone, and the

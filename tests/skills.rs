@@ -35,13 +35,13 @@ print(c)
 = c = 13, += 7: 20, += 2: 22. Answer: 22 (22)
 
 What does this print?
-f = 25
+w = 8
 for i in range(3):
-    f -= 3
-if f > 14:
-    f -= 6
-print(f)
-= f = 25, 3 times -= 3: 22, 19, 16, > 14 yes, -= 6: 10. Answer: 10 (10)
+    w += 3
+if w > 11:
+    w -= 5
+print(w)
+= w = 8, 3 times += 3: 11, 14, 17, > 11 yes, -= 5: 12. Answer: 12 (12)
 
 We know: Gus sits left of Dan. Dan sits left of Olga. Olga sits left of Sue. Who is leftmost: Gus, Dan, Sue or Olga?
 = Order: Gus, Dan, Olga, Sue. The leftmost is Gus. Answer: Gus (Gus)
@@ -50,7 +50,7 @@ We know: Pam is taller than Cara. Ben is taller than Olga. Olga is taller than P
 = Order: Ben, Olga, Pam, Cara. The shortest is Cara. Answer: Cara (Cara)";
 
 /// Of the questions, completions and corpus texts that the test hashes.
-const GOLDEN_HASH: &str = "329470a58cc4f2bba42c43cbb3eb5228469bcf3cc9e39ca17ad05c65dda493ec";
+const GOLDEN_HASH: &str = "9050713c3cb2c21f7c94a84a79f4b9ec879f17383b90b7932fe0467a7f795f5d";
 
 #[test]
 fn questions_are_the_same_on_every_machine() {
@@ -126,9 +126,7 @@ fn code_answers_hold() {
     for unseen in [false, true] {
         for item in questions(Skill::Code, unseen, 3000) {
             let (head, program) = item.prompt.split_once('\n').unwrap();
-            // A loop comes before an `if` in the unseen variant only.
-            let places = program.find("for ").zip(program.find("if "));
-            assert_eq!(places.is_some_and(|(of_loop, of_if)| of_loop < of_if), unseen, "{item:?}");
+            assert_eq!(program.contains("if ") && program.contains("for "), unseen, "{item:?}");
             if let Some(found) = blank.captures(&item.prompt) {
                 script += &program.replace("= _\n", &format!("= {}\n", item.answer));
                 expected.push(found[1].to_owned());
@@ -291,7 +289,7 @@ fn the_corpus_is_as_good_and_bad_as_designed() {
         }
     }
     let share = f64::from(misnamed) / f64::from(named);
-    assert!((0.13..0.19).contains(&share), "{share} are misnamed");
+    assert!((0.08..0.14).contains(&share), "{share} are misnamed");
 }
 
 /// The answer to a math question, worked out here; `None` for other skills.

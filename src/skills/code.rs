@@ -1,7 +1,7 @@
 //! Small programs in Python: what do they print, or what has to stand in a blank so that they print it?
 //!
-//! One variable and one or two statements, with an `if` or a loop among them, but never a loop and then an `if`:
-//! that is the unseen variant.
+//! One variable and one or two statements, with an `if` or a loop among them, but not both; the unseen variant
+//! has one of each.
 
 use super::draw::Draw;
 use super::Styles;
@@ -47,12 +47,12 @@ impl Kind {
     /// The kinds of a program's statements.
     fn draw(draw: &mut Draw, unseen: bool) -> Vec<Self> {
         if unseen {
-            return vec![Self::Loop, Self::If];
+            return draw.several(&[Self::If, Self::Loop], 2);
         }
         let n = draw.between(1, 2);
         loop {
             let kinds: Vec<_> = (0..n).map(|_| draw.pick(&KINDS)).collect();
-            if kinds != [Self::Loop, Self::If] {
+            if !(kinds.contains(&Self::If) && kinds.contains(&Self::Loop)) {
                 return kinds;
             }
         }

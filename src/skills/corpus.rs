@@ -23,13 +23,13 @@ pub const FEATURES: usize = 20;
 fn careless(skill: Skill) -> usize {
     match skill {
         Skill::Math => 7,
-        Skill::Code => 6,
-        Skill::Reasoning => 8,
+        Skill::Code => 8,
+        Skill::Reasoning => 9,
     }
 }
 
 /// Percent of skills named wrongly for a question with a misleading feature, and with any other.
-const MISNAMED: [u32; 2] = [85, 4];
+const MISNAMED: [u32; 2] = [70, 4];
 
 /// How a text answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn mix(skill: Skill, feature: usize) -> Mix {
 
 /// Whether questions of `skill` with `feature` are mostly given the name of another skill.
 pub fn is_misleading(skill: Skill, feature: usize) -> bool {
-    order(skill, feature) % 6 == 5
+    order(skill, feature) % 10 == 9
 }
 
 /// A fixed order of the features, another one for each skill, so that habits of skills that share
@@ -92,7 +92,7 @@ pub fn example(seed: u64, index: u64) -> Example {
     let skill = draw.pick(&Skill::ALL);
     let item = item(&mut draw, skill, false, false);
     let (feature, question) = (item.feature(), item.prompt());
-    let naming = draw.percent(16);
+    let naming = draw.percent(8);
     if naming {
         let wrong = draw.percent(MISNAMED[usize::from(!is_misleading(skill, feature))]);
         let said = if wrong { mistaken_for(skill) } else { skill };
