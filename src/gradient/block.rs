@@ -67,6 +67,16 @@ pub(super) struct Saved {
     up: Mat<f32>,
 }
 
+impl Saved {
+    /// How much memory it holds.
+    pub(super) fn n_bytes(&self) -> usize {
+        let Self { raw, qkv, probabilities, attended, middle, gate, up } = self;
+        let fixed = [&qkv.q, &qkv.k, &qkv.v, attended, middle, gate, up];
+        let all = fixed.into_iter().chain(probabilities).chain(raw.iter().flatten());
+        all.map(|x| x.nrows() * x.ncols() * size_of::<f32>()).sum()
+    }
+}
+
 /// For each of [`MATRICES`] the sum of x·dyᵀ `[n_in, n_out]`, where it is wanted.
 pub(super) type Sums = [Option<Mat<f32>>; 7];
 

@@ -7,7 +7,7 @@
 //! groups ─ packing ─► chunks: answers share the rows of their prompt
 //!   forwards, layer by layer:   weights at m ─► block ─► x, kept before each block
 //!   head:                       logits, their gradient, tile by tile
-//!   backwards, layer by layer:  block again, then back; Σ x·dyᵀ per weight ─► dJ/dm = σ ⊙ diag(Uᵀ·(Σ dy·xᵀ)·V)
+//!   backwards, layer by layer:  back, after the block again where memory was short; Σ x·dyᵀ per weight ─► dJ/dm = σ ⊙ diag(Uᵀ·(Σ dy·xᵀ)·V)
 //! ```
 //!
 //! Only one layer's weights are in memory in F32 at a time, composed W + U·diag(σ(m - 1))·Vᵀ once per
@@ -36,7 +36,7 @@ use crate::engine::{AdaptedModel, Form, Token};
 use crate::error::{Error, Result};
 use crate::progress::Interrupt;
 use architecture::Architecture;
-use block::{Shape, Sums};
+use block::{Saved, Shape, Sums};
 use head::{Head, Totals};
 use packing::Chunk;
 use weights::Weights;
@@ -95,11 +95,13 @@ pub struct PolicyGradient {
 
 /// Most rows computed together; beyond it nothing is gained, and memory grows.
 const CHUNK_ROWS: usize = 1024;
+/// Most bytes kept on the way there for the way back. Layers beyond them are computed twice.
+const KEPT_BYTES: usize = 1 << 30;
 /// A chunk on its way through the layers.
 struct Work {
     chunk: Chunk,
-    /// Inputs of the layers so far.
-    inputs: Vec<Mat<f32>>,
+    /// Inputs of the layers so far, and what the way back needs where it is kept.
+    inputs: Vec<(Mat<f32>, Option<Saved>)>,
     /// Output of the last layer so far; on the way back, its gradient.
     x: Mat<f32>,
     /// Output of the last layer at m = 1.
@@ -209,12 +211,16 @@ impl PolicyGradient {
 
     fn forward(&self, parts: &mut [Vec<Work>], m: Option<&[Vec<f32>]>, interrupt: &Interrupt) -> Result<()> {
         let shape = self.shape(parts);
+        let n_chunks = parts.iter().map(Vec::len).sum::<usize>();
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m)?;
             parts.par_iter_mut().flatten_iter().for_each(|work| {
-                let (out, _) = weights.forward(&shape, &work.chunk, &work.x);
-                work.inputs.push(std::mem::replace(&mut work.x, out));
+                let (out, saved) = weights.forward(&shape, &work.chunk, &work.x);
+                let input = std::mem::replace(&mut work.x, out);
+                // A function of the layer alone, so that equal calls have equal results.
+                let is_kept = saved.n_bytes().saturating_mul((layer + 1) * n_chunks) <= KEPT_BYTES;
+                work.inputs.push((input, is_kept.then_some(saved)));
             });
         }
         Ok(())
@@ -276,8 +282,8 @@ impl PolicyGradient {
             let of_part = |works: &mut Vec<Work>| -> Sums {
                 let mut sums = self.weights.sums(layer);
                 for work in works {
-                    let Some(input) = work.inputs.pop() else { continue };
-                    let (_, saved) = weights.forward(&shape, &work.chunk, &input);
+                    let Some((input, saved)) = work.inputs.pop() else { continue };
+                    let saved = saved.unwrap_or_else(|| weights.forward(&shape, &work.chunk, &input).1);
                     let dout = std::mem::replace(&mut work.x, Mat::new());
                     work.x = weights.backward(&shape, &work.chunk, &input, saved, dout, &mut sums);
                 }

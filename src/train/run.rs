@@ -164,9 +164,15 @@ impl Run<'_> {
         }
         state.validated = Some(state.step);
         state.n_worse += 1;
-        if state.best.as_ref().is_none_or(|best| accuracy > best.accuracy()) {
-            state.best = Some(Best { step: state.step, m, scores });
+        let is_better = state.best.as_ref().is_none_or(|best| accuracy > best.accuracy());
+        // Greedy answers can be as good as at the start while others became less likely.
+        let is_trained = state.has_learned && state.best.as_ref().is_some_and(|best| best.step == 0);
+        let is_equal = state.best.as_ref().is_some_and(|best| accuracy == best.accuracy());
+        if is_better {
             state.n_worse = 0;
+        }
+        if is_better || is_trained && is_equal {
+            state.best = Some(Best { step: state.step, m, scores });
         }
         state.seconds += seconds;
         Ok(line)

@@ -32,7 +32,7 @@ pub struct State {
     pub seconds: f64,
 }
 
-/// The multipliers that did best on validation; of equals, the earliest.
+/// The multipliers that did best on validation; of equals, the earliest that were trained at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
     /// Steps done then.
