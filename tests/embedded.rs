@@ -4,6 +4,9 @@ use std::collections::HashSet;
 
 use llama_svf::embedded::{bytes, write_to, Temporary};
 use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use llama_svf::expert::Expert;
+use llama_svf::ffi::gguf::GgufFile;
+use llama_svf::sidecar::Fingerprint;
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
 
 /// blake3 of the file; README.md names it too.
@@ -57,6 +60,20 @@ fn it_is_written_whole_and_only_when_it_has_to_be() {
     assert!(path.starts_with(&folder) && path.exists());
     drop(model);
     assert!(!folder.exists());
+}
+
+/// Those that lie beside it were trained on it, and their files are whole.
+#[test]
+fn its_experts_fit_it() {
+    let file = Temporary::new().unwrap();
+    let model = Fingerprint::of_model(&GgufFile::open(file.path()).unwrap()).unwrap();
+    for name in ["math", "code", "reasoning", "cls"] {
+        let path = format!("{}/src/embedded/experts/{name}.expert.gguf", env!("CARGO_MANIFEST_DIR"));
+        let expert = Expert::open(&path).unwrap();
+        assert_eq!((expert.name.as_str(), &expert.fingerprint), (name, &model));
+        assert!(expert.multipliers.values().flatten().any(|&m| m != 1.0), "{name} does nothing");
+        assert!(expert.training.is_some() && !expert.description.is_empty(), "{name}");
+    }
 }
 
 /// As README.md describes it, within what 40 items can tell.
