@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use llama_svf::cem::{Cem, Settings, Ties};
-use llama_svf::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use llama_svf::decompose::{decompose, DecomposeOptions};
 use llama_svf::dispatch::few_shot::FewShot;
 use llama_svf::embedded;
 use llama_svf::engine::{sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session};
 use llama_svf::error::Result;
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};
-use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::sidecar::Sidecar;
 use llama_svf::task::{LoadOptions, Part, Task};
@@ -29,16 +28,7 @@ const EXPERTS: [(&str, usize, f32); 3] = [("a", 4, 1.05), ("b", 16, 0.95), ("c",
 
 fn main() -> Result<()> {
     let file = embedded::Temporary::new()?;
-    let options = DecomposeOptions {
-        model: file.path().to_path_buf(),
-        output: file.folder().join("model.svf.gguf"),
-        tensors: Selection::parse("all")?,
-        rank: RankPolicy::Full,
-        ty: TensorType::F16,
-        threads: THREADS as usize,
-        resume: false,
-        force: false,
-    };
+    let options = DecomposeOptions::embedded(&file, THREADS as usize);
     decompose(&options, &Silent, &Interrupt::new())?;
     let model = Model::load(file.path(), 0)?;
     let adapted = AdaptedModel::new(&model, Sidecar::open(&options.output)?)?;

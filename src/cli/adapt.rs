@@ -7,18 +7,18 @@ use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use super::experts::{ExpertArgs, Joined};
+use super::inputs::{n_threads, ModelFile, TaskArgs};
 use super::routes::{Choice, Routed, Setup};
 use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::{Cem, Settings};
 use crate::dispatch::few_shot::{FewShot, Found, Generation, State};
-use crate::embedded;
-use crate::engine::{sessions_for, Model, SamplerOptions, Session, SessionOptions};
+use crate::engine::{sessions_for, Model, SamplerOptions, Session};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, EvalOptions, Evaluation, Questions, Summary};
 use crate::expert::Mixture;
-use crate::task::{Item, LoadOptions, Part, Task};
+use crate::task::{Item, Part, Task};
 
 /// Find the mixture of experts for a task from a few of its examples
 ///
@@ -41,15 +41,8 @@ pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A built-in task or a task file
-    #[arg(long, value_name = "NAME|FILE")]
-    task: String,
-    /// Read the items from here instead of the task's own files; may be repeated
-    #[arg(long, value_name = "FILE")]
-    data: Vec<PathBuf>,
-    /// Run the code that the model writes, for tasks that are checked so
-    #[arg(long)]
-    allow_exec: bool,
+    #[command(flatten)]
+    task: TaskArgs,
     /// Where the mixture goes, a JSON file for --mix @FILE
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -134,19 +127,14 @@ pub fn main(args: &Args) -> Result<u8> {
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }
-    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
-    let task = Task::load(&args.task, &load)?;
-    for note in task.notes() {
-        printer::note(format_args!("note: {note}"));
-    }
+    let task = args.task.load()?;
     let shots = args.shots(&task)?;
     let adapter = args.experts.open()?.ok_or_else(|| {
         Error::invalid("no sidecar").field("--svf").hint("make one with `llama-svf decompose -m MODEL`")
     })?;
 
-    let embedded = args.model.is_none().then(embedded::Temporary::new).transpose()?;
-    let path = embedded.as_ref().map(embedded::Temporary::path).or(args.model.as_deref());
-    let model = Model::load(path.unwrap_or_else(|| unreachable!("one of both is there")), args.n_gpu_layers)?;
+    let model_file = ModelFile::new(args.model.as_deref())?;
+    let model = Model::load(model_file.path(), args.n_gpu_layers)?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {
@@ -296,15 +284,8 @@ impl Args {
             "groups": self.groups,
             "with_base": self.with_base,
             "batch": self.batch,
-            "threads": self.n_threads()?,
+            "threads": n_threads(self.threads)?,
         }))
-    }
-
-    fn n_threads(&self) -> Result<u32> {
-        match self.threads.unwrap_or(SessionOptions::default().n_threads) {
-            0 => Err(Error::expected("1 or more", 0).field("threads")),
-            n => Ok(n),
-        }
     }
 
     fn sessions(
@@ -314,7 +295,7 @@ impl Args {
         questions: &Questions,
         n_candidates: usize,
     ) -> Result<Vec<Session>> {
-        let (n, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), self.n_threads()?);
+        let (n, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), n_threads(self.threads)?);
         let n_slots = u32::try_from(n_candidates + 1)
             .map_err(|_| Error::expected("fewer candidates", n_candidates).field("--population"))?;
         (0..n).map(|_| joined.session(&options, n_slots)).collect()
@@ -345,7 +326,7 @@ impl Measure<'_> {
             dispatcher: None,
             strength: 1.0,
             batch: self.args.batch,
-            n_threads: self.args.n_threads()?,
+            n_threads: n_threads(self.args.threads)?,
         };
         let choices: Vec<_> = mixtures.iter().cloned().map(Choice::Fixed).collect();
         let Routed { mut sessions, configurations, .. } = setup.route(&mut questions, &choices)?;

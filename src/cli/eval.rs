@@ -8,15 +8,15 @@ use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
 use super::experts::{Adapter, ExpertArgs, Joined};
+use super::inputs::{n_threads, ModelFile, TaskArgs};
 use super::routes::{check_oracle, Choice, Dispatched, Routed, Setup};
 use super::{ctrl_c, printer};
-use crate::embedded;
-use crate::engine::{Model, SamplerOptions, SessionOptions};
+use crate::engine::{Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Configuration, EvalOptions, Evaluation, Questions, Summary, Trace};
 use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
-use crate::task::{LoadOptions, Part, Task};
+use crate::task::{Part, Task};
 
 /// Measure how well a model answers a task's questions
 ///
@@ -39,21 +39,14 @@ pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// A built-in task or a task file; several with commas between are one shuffled stream
-    #[arg(long, value_name = "NAME|FILE")]
-    task: String,
-    /// Read the items from here instead of the task's own files; may be repeated
-    #[arg(long, value_name = "FILE")]
-    data: Vec<PathBuf>,
+    #[command(flatten)]
+    task: TaskArgs,
     /// Which part of the task's items
     #[arg(long, value_enum, default_value_t = PartFlag::Test)]
     part: PartFlag,
     /// Ask the first N items only
     #[arg(short = 'n', long = "items", value_name = "N")]
     n_items: Option<usize>,
-    /// Run the code that the model writes, for tasks that are checked so
-    #[arg(long)]
-    allow_exec: bool,
 
     #[command(flatten)]
     experts: ExpertArgs,
@@ -119,11 +112,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let options = args.options()?;
     let choices = args.choices()?;
     let adapt_prompt = args.adapt.prompt()?;
-    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
-    let task = Task::load(&args.task, &load)?;
-    for note in task.notes() {
-        printer::note(format_args!("note: {note}"));
-    }
+    let task = args.task.load()?;
     let all = task.items(args.part.part());
     let items = &all[..args.n_items.unwrap_or(all.len()).min(all.len())];
     if items.is_empty() {
@@ -131,9 +120,8 @@ pub fn main(args: &Args) -> Result<u8> {
     }
     let adapter = args.experts.open()?;
 
-    let embedded = args.model.is_none().then(embedded::Temporary::new).transpose()?;
-    let path = embedded.as_ref().map(embedded::Temporary::path).or(args.model.as_deref());
-    let model = Model::load(path.unwrap_or_else(|| unreachable!("one of both is there")), args.n_gpu_layers)?;
+    let file = ModelFile::new(args.model.as_deref())?;
+    let model = Model::load(file.path(), args.n_gpu_layers)?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
@@ -152,7 +140,7 @@ pub fn main(args: &Args) -> Result<u8> {
         dispatcher: dispatcher.as_ref(),
         strength: args.experts.strength,
         batch: args.batch,
-        n_threads: args.n_threads()?,
+        n_threads: n_threads(args.threads)?,
     };
     let Routed { mut sessions, configurations, dispatched } = setup.route(&mut questions, &choices)?;
     let mut trace = match &args.trace {
@@ -232,13 +220,6 @@ impl Args {
             choices.push(baseline);
         }
         Ok(choices)
-    }
-
-    fn n_threads(&self) -> Result<u32> {
-        match self.threads.unwrap_or(SessionOptions::default().n_threads) {
-            0 => Err(Error::expected("1 or more", 0).field("threads")),
-            n => Ok(n),
-        }
     }
 
     /// What a trace begins with; all that can change an answer or its score.

@@ -12,6 +12,7 @@ mod decompose;
 mod demo;
 mod eval;
 mod experts;
+mod inputs;
 mod inspect;
 mod printer;
 mod routes;

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 pub use plan::{RankPolicy, Selection};
 
+use crate::embedded;
 use crate::error::{Error, Result};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::tensor_type::TensorType;
@@ -43,6 +44,22 @@ pub struct DecomposeOptions {
     pub resume: bool,
     /// Replace an existing output, and an unfinished conversion unless `resume` continues it.
     pub force: bool,
+}
+
+impl DecomposeOptions {
+    /// All weights of the embedded model at full rank, into its own folder.
+    pub fn embedded(model: &embedded::Temporary, threads: usize) -> Self {
+        Self {
+            model: model.path().to_path_buf(),
+            output: model.folder().join("embedded.svf.gguf"),
+            tensors: Selection::All,
+            rank: RankPolicy::Full,
+            ty: TensorType::F16,
+            threads,
+            resume: false,
+            force: false,
+        }
+    }
 }
 
 /// What a conversion came to.

@@ -82,6 +82,12 @@ impl Expert {
         }
     }
 
+    /// An expert with the multipliers `m`, by weight of `sidecar` in its order.
+    pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &[Vec<f32>]) -> Self {
+        let names = sidecar.weights.iter().map(|weight| weight.name.clone());
+        Self { multipliers: names.zip(m.iter().cloned()).collect(), ..Self::identity(name, sidecar) }
+    }
+
     /// Opens and checks `path`, reading all of it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

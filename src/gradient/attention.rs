@@ -56,7 +56,7 @@ pub(super) fn attend(heads: Heads, pieces: &[Piece], x: &Qkv) -> (Mat<f32>, Vec<
                     q,
                 );
             });
-            softmax(p.as_mut(), heads.scale(), |j| piece.n_seen(j));
+            softmax(&mut p, heads.scale(), |j| piece.n_seen(j));
             piece.each(|keys, queries, top, columns| {
                 let v = part(&x.v, &kv_head, keys);
                 let to = part_mut(&mut out, &own_head, queries);
@@ -97,7 +97,7 @@ pub(super) fn attend_back(
                 let p = p.submatrix(top, columns, size.0, size.1);
                 product(part_mut(&mut d.v, &kv_head, keys), Accum::Add, dout, p.transpose());
             });
-            softmax_back(p.as_ref(), heads.scale(), &mut dp);
+            softmax_back(p, heads.scale(), &mut dp);
             piece.each(|keys, queries, top, columns| {
                 let (k, q) = (part(&x.k, &kv_head, keys), part(&x.q, &own_head, queries));
                 let ds = dp.submatrix(top, columns, k.ncols(), q.ncols());

@@ -83,11 +83,11 @@ pub(super) type Sums = [Option<Mat<f32>>; 7];
 impl Layer {
     /// What the block makes of `x` `[width, rows]`.
     pub(super) fn forward(&self, shape: &Shape, chunk: &Chunk, x: &Mat<f32>) -> (Mat<f32>, Saved) {
-        let normed = rms_norm(x.as_ref(), &self.attn_norm, shape.eps);
+        let normed = rms_norm(x, &self.attn_norm, shape.eps);
         let mut qkv = Qkv { q: self.apply(Q, &normed), k: self.apply(K, &normed), v: self.apply(V, &normed) };
         let raw = self.head_norms.as_ref().map(|[q_norm, k_norm]| {
-            let q = rms_norm(qkv.q.as_ref(), q_norm, shape.eps);
-            let k = rms_norm(qkv.k.as_ref(), k_norm, shape.eps);
+            let q = rms_norm(&qkv.q, q_norm, shape.eps);
+            let k = rms_norm(&qkv.k, k_norm, shape.eps);
             [std::mem::replace(&mut qkv.q, q), std::mem::replace(&mut qkv.k, k)]
         });
         shape.rope.rotate(&mut qkv.q, shape.heads.size, &chunk.positions);
@@ -95,7 +95,7 @@ impl Layer {
         let (attended, probabilities) = attend(shape.heads, &chunk.pieces, &qkv);
         let middle = self.apply(OUTPUT, &attended) + x;
 
-        let normed = rms_norm(middle.as_ref(), &self.ffn_norm, shape.eps);
+        let normed = rms_norm(&middle, &self.ffn_norm, shape.eps);
         let (gate, up) = (self.apply(GATE, &normed), self.apply(UP, &normed));
         let out = self.apply(DOWN, &swiglu(&gate, &up)) + &middle;
         (out, Saved { raw, qkv, probabilities, attended, middle, gate, up })
@@ -117,12 +117,12 @@ impl Layer {
         self.back(DOWN, &swiglu(&gate, &up), &dout, &mut d_act, sums);
         swiglu_back(&mut gate, &mut up, &d_act);
         let (d_gate, d_up) = (gate, up);
-        let normed = rms_norm(middle.as_ref(), &self.ffn_norm, shape.eps);
+        let normed = rms_norm(&middle, &self.ffn_norm, shape.eps);
         let mut d_normed = Mat::zeros(x.nrows(), x.ncols());
         self.back(GATE, &normed, &d_gate, &mut d_normed, sums);
         self.back(UP, &normed, &d_up, &mut d_normed, sums);
         let mut d_middle = dout;
-        rms_norm_back(middle.as_ref(), &self.ffn_norm, shape.eps, d_normed.as_ref(), d_middle.as_mut());
+        rms_norm_back(&middle, &self.ffn_norm, shape.eps, &d_normed, &mut d_middle);
 
         let mut d_attended = Mat::zeros(attended.nrows(), attended.ncols());
         self.back(OUTPUT, &attended, &d_middle, &mut d_attended, sums);
@@ -132,19 +132,19 @@ impl Layer {
         if let (Some([q_norm, k_norm]), Some([q, k])) = (&self.head_norms, raw) {
             let through = |x: Mat<f32>, norm: &[f32], dy: &mut Mat<f32>| {
                 let mut dx = Mat::zeros(x.nrows(), x.ncols());
-                rms_norm_back(x.as_ref(), norm, shape.eps, dy.as_ref(), dx.as_mut());
+                rms_norm_back(&x, norm, shape.eps, dy, &mut dx);
                 *dy = dx;
             };
             through(q, q_norm, &mut d.q);
             through(k, k_norm, &mut d.k);
         }
-        let normed = rms_norm(x.as_ref(), &self.attn_norm, shape.eps);
+        let normed = rms_norm(x, &self.attn_norm, shape.eps);
         d_normed.fill(0.0);
         self.back(Q, &normed, &d.q, &mut d_normed, sums);
         self.back(K, &normed, &d.k, &mut d_normed, sums);
         self.back(V, &normed, &d.v, &mut d_normed, sums);
         let mut dx = d_middle;
-        rms_norm_back(x.as_ref(), &self.attn_norm, shape.eps, d_normed.as_ref(), dx.as_mut());
+        rms_norm_back(x, &self.attn_norm, shape.eps, &d_normed, &mut dx);
         dx
     }
 

@@ -56,7 +56,7 @@ impl Head {
     }
 
     /// Logits `[vocabulary, rows]` of the last block's output `x` `[width, rows]`.
-    pub(super) fn logits(&self, file: &GgufFile, x: MatRef<'_, f32>) -> Result<Mat<f32>> {
+    pub(super) fn logits(&self, file: &GgufFile, x: &Mat<f32>) -> Result<Mat<f32>> {
         let normed = rms_norm(x, &self.norm, self.eps);
         let mut logits = Mat::zeros(self.n_vocab(), x.ncols());
         self.tiles(file, |first, tile| {
@@ -82,8 +82,8 @@ impl Head {
         let mut totals = Totals::default();
         for outputs in outputs.chunks((LOGITS / self.n_vocab()).max(1)) {
             let rows = gather(x, outputs);
-            let mut logits = self.logits(file, rows.as_ref())?;
-            let base = base.map(|base| self.logits(file, gather(base, outputs).as_ref())).transpose()?;
+            let mut logits = self.logits(file, &rows)?;
+            let base = base.map(|base| self.logits(file, &gather(base, outputs))).transpose()?;
             for (j, output) in outputs.iter().enumerate() {
                 let base = base.as_ref().map(|base| base.col_as_slice(j));
                 totals += differentiate(logits.col_as_slice_mut(j), base, &output.sampled, weight, kl);
@@ -94,7 +94,7 @@ impl Head {
                 product(d_normed.as_mut(), Accum::Add, tile, part);
             })?;
             let mut d_rows = Mat::zeros(x.nrows(), outputs.len());
-            rms_norm_back(rows.as_ref(), &self.norm, self.eps, d_normed.as_ref(), d_rows.as_mut());
+            rms_norm_back(&rows, &self.norm, self.eps, &d_normed, &mut d_rows);
             for (j, output) in outputs.iter().enumerate() {
                 dx.col_as_slice_mut(output.row).copy_from_slice(d_rows.col_as_slice(j));
             }

@@ -149,10 +149,11 @@ impl PolicyGradient {
             let mut parts = self.begin(chunks)?;
             // Without a penalty KL is only shown, and a part of the rows shows it.
             let with_base = |part: usize, chunk: usize| kl != 0.0 || (part, chunk) == (0, 0);
-            let ((), base) = timed(|| self.forward_base(&mut parts, &with_base, interrupt))?;
-            let ((), forward) = timed(|| self.forward(&mut parts, Some(m), interrupt))?;
+            let shape = self.shape(&parts);
+            let ((), base) = timed(|| self.forward_base(&shape, &mut parts, &with_base, interrupt))?;
+            let ((), forward) = timed(|| self.forward(&shape, &mut parts, Some(m), interrupt))?;
             let (totals, head) = timed(|| self.differentiate(&mut parts, weight, kl))?;
-            let (of_m, backward) = timed(|| self.backward(&mut parts, m, interrupt))?;
+            let (of_m, backward) = timed(|| self.backward(&shape, &mut parts, m, interrupt))?;
             let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
             Ok(Gradient {
                 of_m,
@@ -169,8 +170,8 @@ impl PolicyGradient {
         let chunks = packing::pack(&[group], tokens.len(), self.head.n_vocab())?;
         self.pool.install(|| {
             let mut parts = self.begin(chunks)?;
-            self.forward(&mut parts, None, &Interrupt::default())?;
-            let logits = self.head.logits(self.weights.file(), parts[0][0].x.as_ref())?;
+            self.forward(&self.shape(&parts), &mut parts, None, &Interrupt::default())?;
+            let logits = self.head.logits(self.weights.file(), &parts[0][0].x)?;
             Ok((0..logits.ncols()).map(|j| logits.col_as_slice(j).to_vec()).collect())
         })
     }
@@ -209,14 +210,19 @@ impl PolicyGradient {
         Shape { heads, eps, rope: rope.table(n_positions) }
     }
 
-    fn forward(&self, parts: &mut [Vec<Work>], m: Option<&[Vec<f32>]>, interrupt: &Interrupt) -> Result<()> {
-        let shape = self.shape(parts);
+    fn forward(
+        &self,
+        shape: &Shape,
+        parts: &mut [Vec<Work>],
+        m: Option<&[Vec<f32>]>,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let n_chunks = parts.iter().map(Vec::len).sum::<usize>();
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m)?;
             parts.par_iter_mut().flatten_iter().for_each(|work| {
-                let (out, saved) = weights.forward(&shape, &work.chunk, &work.x);
+                let (out, saved) = weights.forward(shape, &work.chunk, &work.x);
                 let input = std::mem::replace(&mut work.x, out);
                 // A function of the layer alone, so that equal calls have equal results.
                 let is_kept = saved.n_bytes().saturating_mul((layer + 1) * n_chunks) <= KEPT_BYTES;
@@ -229,11 +235,11 @@ impl PolicyGradient {
     /// The same at m = 1, where it is wanted, without keeping anything but the end.
     fn forward_base(
         &self,
+        shape: &Shape,
         parts: &mut [Vec<Work>],
         is_wanted: &(dyn Fn(usize, usize) -> bool + Sync),
         interrupt: &Interrupt,
     ) -> Result<()> {
-        let shape = self.shape(parts);
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, None)?;
@@ -241,7 +247,7 @@ impl PolicyGradient {
                 let wanted = works.iter_mut().enumerate().filter(|&(chunk, _)| is_wanted(part, chunk));
                 for (_, work) in wanted {
                     let x = work.base.as_ref().unwrap_or(&work.x);
-                    work.base = Some(weights.forward(&shape, &work.chunk, x).0);
+                    work.base = Some(weights.forward(shape, &work.chunk, x).0);
                 }
             });
         }
@@ -270,11 +276,11 @@ impl PolicyGradient {
 
     fn backward(
         &self,
+        shape: &Shape,
         parts: &mut [Vec<Work>],
         m: &[Vec<f32>],
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<f32>>> {
-        let shape = self.shape(parts);
         let mut gradient: Vec<Vec<f32>> = m.iter().map(|m| vec![0.0; m.len()]).collect();
         for layer in (0..self.architecture.n_layers).rev() {
             interrupt.check()?;
@@ -283,9 +289,9 @@ impl PolicyGradient {
                 let mut sums = self.weights.sums(layer);
                 for work in works {
                     let Some((input, saved)) = work.inputs.pop() else { continue };
-                    let saved = saved.unwrap_or_else(|| weights.forward(&shape, &work.chunk, &input).1);
+                    let saved = saved.unwrap_or_else(|| weights.forward(shape, &work.chunk, &input).1);
                     let dout = std::mem::replace(&mut work.x, Mat::new());
-                    work.x = weights.backward(&shape, &work.chunk, &input, saved, dout, &mut sums);
+                    work.x = weights.backward(shape, &work.chunk, &input, saved, dout, &mut sums);
                 }
                 sums
             };

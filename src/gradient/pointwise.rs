@@ -5,7 +5,7 @@
 
 use std::f32::consts::LOG2_E;
 
-use faer::{Mat, MatMut, MatRef};
+use faer::Mat;
 use pulp::Arch;
 
 /// Independent partial sums, as many as two registers of the widest kind hold.
@@ -19,6 +19,19 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     for (a, b) in a.zip(b) {
         for i in 0..LANES {
             sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[inline(always)]
+fn sum(x: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    let x = x.chunks_exact(LANES);
+    let rest: f32 = x.remainder().iter().sum();
+    for x in x {
+        for i in 0..LANES {
+            sums[i] += x[i];
         }
     }
     sums.iter().sum::<f32>() + rest
@@ -44,22 +57,12 @@ fn exp(x: f32) -> f32 {
     p * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
 
-/// The column of `x` as a slice.
-pub(super) fn column<'a>(x: MatRef<'a, f32>, j: usize) -> &'a [f32] {
-    x.col(j).try_as_col_major().expect("columns are contiguous").as_slice()
-}
-
-/// The column of `x` as a slice to write to.
-pub(super) fn column_mut<'a>(x: &'a mut MatMut<'_, f32>, j: usize) -> &'a mut [f32] {
-    x.as_mut().col_mut(j).try_as_col_major_mut().expect("columns are contiguous").as_slice_mut()
-}
-
 /// y = w ⊙ x / rms(x), for each part of `w.len()` entries of each column.
-pub(super) fn rms_norm(x: MatRef<'_, f32>, w: &[f32], eps: f32) -> Mat<f32> {
+pub(super) fn rms_norm(x: &Mat<f32>, w: &[f32], eps: f32) -> Mat<f32> {
     let mut y = Mat::zeros(x.nrows(), x.ncols());
     Arch::new().dispatch(|| {
         for j in 0..x.ncols() {
-            let parts = column(x, j).chunks_exact(w.len());
+            let parts = x.col_as_slice(j).chunks_exact(w.len());
             for (x, y) in parts.zip(y.col_as_slice_mut(j).chunks_exact_mut(w.len())) {
                 let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
                 for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
@@ -72,18 +75,12 @@ pub(super) fn rms_norm(x: MatRef<'_, f32>, w: &[f32], eps: f32) -> Mat<f32> {
 }
 
 /// Adds to `dx` what dy becomes on its way back through [`rms_norm`] at `x`.
-pub(super) fn rms_norm_back(
-    x: MatRef<'_, f32>,
-    w: &[f32],
-    eps: f32,
-    dy: MatRef<'_, f32>,
-    mut dx: MatMut<'_, f32>,
-) {
+pub(super) fn rms_norm_back(x: &Mat<f32>, w: &[f32], eps: f32, dy: &Mat<f32>, dx: &mut Mat<f32>) {
     let mut g = vec![0.0; w.len()];
     Arch::new().dispatch(|| {
         for j in 0..x.ncols() {
-            let parts = column(x, j).chunks_exact(w.len()).zip(column(dy, j).chunks_exact(w.len()));
-            for ((x, dy), dx) in parts.zip(column_mut(&mut dx, j).chunks_exact_mut(w.len())) {
+            let parts = x.col_as_slice(j).chunks_exact(w.len()).zip(dy.col_as_slice(j).chunks_exact(w.len()));
+            for ((x, dy), dx) in parts.zip(dx.col_as_slice_mut(j).chunks_exact_mut(w.len())) {
                 let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
                 for ((g, dy), w) in g.iter_mut().zip(dy).zip(w) {
                     *g = dy * w;
@@ -97,25 +94,32 @@ pub(super) fn rms_norm_back(
     });
 }
 
+/// Turns x into exp(`scale` · (x - max x)), and returns the maximum and the sum.
+#[inline(always)]
+fn exponentials(x: &mut [f32], scale: f32) -> (f32, f32) {
+    let most = x.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
+    x.iter_mut().for_each(|x| *x = exp((*x - most) * scale));
+    (most, sum(x))
+}
+
 /// Softmax of `scale` · the first entries of each column, as many as `n_valid` says for it; 0 for the others.
-pub(super) fn softmax(mut scores: MatMut<'_, f32>, scale: f32, n_valid: impl Fn(usize) -> usize) {
+pub(super) fn softmax(scores: &mut Mat<f32>, scale: f32, n_valid: impl Fn(usize) -> usize) {
     Arch::new().dispatch(|| {
         for j in 0..scores.ncols() {
-            let (valid, rest) = column_mut(&mut scores, j).split_at_mut(n_valid(j));
-            let most = valid.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
-            valid.iter_mut().for_each(|x| *x = exp((*x - most) * scale));
-            let whole = 1.0 / sum(valid);
-            valid.iter_mut().for_each(|x| *x *= whole);
+            let (valid, rest) = scores.col_as_slice_mut(j).split_at_mut(n_valid(j));
+            let (_, whole) = exponentials(valid, scale);
+            let share = 1.0 / whole;
+            valid.iter_mut().for_each(|x| *x *= share);
             rest.fill(0.0);
         }
     });
 }
 
 /// Turns dp into ds for p = softmax(`scale` · s), column by column.
-pub(super) fn softmax_back(p: MatRef<'_, f32>, scale: f32, dp: &mut Mat<f32>) {
+pub(super) fn softmax_back(p: &Mat<f32>, scale: f32, dp: &mut Mat<f32>) {
     Arch::new().dispatch(|| {
         for j in 0..p.ncols() {
-            let (p, dp) = (column(p, j), dp.col_as_slice_mut(j));
+            let (p, dp) = (p.col_as_slice(j), dp.col_as_slice_mut(j));
             let mean = dot(p, dp);
             for (dp, p) in dp.iter_mut().zip(p) {
                 *dp = scale * p * (*dp - mean);
@@ -160,25 +164,10 @@ pub(super) fn add_bias(x: &mut Mat<f32>, bias: &[f32]) {
     }
 }
 
-#[inline(always)]
-fn sum(x: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let x = x.chunks_exact(LANES);
-    let rest: f32 = x.remainder().iter().sum();
-    for x in x {
-        for i in 0..LANES {
-            sums[i] += x[i];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
 /// Turns logits l into p = softmax(l), and returns ln Σ exp l.
 pub(super) fn log_softmax_sum(logits: &mut [f32]) -> f32 {
     Arch::new().dispatch(|| {
-        let most = logits.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
-        logits.iter_mut().for_each(|x| *x = exp(*x - most));
-        let whole = sum(logits);
+        let (most, whole) = exponentials(logits, 1.0);
         logits.iter_mut().for_each(|x| *x /= whole);
         most + whole.ln()
     })

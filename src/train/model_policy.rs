@@ -20,10 +20,7 @@ use crate::task::{Item, Part, Task};
 pub struct ModelPolicy<'a> {
     task: &'a Task,
     sessions: Vec<Session>,
-    /// What candidates are made from.
-    identity: Expert,
-    /// Weight names, in the order of the sidecar.
-    weights: Vec<String>,
+    adapted: Arc<AdaptedModel>,
     max_candidates: usize,
     train: Vec<Vec<Token>>,
     validation: Vec<Vec<Token>>,
@@ -71,12 +68,10 @@ impl<'a> ModelPolicy<'a> {
         let n_slots = u32::try_from(options.max_candidates).unwrap_or(u32::MAX).saturating_add(1);
         let adapter = AdapterOptions { form: options.form, op: GraphOp::Auto, n_slots };
         let session = |_| Session::adapted(adapted, &session_options, &adapter);
-        let sidecar = adapted.sidecar();
         Ok(Self {
             task,
             sessions: (0..n_sessions).map(session).collect::<Result<_>>()?,
-            identity: Expert::identity("candidate", sidecar),
-            weights: sidecar.weights.iter().map(|weight| weight.name.clone()).collect(),
+            adapted: Arc::clone(adapted),
             max_candidates: options.max_candidates,
             train,
             validation,
@@ -98,10 +93,9 @@ impl<'a> ModelPolicy<'a> {
                 .field("candidates"));
         }
         for (slot, m) in (1..).zip(candidates) {
-            let mut expert = self.identity.clone();
-            expert.name = format!("candidate-{slot}");
-            expert.multipliers = self.weights.iter().cloned().zip(m.iter().cloned()).collect();
-            let mixture = Mixture::single(expert.name.as_str());
+            let name = format!("candidate-{slot}");
+            let expert = Expert::of_multipliers(&name, self.adapted.sidecar(), m);
+            let mixture = Mixture::single(name);
             for session in &mut self.sessions {
                 session.experts_mut()?.replace(expert.clone())?;
                 session.set_mixture(slot, &mixture)?;

@@ -8,13 +8,12 @@ use std::time::Instant;
 use answers::{evaluate, json_samples, row, show_samples};
 use serde_json::{json, Value};
 
-use super::{ctrl_c, printer};
-use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use super::{ctrl_c, inputs, printer};
+use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, Model, SessionOptions};
+use crate::engine::{AdaptedModel, Model};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
-use crate::ffi::tensor_type::TensorType;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Part, Task, SKILLS};
 
@@ -52,22 +51,10 @@ pub fn main(args: &Args) -> Result<u8> {
     if args.steps == 0 {
         return Err(Error::expected("1 or more", 0).field("--steps"));
     }
-    let n_threads = args.threads.unwrap_or(SessionOptions::default().n_threads);
-    if n_threads == 0 {
-        return Err(Error::expected("1 or more", 0).field("threads"));
-    }
+    let n_threads = inputs::n_threads(args.threads)?;
     let began = Instant::now();
     let temporary = embedded::Temporary::new()?;
-    let options = DecomposeOptions {
-        model: temporary.path().to_path_buf(),
-        output: temporary.folder().join("embedded.svf.gguf"),
-        tensors: Selection::parse("all")?,
-        rank: RankPolicy::Full,
-        ty: TensorType::F16,
-        threads: n_threads as usize,
-        resume: false,
-        force: false,
-    };
+    let options = DecomposeOptions::embedded(&temporary, n_threads as usize);
     let report = decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
     let n_components: usize = report.weights.iter().map(|weight| weight.rank).sum();
     let decompose_seconds = report.seconds;

@@ -72,11 +72,10 @@ pub fn learn(
         Ended::Failed(error) => return Err(error),
         Ended::Done | Ended::Patience | Ended::Mastered | Ended::Flat(_) => {}
     }
-    let mut expert = Expert::identity("expert", sidecar);
-    if let Some(best) = state.best {
-        let names = sidecar.weights.iter().map(|weight| weight.name.clone());
-        expert.multipliers = names.zip(best.m).collect();
-    }
+    let expert = match state.best {
+        Some(best) => Expert::of_multipliers("expert", sidecar, &best.m),
+        None => Expert::identity("expert", sidecar),
+    };
     let reward = |line: Line| match line {
         Line::Step(step) => Some(step.reward),
         Line::Settings { .. } | Line::Validation(_) => None,

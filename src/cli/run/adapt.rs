@@ -90,11 +90,10 @@ mod tests {
     use clap::Parser;
 
     use super::super::Args;
-    use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+    use crate::decompose::{decompose, DecomposeOptions};
     use crate::embedded;
     use crate::engine::{ChatMessage, Model};
     use crate::expert::Expert;
-    use crate::ffi::tensor_type::TensorType;
     use crate::progress::{Interrupt, Silent};
     use crate::sidecar::Sidecar;
     use crate::skills::{question, Skill};
@@ -128,18 +127,9 @@ mod tests {
     #[test]
     fn the_base_model_answers_to_the_bit_as_it_would_have_without_pass_1() {
         let file = embedded::Temporary::new().unwrap();
-        let output = file.folder().join("model.svf.gguf");
-        let options = DecomposeOptions {
-            model: file.path().to_path_buf(),
-            output: output.clone(),
-            tensors: Selection::parse("all").unwrap(),
-            rank: RankPolicy::Full,
-            ty: TensorType::F16,
-            threads: 2,
-            resume: false,
-            force: false,
-        };
+        let options = DecomposeOptions::embedded(&file, 2);
         decompose(&options, &Silent, &Interrupt::new()).unwrap();
+        let output = options.output;
         let sidecar = Sidecar::open(&output).unwrap();
         let mut words: Vec<String> =
             ["-m", "MODEL", "--chat", "--temp", "0", "-t", "1", "-c", "256"].map(String::from).into();

@@ -91,11 +91,10 @@ impl Finished<'_> {
     }
 
     fn expert(&self) -> Expert {
-        let mut expert = Expert::identity(&self.about.0, self.sidecar);
-        expert.description.clone_from(&self.about.1);
+        let (name, description) = &self.about;
+        let mut expert = Expert::identity(name, self.sidecar);
         if let Some(best) = &self.state.best {
-            let names = self.sidecar.weights.iter().map(|weight| weight.name.clone());
-            expert.multipliers = names.zip(best.m.iter().cloned()).collect();
+            expert = Expert::of_multipliers(name, self.sidecar, &best.m);
             expert.training = Some(Training {
                 task: self.task.name().to_owned(),
                 steps: best.step,
@@ -104,7 +103,7 @@ impl Finished<'_> {
                 seed: self.options.seed,
             });
         }
-        expert
+        Expert { description: description.clone(), ..expert }
     }
 
     fn json(&self) -> Value {

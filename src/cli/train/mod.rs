@@ -2,7 +2,7 @@
 
 mod finished;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -10,16 +10,16 @@ use finished::Finished;
 use serde_json::{json, Value};
 
 use super::experts::FormFlag;
+use super::inputs::{ModelFile, TaskArgs};
 use super::{ctrl_c, printer};
-use crate::decompose::{decompose, DecomposeOptions, RankPolicy, Selection};
+use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::{AdaptedModel, Model, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert;
-use crate::ffi::tensor_type::TensorType;
 use crate::optimiser::Shape;
 use crate::sidecar::Sidecar;
-use crate::task::{LoadOptions, Part, Task};
+use crate::task::{Part, Task};
 use crate::train::{
     Earlier, Estimator, Evolution, Exact, Folder, ModelOptions, ModelPolicy, Options, Parametrisation,
     Policy, RandomReward, Run,
@@ -51,15 +51,8 @@ pub struct Args {
     /// The model's sidecar, made by `llama-svf decompose` [default for the embedded model: all weights, full rank]
     #[arg(long, value_name = "FILE")]
     svf: Option<PathBuf>,
-    /// A built-in task or a task file
-    #[arg(long, value_name = "NAME|FILE")]
-    task: String,
-    /// Read the items from here instead of the task's own files; may be repeated
-    #[arg(long, value_name = "FILE")]
-    data: Vec<PathBuf>,
-    /// Run the code that the model writes, for tasks that are checked so
-    #[arg(long)]
-    allow_exec: bool,
+    #[command(flatten)]
+    task: TaskArgs,
     /// The expert to write; its run is kept in NAME.train beside it
     #[arg(short, long, value_name = "NAME.expert.gguf")]
     output: PathBuf,
@@ -196,11 +189,7 @@ pub fn main(args: &Args) -> Result<u8> {
     }
     let mut folder = Folder::of(&args.output);
     folder.check(args.earlier())?;
-    let load = LoadOptions { data: args.data.clone(), allow_exec: args.allow_exec, ..LoadOptions::default() };
-    let task = Task::load(&args.task, &load)?;
-    for note in task.notes() {
-        printer::note(format_args!("note: {note}"));
-    }
+    let task = args.task.load()?;
     let about = args.about(&task)?;
 
     let (adapted, _files) = args.open(n_threads)?;
@@ -323,21 +312,16 @@ impl Args {
     }
 
     /// The model with its sidecar, and what keeps temporary files in place.
-    fn open(&self, n_threads: u32) -> Result<(Arc<AdaptedModel>, Option<embedded::Temporary>)> {
+    fn open(&self, n_threads: u32) -> Result<(Arc<AdaptedModel>, ModelFile)> {
         let sidecar = self.svf.as_deref().map(Sidecar::open).transpose()?;
-        let embedded = self.model.is_none().then(embedded::Temporary::new).transpose()?;
-        let path: &Path = match (&self.model, &embedded) {
-            (Some(path), _) => path,
-            (None, Some(embedded)) => embedded.path(),
-            (None, None) => unreachable!("one of both is there"),
-        };
-        let sidecar = match (sidecar, &embedded) {
+        let file = ModelFile::new(self.model.as_deref())?;
+        let sidecar = match (sidecar, &file) {
             (Some(sidecar), _) => sidecar,
-            (None, Some(embedded)) => decomposed(embedded, n_threads)?,
-            (None, None) => unreachable!("-m requires --svf"),
+            (None, ModelFile::Embedded(embedded)) => decomposed(embedded, n_threads)?,
+            (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
         };
-        let model = Model::load(path, self.n_gpu_layers)?;
-        Ok((AdaptedModel::new(&model, sidecar)?, embedded))
+        let model = Model::load(file.path(), self.n_gpu_layers)?;
+        Ok((AdaptedModel::new(&model, sidecar)?, file))
     }
 
     /// All that changes the result; a run goes on only with the same.
@@ -381,16 +365,7 @@ impl Args {
 
 /// The embedded model's sidecar: all weights, full rank.
 fn decomposed(embedded: &embedded::Temporary, n_threads: u32) -> Result<Sidecar> {
-    let options = DecomposeOptions {
-        model: embedded.path().to_path_buf(),
-        output: embedded.folder().join("embedded.svf.gguf"),
-        tensors: Selection::parse("all")?,
-        rank: RankPolicy::Full,
-        ty: TensorType::F16,
-        threads: n_threads as usize,
-        resume: false,
-        force: false,
-    };
+    let options = DecomposeOptions::embedded(embedded, n_threads as usize);
     decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
     Sidecar::open(&options.output)
 }

@@ -1,0 +1,67 @@
+//! What the commands read that answer a task's questions: the task and the model.
+
+use std::path::{Path, PathBuf};
+
+use super::printer;
+use crate::embedded;
+use crate::engine::SessionOptions;
+use crate::error::{Error, Result};
+use crate::task::{LoadOptions, Task};
+
+#[derive(clap::Args)]
+pub struct TaskArgs {
+    /// A built-in task or a task file; several with commas between are one shuffled stream
+    #[arg(long, value_name = "NAME|FILE")]
+    task: String,
+    /// Read the items from here instead of the task's own files; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// Run the code that the model writes, for tasks that are checked so
+    #[arg(long)]
+    allow_exec: bool,
+}
+
+impl TaskArgs {
+    /// Loads the task, and tells what a user should know of it.
+    pub fn load(&self) -> Result<Task> {
+        let Self { data, allow_exec, .. } = self;
+        let options = LoadOptions { data: data.clone(), allow_exec: *allow_exec, ..LoadOptions::default() };
+        let task = Task::load(&self.task, &options)?;
+        for note in task.notes() {
+            printer::note(format_args!("note: {note}"));
+        }
+        Ok(task)
+    }
+}
+
+/// A model's file.
+pub enum ModelFile {
+    Given(PathBuf),
+    /// The embedded model's, which goes away with this value.
+    Embedded(embedded::Temporary),
+}
+
+impl ModelFile {
+    /// That of `-m`, or the embedded model's.
+    pub fn new(model: Option<&Path>) -> Result<Self> {
+        Ok(match model {
+            Some(path) => Self::Given(path.to_path_buf()),
+            None => Self::Embedded(embedded::Temporary::new()?),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) => path,
+            Self::Embedded(file) => file.path(),
+        }
+    }
+}
+
+/// The threads that `-t` asks for, or all.
+pub fn n_threads(threads: Option<u32>) -> Result<u32> {
+    match threads.unwrap_or(SessionOptions::default().n_threads) {
+        0 => Err(Error::expected("1 or more", 0).field("threads")),
+        n => Ok(n),
+    }
+}
