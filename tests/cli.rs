@@ -17,7 +17,7 @@ use llama_svf::expert::Expert;
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::sidecar::{seal, Sidecar};
-use program::{assert_code, number, stderr, stdout};
+use program::{assert_code, assert_one_error, command, number, stderr, stdout, svf, words};
 use random_model::RandomModel;
 use serde_json::Value;
 
@@ -52,11 +52,11 @@ impl Files {
         with_template(&self.path("model.gguf"), &self.path("chat.gguf"));
         for (name, rank) in [("model", "full"), ("other", "full")] {
             let model = self.text(&format!("{name}.gguf"));
-            let output = svf(&["decompose", "-m", &model, "--rank", rank]);
+            let output = svf(["decompose", "-m", &model, "--rank", rank]);
             assert_code(&output, 0);
         }
         let low = self.text("low.svf.gguf");
-        assert_code(&svf(&["decompose", "-m", &self.text("model.gguf"), "-o", &low, "--rank", "8"]), 0);
+        assert_code(&svf(["decompose", "-m", &self.text("model.gguf"), "-o", &low, "--rank", "8"]), 0);
 
         let sidecar = Sidecar::open(self.path("model.svf.gguf")).unwrap();
         for (name, m) in [("up", 1.5), ("down", 0.25)] {
@@ -115,15 +115,11 @@ impl Files {
 
     /// `@name` stands for a file's path.
     fn expand(&self, arguments: &str) -> Vec<String> {
-        let expand = |word: &str| {
-            let (before, name) = word.rsplit_once('@')?;
-            Some(format!("{before}{}", self.text(name)))
-        };
-        arguments.split_whitespace().map(|word| expand(word).unwrap_or_else(|| word.to_owned())).collect()
+        words(&self.folder, arguments)
     }
 
     fn run(&self, arguments: &str) -> Output {
-        svf(&self.expand(arguments).iter().map(String::as_str).collect::<Vec<_>>())
+        svf(self.expand(arguments))
     }
 }
 
@@ -169,16 +165,6 @@ fn write_nan_expert(path: &Path, sidecar: &Sidecar) {
     fs::write(path, file).unwrap();
 }
 
-fn command() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("llama-svf"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn svf(arguments: &[&str]) -> Output {
-    command().args(arguments).output().unwrap()
-}
-
 #[track_caller]
 fn json(output: &Output) -> Value {
     assert_code(output, 0);
@@ -191,17 +177,17 @@ fn a_model_becomes_a_sidecar_that_can_be_looked_at() {
     let out = files.text("again.svf.gguf");
     let model = files.text("model.gguf");
     let report =
-        json(&svf(&["decompose", "-m", &model, "-o", &out, "--rank", "16", "--type", "f16", "--json"]));
+        json(&svf(["decompose", "-m", &model, "-o", &out, "--rank", "16", "--type", "f16", "--json"]));
     assert_eq!(report["weights"].as_array().unwrap().len(), 6);
-    let again = svf(&["decompose", "-m", &model, "-o", &out, "--rank", "16", "--type", "f16"]);
+    let again = svf(["decompose", "-m", &model, "-o", &out, "--rank", "16", "--type", "f16"]);
     assert_code(&again, 2);
     assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
 
-    let view = json(&svf(&["inspect", &out, "--json", "--verify"]));
+    let view = json(&svf(["inspect", &out, "--json", "--verify"]));
     assert_eq!(view["kind"], "sidecar");
     assert_eq!(view["verified"], true);
     assert_eq!(view["weights"][0]["rank"], 16);
-    let text = svf(&["inspect", &out]);
+    let text = svf(["inspect", &out]);
     assert_code(&text, 0);
     assert!(
         stdout(&text).contains("blk.1.ffn_down.weight") && stdout(&text).contains('█'),
@@ -278,8 +264,7 @@ fn a_chat_keeps_its_history_and_takes_commands() {
     let input = files.path("chat.txt");
     fs::write(&input, lines).unwrap();
     let arguments = "run -m @chat.gguf --svf @model.svf.gguf --expert @up.expert.gguf --chat -n 4 --temp 0";
-    let output =
-        command().args(files.expand(arguments)).stdin(fs::File::open(&input).unwrap()).output().unwrap();
+    let output = command(files.expand(arguments)).stdin(fs::File::open(&input).unwrap()).output().unwrap();
     fs::remove_file(input).unwrap();
     assert_code(&output, 0);
     let talk = stderr(&output);
@@ -379,13 +364,7 @@ fn bad_input_is_one_clear_line() {
     let files = Files::shared();
     for (arguments, fragments) in BAD {
         let output = files.run(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments}: {}{}", stdout(&output), stderr(&output));
-        assert_eq!(stdout(&output), "", "{arguments}");
-        let errors: Vec<_> = stderr(&output).lines().filter(|line| !line.starts_with("note: ")).collect();
-        assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{arguments}: {}", stderr(&output));
-        for fragment in fragments {
-            assert!(errors[0].contains(fragment), "{arguments}: no '{fragment}' in: {}", errors[0]);
-        }
+        assert_one_error(arguments, &output, fragments);
         let written: Vec<_> = files.names().into_iter().filter(|name| name.starts_with("new")).collect();
         assert_eq!(written, Vec::<String>::new(), "{arguments}");
     }
@@ -396,7 +375,7 @@ fn a_weight_that_is_no_number_makes_no_sidecar() {
     let files = Files::shared();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.svf.gguf");
-    let output = svf(&["decompose", "-m", &files.text("nan.gguf"), "-o", out.to_str().unwrap()]);
+    let output = svf(["decompose", "-m", &files.text("nan.gguf"), "-o", out.to_str().unwrap()]);
     assert_code(&output, 2);
     let errors: Vec<_> = stderr(&output).lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{}", stderr(&output));
@@ -408,7 +387,7 @@ fn a_weight_that_is_no_number_makes_no_sidecar() {
 fn a_prompt_beyond_the_context_is_refused() {
     let files = Files::shared();
     let prompt = "word ".repeat(400);
-    let output = svf(&["run", "-m", &files.text("model.gguf"), "-c", "256", "-p", &prompt]);
+    let output = svf(["run", "-m", &files.text("model.gguf"), "-c", "256", "-p", &prompt]);
     assert_code(&output, 2);
     assert!(
         stderr(&output).contains("--ctx-size") && stderr(&output).contains("hint"),
@@ -421,7 +400,7 @@ fn a_prompt_beyond_the_context_is_refused() {
 #[cfg(unix)]
 fn endless(files: &Files) -> std::process::Child {
     let arguments = "run -m @model.gguf -p abc -n -1 -c 100000 --temp 0";
-    command().args(files.expand(arguments)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command(files.expand(arguments)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[cfg(unix)]

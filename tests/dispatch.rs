@@ -14,7 +14,7 @@ use llama_svf::embedded;
 use llama_svf::expert::{Expert, Mixture};
 use llama_svf::sidecar::Sidecar;
 use llama_svf::skills::{question, Skill};
-use program::{assert_code, number, stderr, stdout};
+use program::{assert_code, assert_one_error, command, number, stderr, stdout, svf, words};
 use random_model::RandomModel;
 use serde_json::Value;
 
@@ -64,16 +64,6 @@ fn folder() -> &'static Path {
     })
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("llama-svf"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn svf(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
 /// `@name` stands for a file of the folder, and `EXPERTS` for the model with its three experts.
 fn expand(arguments: &str, last: &[&str]) -> Vec<String> {
     let arguments = arguments.replace(
@@ -81,16 +71,11 @@ fn expand(arguments: &str, last: &[&str]) -> Vec<String> {
         "-m @model.gguf --svf @model.svf.gguf --expert @math.expert.gguf --expert @code.expert.gguf \
          --expert @reasoning.expert.gguf",
     );
-    let expand = |word: &str| match word.rsplit_once('@') {
-        Some((before, name)) => format!("{before}{}", folder().join(name).display()),
-        None => word.to_owned(),
-    };
-    arguments.split_whitespace().map(expand).chain(last.iter().map(|&word| word.to_owned())).collect()
+    words(folder(), &arguments).into_iter().chain(last.iter().map(|&word| word.to_owned())).collect()
 }
 
 fn run(arguments: &str, last: &[&str]) -> Output {
-    let words = expand(arguments, last);
-    svf(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    svf(expand(arguments, last))
 }
 
 #[track_caller]
@@ -160,10 +145,7 @@ fn each_message_of_a_chat_chooses_anew_until_the_user_does() {
         format!("{}\n/load x\n{}\n/clear\n{}\n/use\n{}\n/exit\n", lines[0], lines[1], lines[2], lines[0]);
     fs::write(&input, text).unwrap();
     let words = expand("run EXPERTS --chat --adapt prompt -n 4 --temp 0 -c 512", &[]);
-    let output = command(&words.iter().map(String::as_str).collect::<Vec<_>>())
-        .stdin(fs::File::open(&input).unwrap())
-        .output()
-        .unwrap();
+    let output = command(words).stdin(fs::File::open(&input).unwrap()).output().unwrap();
     assert_code(&output, 0);
     let talk = stderr(&output);
     assert_eq!(talk.matches("pass 1: ").count(), 3, "{talk}");
@@ -291,11 +273,7 @@ fn an_interrupted_search_goes_on_as_it_would_have() {
     let whole = json(&search("whole", ""), &[]);
     assert!(!folder().join("whole.json.search").exists());
     let words = expand(&search("stopped", ""), &[]);
-    let mut child = command(&words.iter().map(String::as_str).collect::<Vec<_>>())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stored = folder().join("stopped.json.search");
     while !stored.exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
@@ -444,13 +422,7 @@ const BAD: [(&str, &[&str]); 23] = [
 fn bad_input_is_one_clear_line() {
     for (arguments, fragments) in BAD {
         let output = run(arguments, &[]);
-        assert_eq!(output.status.code(), Some(2), "{arguments}: {}{}", stdout(&output), stderr(&output));
-        assert_eq!(stdout(&output), "", "{arguments}");
-        let errors: Vec<_> = stderr(&output).lines().filter(|line| !line.starts_with("note: ")).collect();
-        assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{arguments}: {}", stderr(&output));
-        for fragment in fragments {
-            assert!(errors[0].contains(fragment), "{arguments}: no '{fragment}' in: {}", errors[0]);
-        }
+        assert_one_error(arguments, &output, fragments);
     }
     assert!(!folder().join("new.expert.gguf").exists());
 }

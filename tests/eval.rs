@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use llama_svf::embedded;
 use llama_svf::expert::Expert;
 use llama_svf::sidecar::Sidecar;
-use program::{assert_code, number, stderr, stdout};
+use program::{assert_code, assert_one_error, command, number, stderr, stdout, svf, words};
 use serde_json::Value;
 
 /// A folder with the embedded model's sidecar, an expert, and task files; made once per run.
@@ -24,7 +24,7 @@ fn folder() -> &'static Path {
         let model = embedded::write_to(&folder).unwrap();
         let sidecar = folder.join("model.svf.gguf");
         let (model, output) = (model.to_str().unwrap(), sidecar.to_str().unwrap());
-        assert_code(&svf(&["decompose", "-m", model, "-o", output]), 0);
+        assert_code(&svf(["decompose", "-m", model, "-o", output]), 0);
         let sidecar = Sidecar::open(&sidecar).unwrap();
         let mut expert = Expert::identity("odd", &sidecar);
         // Enough to spoil the model: the comparison must see it.
@@ -46,26 +46,9 @@ fn folder() -> &'static Path {
     })
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("llama-svf"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn svf(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
 /// `@name` stands for a file of the folder.
 fn run(arguments: &str) -> Output {
-    let words: Vec<_> = arguments
-        .split_whitespace()
-        .map(|word| match word.rsplit_once('@') {
-            Some((before, name)) => format!("{before}{}", folder().join(name).display()),
-            None => word.to_owned(),
-        })
-        .collect();
-    svf(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    svf(words(folder(), arguments))
 }
 
 #[track_caller]
@@ -178,14 +161,7 @@ fn an_interrupted_trace_is_continued_and_ends_as_a_whole_one() {
 
 #[track_caller]
 fn assert_refused(arguments: &str, fragments: &[&str]) {
-    let output = run(arguments);
-    assert_code(&output, 2);
-    let errors: Vec<_> = stderr(&output).lines().filter(|line| !line.starts_with("note: ")).collect();
-    assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{arguments}: {}", stderr(&output));
-    assert_eq!(stdout(&output), "", "{arguments}");
-    for fragment in fragments {
-        assert!(errors[0].contains(fragment), "{arguments}: no '{fragment}' in {}", errors[0]);
-    }
+    assert_one_error(arguments, &run(arguments), fragments);
 }
 
 #[test]
@@ -240,7 +216,7 @@ fn the_demo_shows_every_task() {
 fn ctrl_c_ends_an_evaluation_with_what_it_has() {
     let trace = folder().join("interrupted.jsonl");
     let path = trace.to_str().unwrap();
-    let mut child = command(&["eval", "--task", "math", "--samples", "64", "--json", "--trace", path])
+    let mut child = command(["eval", "--task", "math", "--samples", "64", "--json", "--trace", path])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

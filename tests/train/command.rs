@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use llama_svf::embedded;
 use llama_svf::expert::Expert;
 use llama_svf::sidecar::Sidecar;
-use program::{assert_code, number, stderr, stdout};
+use program::{assert_code, command, number, stderr, stdout, svf};
 use serde_json::Value;
 
 /// A folder with the embedded model, its sidecar, and task files; made once per run.
@@ -24,7 +24,7 @@ fn folder() -> &'static Path {
         let model = embedded::write_to(&folder).unwrap();
         let sidecar = folder.join("model.svf.gguf");
         let (model, output) = (model.to_str().unwrap(), sidecar.to_str().unwrap());
-        assert_code(&svf(&["decompose", "-m", model, "-o", output, "--type", "f16"]), 0);
+        assert_code(&svf(["decompose", "-m", model, "-o", output, "--type", "f16"]), 0);
         // The same model with one weight changed a little is another one.
         let mut other = embedded::bytes().to_vec();
         *other.last_mut().unwrap() ^= 1;
@@ -46,27 +46,12 @@ fn folder() -> &'static Path {
     })
 }
 
-fn svf(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("llama-svf"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// `@name` stands for a file of the folder.
 fn words(arguments: &str) -> Vec<String> {
-    let word = |word: &str| match word.rsplit_once('@') {
-        Some((before, name)) => format!("{before}{}", folder().join(name).display()),
-        None => word.to_owned(),
-    };
-    arguments.split_whitespace().map(word).collect()
+    program::words(folder(), arguments)
 }
 
 fn run(arguments: &str) -> Output {
-    svf(&words(arguments).iter().map(String::as_str).collect::<Vec<_>>())
+    svf(words(arguments))
 }
 
 /// Few steps of few answers, in one thread.
@@ -124,7 +109,6 @@ fn ctrl_c_saves_and_resume_ends_bit_by_bit_as_a_whole_run() {
     assert_code(&run(&run_small("whole.expert.gguf", "")), 0);
     let log = folder().join("stopped.train/log.jsonl");
     let words = words(&run_small("stopped.expert.gguf", ""));
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     let child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut child = child;
     while !fs::read_to_string(&log).is_ok_and(|text| text.contains("\"step\":2")) {
@@ -151,14 +135,7 @@ fn ctrl_c_saves_and_resume_ends_bit_by_bit_as_a_whole_run() {
 
 #[track_caller]
 fn assert_refused(arguments: &str, fragments: &[&str]) {
-    let output = run(arguments);
-    assert_code(&output, 2);
-    let errors: Vec<_> = stderr(&output).lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 1, "{arguments}: {}", stderr(&output));
-    assert_eq!(stdout(&output), "", "{arguments}");
-    for fragment in fragments {
-        assert!(errors[0].contains(fragment), "{arguments}: no '{fragment}' in {}", errors[0]);
-    }
+    program::assert_one_error(arguments, &run(arguments), fragments);
 }
 
 #[test]
@@ -205,7 +182,15 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
 fn answers_that_are_never_right_end_the_run_with_advice() {
     let arguments =
         "train --task @never.toml -o @never.expert.gguf --prompts 2 --samples 2 -t 1 --validation-items 2";
-    assert_refused(arguments, &["all rewards were 0 in 10 steps", "--trace"]);
+    let output = run(arguments);
+    assert_code(&output, 2);
+    assert_eq!(stdout(&output), "");
+    // Beside lines of progress.
+    let errors: Vec<_> = stderr(&output).lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{}", stderr(&output));
+    for fragment in ["all rewards were 0 in 10 steps", "--trace"] {
+        assert!(errors[0].contains(fragment), "no '{fragment}' in {}", errors[0]);
+    }
     assert!(
         folder().join("never.train/report.html").exists() && !folder().join("never.expert.gguf").exists()
     );
@@ -254,10 +239,7 @@ fn stories_learn_to_be_happy() {
     }
     fs::write(folder().join("stories.jsonl"), rows).unwrap();
     let of_model = |arguments: &str| {
-        let words = words(arguments);
-        let mut all: Vec<_> = words.iter().map(String::as_str).collect();
-        all.extend(["-m", model.to_str().unwrap()]);
-        let output = svf(&all);
+        let output = svf(words(arguments).into_iter().chain(["-m".into(), model.display().to_string()]));
         assert_code(&output, 0);
         output
     };
