@@ -6,7 +6,7 @@
 #   . scripts/setup.sh          or source it, so that a cargo installed just now is found
 
 # Cargo.toml's rust-version.
-svf_rust_minor=88
+svf_rust_minor=89
 
 svf_has() { command -v "$1" >/dev/null 2>&1; }
 svf_say() { printf '%s\n' "setup: $*" >&2; }
