@@ -192,6 +192,11 @@ pub fn check_oracle(task: &Task, items: &[Item], experts: &[&str]) -> Result<()>
 }
 
 impl Dispatched {
+    /// By item.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
     /// Task, then who answers its items, then how many.
     fn confusion(&self) -> BTreeMap<&str, BTreeMap<&str, usize>> {
         let mut confusion: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
