@@ -17,6 +17,7 @@
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
+//! | drawing | [`page`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -35,6 +36,7 @@ pub mod expert;
 pub mod ffi;
 pub mod gradient;
 pub mod optimiser;
+pub mod page;
 pub mod progress;
 pub mod reward;
 pub mod sidecar;

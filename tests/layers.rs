@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 22] = [
     "error",
     "progress",
     "atomic",
+    "page",
     "svd",
     "cem",
     "optimiser",
