@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{json, Value};
 
-use super::experts::{ExpertArgs, Joined};
+use super::experts::ExpertArgs;
 use super::inputs::{n_threads, ModelFile, TaskArgs};
 use super::routes::{Choice, Routed, Setup};
 use super::search_file::SearchFile;
@@ -14,7 +14,7 @@ use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::{Cem, Settings};
 use crate::dispatch::few_shot::{FewShot, Found, Generation, State};
-use crate::engine::{sessions_for, Model, SamplerOptions, Session};
+use crate::engine::{sessions_for, Joined, Model, SamplerOptions, Session};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, EvalOptions, Evaluation, Questions, Summary};
 use crate::expert::Mixture;

@@ -7,11 +7,11 @@ use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
-use super::experts::{Adapter, ExpertArgs, Joined};
+use super::experts::{Adapter, ExpertArgs};
 use super::inputs::{n_threads, ModelFile, TaskArgs};
 use super::routes::{check_oracle, Choice, Dispatched, Routed, Setup};
 use super::{ctrl_c, printer};
-use crate::engine::{Model, SamplerOptions};
+use crate::engine::{Joined, Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Configuration, EvalOptions, Evaluation, Questions, Summary, Trace};
 use crate::expert::{ExpertSet, Mixture};

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use serde_json::{json, Value};
 
 use super::ctrl_c;
-use super::experts::Joined;
 use crate::dispatch::{Cost, Decision, Dispatcher};
-use crate::engine::{sessions_for, Model, Session};
+use crate::engine::{sessions_for, Joined, Model, Session};
 use crate::error::{Error, Result};
 use crate::eval::{Configuration, Questions};
 use crate::expert::Mixture;
