@@ -36,12 +36,8 @@ pub fn tiles(tiles: &[(String, String)]) -> String {
     let mut html = String::new();
     for (figure, label) in tiles {
         // Writing to a string cannot fail.
-        let _ = write!(
-            html,
-            "<div class=\"tile\"><b>{}</b><span>{}</span></div>",
-            escape(figure),
-            escape(label)
-        );
+        let _ =
+            write!(html, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(figure), escape(label));
     }
     format!("<div class=\"tiles\">{html}</div>")
 }
