@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`report`], [`bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
@@ -38,6 +38,7 @@ pub mod gradient;
 pub mod optimiser;
 pub mod page;
 pub mod progress;
+pub mod report;
 pub mod reward;
 pub mod sidecar;
 pub mod skills;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 23] = [
     "error",
     "progress",
     "atomic",
@@ -27,6 +27,7 @@ const MODULES: [&str; 22] = [
     "eval",
     "train",
     "dispatch",
+    "report",
     "bench",
     "cli",
 ];

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::{json, Value};
+
 use super::{named_in, AdaptPrompt, Ask, Candidates, OTHER};
 use crate::engine::{
     complete, log_prob, prefill, Input, Model, Prompt, Reader, Request, Sampler, SamplerOptions, Session,
@@ -126,6 +128,27 @@ impl Dispatcher {
     /// The labels.
     pub fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// All that can change a decision, but for the experts' multipliers.
+    ///
+    /// # Errors
+    /// A prompt that cannot be filled in.
+    pub fn identity(&self) -> Result<Value> {
+        let Options { strategy, classifier, reading, threshold } = &self.options;
+        // The wording, with the experts that it names.
+        let super::prompt::Filled { message, answer } = self.prompt.fill("?", &self.candidates)?;
+        Ok(json!({
+            "strategy": strategy.name(),
+            "classifier": (*strategy == Strategy::Classifier).then_some(classifier),
+            "prompt": self.prompt.name(),
+            "prompt_hash": blake3::hash(format!("{message}\0{answer}").as_bytes()).to_string(),
+            "reading": match reading {
+                Reading::Labels => "labels",
+                Reading::Text => "text",
+            },
+            "threshold": threshold,
+        }))
     }
 
     /// The mixture that decides.

@@ -27,6 +27,18 @@ impl Choice {
     pub fn is_base(&self) -> bool {
         matches!(self, Self::Fixed(mixture) if mixture.is_base())
     }
+
+    /// The name of the configuration that answers so.
+    pub fn name(&self, dispatcher: Option<&Dispatcher>) -> String {
+        match self {
+            Self::Fixed(mixture) if mixture.is_base() => "base".into(),
+            Self::Fixed(mixture) => mixture.to_string(),
+            Self::Adapted => {
+                format!("adapt {}", dispatcher.map_or("", |it| it.options().strategy.name()))
+            }
+            Self::Oracle => "oracle".into(),
+        }
+    }
 }
 
 /// Mixtures with a slot each, beginning with slot 1; the base model is slot 0.
@@ -66,6 +78,7 @@ pub struct Measured<'a> {
 }
 
 /// How a measurement is set up.
+#[derive(Clone, Copy)]
 pub struct Setup<'a> {
     /// The model.
     pub model: &'a Arc<Model>,
@@ -101,23 +114,17 @@ impl Setup<'_> {
         let configurations = choices
             .iter()
             .map(|choice| {
-                Ok(match choice {
-                    Choice::Fixed(mixture) => {
-                        let slot = slots.of(mixture);
-                        let name = if slot == 0 { "base".into() } else { mixture.to_string() };
-                        Configuration { name, slot }
-                    }
-                    Choice::Adapted => {
-                        let strategy = self.dispatcher.map_or("", |it| it.options().strategy.name());
-                        Configuration { name: format!("adapt {strategy}"), slot: 0 }
-                    }
+                let slot = match choice {
+                    Choice::Fixed(mixture) => slots.of(mixture),
+                    Choice::Adapted => 0,
                     Choice::Oracle => {
                         for item in items {
                             slots.of(&single(task.source(item))?);
                         }
-                        Configuration { name: "oracle".into(), slot: 0 }
+                        0
                     }
-                })
+                };
+                Ok(Configuration { name: choice.name(self.dispatcher), slot })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut pass1_slot = 0;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::escape;
+use super::{escape, svg};
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2330; background: #fff; max-width: 1100px; \
@@ -15,19 +15,21 @@ p.sub { color: #5b6577; margin: 4px 0 22px }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 14px }
 .charts svg { border: 1px solid #e3e7ee; border-radius: 8px }
 svg { width: 100%; height: auto; background: #fff }
-svg text { font-family: system-ui, sans-serif } .title { font-size: 13px; font-weight: 600; fill: #1c2330 }
-.tick { font-size: 11px; fill: #5b6577 } .grid { stroke: #e8ebf1; stroke-width: 1 }
 table { border-collapse: collapse; font-size: 14px } td { padding: 3px 22px 3px 0; border-bottom: 1px solid #eef0f4 }
-td:first-child { color: #5b6577 } code { font-size: 13px }";
+td:first-child { color: #5b6577 } code { font-size: 13px }
+.wide { overflow-x: auto } small { display: block; color: #5b6577; font-size: 11.5px; line-height: 1.35; white-space: nowrap }
+th { text-align: left; font-weight: 600; padding: 3px 22px 3px 0; border-bottom: 1px solid #c9d0db }
+.figures td { vertical-align: top }";
 
 /// The page with this title, a line under it, and `body`, which is HTML.
 pub fn frame(title: &str, subtitle: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title>\n<style>\n{STYLE}\n</style>\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title>\n<style>\n{STYLE}\n{2}\n</style>\
          </head><body>\n<h1>{0}</h1>\n<p class=\"sub\">{1}</p>\n{body}\n</body></html>\n",
         escape(title),
         escape(subtitle),
+        svg::STYLE,
     )
 }
 

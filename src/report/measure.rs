@@ -1,0 +1,226 @@
+//! Measures what a plan asks for, cell by cell, and nothing twice.
+
+use std::time::Instant;
+
+use super::cells::{Answers, Candidate, Cell, Pass1, Search};
+use super::plan::{Kind, Plan, Target};
+use super::Folder;
+use crate::dispatch::{Choice, Dispatched, Dispatcher, Setup};
+use crate::error::{Error, Result};
+use crate::eval::Questions;
+use crate::expert::Mixture;
+use crate::progress::{Interrupt, Progress};
+use crate::task::Part;
+
+/// A cell to be.
+enum Step<'a> {
+    /// A mixture, or who chooses one, that answers.
+    Answers(Choice, Option<&'a Dispatcher>),
+    /// A search.
+    Search,
+    /// What the search found, and the best single expert on its shots.
+    Found,
+}
+
+impl Plan<'_> {
+    /// Measures all cells that `folder` does not have yet, and adds each when it is finished. Progress counts answers, or
+    /// the generations of a search.
+    ///
+    /// # Errors
+    /// Those of [`Setup::measure`] and [`Setup::search`], or an interrupt.
+    pub fn measure(&self, folder: &mut Folder, progress: &dyn Progress, interrupt: &Interrupt) -> Result<()> {
+        let steps: Vec<_> = self
+            .targets
+            .targets
+            .iter()
+            .flat_map(|target| self.steps(target).into_iter().map(move |step| (target, step)))
+            .collect();
+        for (i, (target, step)) in steps.iter().enumerate() {
+            interrupt.check()?;
+            let at = |what: &str| format!("{} of {}: {}, {what}", i + 1, steps.len(), target.name());
+            match step {
+                Step::Answers(choice, dispatcher) => {
+                    self.answer(folder, target, choice, *dispatcher, &at, progress, interrupt)?;
+                }
+                Step::Search => {
+                    if folder.search(target.name()).is_none() {
+                        let named = Named { inner: progress, words: at("few-shot search") };
+                        folder.add(Cell::Search(self.find(target, &named, interrupt)?))?;
+                    }
+                }
+                Step::Found => {
+                    let search = folder
+                        .search(target.name())
+                        .ok_or_else(|| Error::invalid("no search was kept").file(folder.path()))?;
+                    for mixture in [search.mixture()?, Mixture::single(search.single.as_str())] {
+                        let choice = Choice::Fixed(mixture);
+                        self.answer(folder, target, &choice, None, &at, progress, interrupt)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn steps(&self, target: &Target) -> Vec<Step<'_>> {
+        let fixed = |mixture| Step::Answers(Choice::Fixed(mixture), None);
+        let mut steps: Vec<_> = match target.kind {
+            Kind::Stream => vec![fixed(Mixture::base())],
+            Kind::Seen | Kind::Unseen => self.singles().into_iter().map(fixed).collect(),
+        };
+        steps.extend(self.dispatchers.iter().map(|it| Step::Answers(Choice::Adapted, Some(it))));
+        if self.no_search(target).is_none() {
+            steps.extend([Step::Search, Step::Found]);
+        }
+        if target.kind == Kind::Stream && self.has_oracle(target) {
+            steps.push(Step::Answers(Choice::Oracle, None));
+        }
+        steps
+    }
+
+    /// Whether each item's own expert is known. A single task's oracle is that expert alone.
+    pub(super) fn has_oracle(&self, target: &Target) -> bool {
+        let answering = self.answering();
+        match target.kind {
+            Kind::Stream => target.items.iter().all(|item| answering.contains(&target.task.source(item))),
+            Kind::Seen | Kind::Unseen => self.own(target.name()).is_some(),
+        }
+    }
+
+    /// Why no mixture is searched for `target`, if none is.
+    pub(super) fn no_search(&self, target: &Target) -> Option<String> {
+        if self.answering().is_empty() {
+            return Some("there is no expert beside the classifier".into());
+        }
+        if self.search.groups.len() > 1 && target.task.items(Part::Validation).is_empty() {
+            return Some("it has no validation items to choose the groups of layers by".into());
+        }
+        self.search.shots(&target.task).err().map(|error| error.to_string())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn answer(
+        &self,
+        folder: &mut Folder,
+        target: &Target,
+        choice: &Choice,
+        dispatcher: Option<&Dispatcher>,
+        at: &dyn Fn(&str) -> String,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let configuration = choice.name(dispatcher);
+        if folder.answers(target.name(), &configuration).is_some() {
+            return Ok(());
+        }
+        let named = Named { inner: progress, words: at(&configuration) };
+        let mut questions = Questions::new(self.setup.model, &target.task, &target.items)?;
+        let setup = Setup { dispatcher, ..self.setup };
+        let choices = std::slice::from_ref(choice);
+        let measured = setup.measure(&mut questions, choices, &named, interrupt)?;
+        let evaluation = &measured.evaluation;
+        folder.add(Cell::Answers(Answers {
+            target: target.name().to_owned(),
+            configuration,
+            scores: evaluation.scores(0),
+            n_cut: evaluation.summary(0).n_cut,
+            pass1: measured.dispatched.as_ref().map(pass1),
+            tokens_read: questions.prompts().iter().map(Vec::len).sum(),
+            tokens_written: evaluation.n_tokens,
+            ms: 1e3 * (evaluation.seconds - evaluation.scoring_seconds),
+        }))
+    }
+
+    fn find(&self, target: &Target, progress: &dyn Progress, interrupt: &Interrupt) -> Result<Search> {
+        let began = Instant::now();
+        let (task, options) = (&target.task, self.search);
+        let shots = options.shots(task)?;
+        let names = self.answering();
+        let save = |_: &[_], _: &_| Ok(());
+        let mut searched =
+            self.setup.search(task, &shots, &names, options, Vec::new(), save, progress, interrupt)?;
+        self.setup.select(task, options, &mut searched, progress, interrupt)?;
+        let candidate = |search: &crate::dispatch::Search| Candidate {
+            groups: search.n_groups,
+            mixture: search.found.mixture.to_json(),
+            shots_accuracy: search.found.incumbent.score.value,
+            selection_accuracy: search.selection,
+        };
+        Ok(Search {
+            target: target.name().to_owned(),
+            shots: shots.iter().map(|item| item.id.clone()).collect(),
+            candidates: searched.searches.iter().map(candidate).collect(),
+            single: searched.single,
+            single_accuracy: searched.single_score.value,
+            chosen: searched.best,
+            ms: 1e3 * began.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+impl Search {
+    /// The candidate that was taken.
+    ///
+    /// # Errors
+    /// There is none, because the file was damaged.
+    pub fn taken(&self) -> Result<&Candidate> {
+        let n = self.candidates.len();
+        self.candidates.get(self.chosen).ok_or_else(|| {
+            Error::expected(format!("a search below {n}"), self.chosen)
+                .field(format!("search for {}", self.target))
+        })
+    }
+
+    /// The mixture that was taken.
+    ///
+    /// # Errors
+    /// It is none, because the file was damaged.
+    pub fn mixture(&self) -> Result<Mixture> {
+        Mixture::from_json(&self.taken()?.mixture.to_string())
+            .map_err(|error| error.field(format!("search for {}", self.target)))
+    }
+}
+
+fn pass1(dispatched: &Dispatched) -> Pass1 {
+    let owned = |(label, n): (&str, usize)| (label.to_owned(), n);
+    let labels = dispatched.labels();
+    let labels =
+        labels.into_iter().map(|(task, row)| (task.to_owned(), row.into_iter().map(owned).collect()));
+    let cost = dispatched.cost();
+    Pass1 {
+        labels: labels.collect(),
+        confidence: dispatched.confidence(),
+        n_fallback: dispatched.n_fallback(),
+        tokens: cost.n_tokens,
+        ms: cost.ms,
+    }
+}
+
+/// Progress that says which cell is at work.
+struct Named<'a> {
+    inner: &'a dyn Progress,
+    words: String,
+}
+
+impl Progress for Named<'_> {
+    fn start(&self, total: u64, done: u64) {
+        self.inner.start(total, done);
+        self.inner.status(&self.words);
+    }
+
+    fn advance(&self, units: u64) {
+        self.inner.advance(units);
+    }
+
+    fn status(&self, words: &str) {
+        self.inner.status(&format!("{}, {words}", self.words));
+    }
+
+    fn note(&self, line: &str) {
+        self.inner.note(line);
+    }
+
+    fn finish(&self) {
+        self.inner.finish();
+    }
+}

@@ -1,0 +1,194 @@
+//! What a report measures: targets, experts, and the strategies that are possible with them.
+
+use std::collections::HashSet;
+
+use serde_json::{json, Value};
+
+use crate::dispatch::{Dispatcher, SearchOptions, Setup};
+use crate::error::{Error, Result};
+use crate::expert::{ExpertSet, Mixture};
+use crate::sidecar::Fingerprint;
+use crate::task::{Item, LoadOptions, Part, Task, SKILLS};
+
+/// Where a target's questions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A task that experts were trained on.
+    Seen,
+    /// All of those as one shuffled stream.
+    Stream,
+    /// A task that no expert was trained on.
+    Unseen,
+}
+
+impl Kind {
+    /// `seen`, `stream` or `unseen`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::Stream => "stream",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+/// Questions that all strategies answer.
+pub struct Target {
+    /// What they are.
+    pub kind: Kind,
+    /// The task.
+    pub task: Task,
+    /// Its test items that are asked.
+    pub items: Vec<Item>,
+}
+
+impl Target {
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+}
+
+/// The tasks of a report.
+pub struct Targets {
+    /// Seen tasks, their stream if there is one, unseen tasks.
+    pub targets: Vec<Target>,
+    /// What a reader should know about them.
+    pub notes: Vec<String>,
+}
+
+impl Targets {
+    /// Loads the tasks `seen` and `unseen`, the first `n_items` test items of each, or all.
+    ///
+    /// # Errors
+    /// No seen task, one that is named twice, those of [`Task::load`], or a task without test items.
+    pub fn load(
+        seen: &[String],
+        unseen: &[String],
+        n_items: Option<usize>,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        if seen.is_empty() {
+            return Err(Error::expected("1 task or more", 0).field("--task"));
+        }
+        let target = |kind: Kind, name: &String| {
+            let task = Task::load(name, options)?;
+            let all = task.items(Part::Test);
+            let items = all[..n_items.unwrap_or(all.len()).min(all.len())].to_vec();
+            if items.is_empty() {
+                return Err(Error::expected("1 test item or more", 0).field(format!("task {name}")));
+            }
+            Ok(Target { kind, task, items })
+        };
+        let mut targets = seen.iter().map(|name| target(Kind::Seen, name)).collect::<Result<Vec<_>>>()?;
+        let n_seen = targets.len();
+        let others = unseen.iter().map(|name| target(Kind::Unseen, name)).collect::<Result<Vec<_>>>()?;
+        let mut names = HashSet::new();
+        if let Some(twice) = targets.iter().chain(&others).find(|target| !names.insert(target.name())) {
+            return Err(Error::invalid("it is named twice").field(format!("task {}", twice.name())));
+        }
+        let mut notes = Vec::new();
+        if n_seen > 1 {
+            match stream(seen, &targets, options) {
+                Ok(stream) => targets.push(stream),
+                Err(error) => notes.push(format!("The seen tasks make no stream: {error}.")),
+            }
+        }
+        for target in targets.iter().chain(&others) {
+            let lines = target.task.notes().iter().map(|note| format!("{}: {note}.", target.name()));
+            notes.extend(lines);
+        }
+        targets.extend(others);
+        Ok(Self { targets, notes })
+    }
+}
+
+/// The items of `targets` in the order of a stream.
+fn stream(names: &[String], targets: &[Target], options: &LoadOptions) -> Result<Target> {
+    let task = Task::load(&names.join(","), options)?;
+    let asked: HashSet<_> =
+        targets.iter().flat_map(|target| &target.items).map(|item| item.prompt.as_str()).collect();
+    let all = task.items(Part::Test);
+    let items = all.iter().filter(|item| asked.contains(item.prompt.as_str())).cloned().collect();
+    Ok(Target { kind: Kind::Stream, task, items })
+}
+
+/// A report to be made.
+pub struct Plan<'a> {
+    /// The model with its experts; no dispatcher of its own.
+    pub setup: Setup<'a>,
+    /// What is answered.
+    pub targets: &'a Targets,
+    /// The experts.
+    pub experts: &'a ExpertSet,
+    /// The one that names skills and does not answer, whether or not it is loaded.
+    pub classifier: &'a str,
+    /// Who chooses an expert for each question, as far as it can be done.
+    pub dispatchers: &'a [Dispatcher],
+    /// How mixtures are searched.
+    pub search: &'a SearchOptions,
+    /// What the model is called.
+    pub model_name: &'a str,
+}
+
+impl Plan<'_> {
+    /// The experts that answer: all but the classifier.
+    pub fn answering(&self) -> Vec<&str> {
+        self.experts.names().into_iter().filter(|&name| name != self.classifier).collect()
+    }
+
+    /// The expert that is for the task `name`, where that is known: the one called alike, or for the unseen variant of a
+    /// built-in skill the one called as the skill.
+    pub fn own<'b>(&self, name: &'b str) -> Option<&'b str> {
+        let own = match name.strip_suffix("-unseen") {
+            Some(skill) if SKILLS.contains(&name) => skill,
+            _ => name,
+        };
+        self.answering().contains(&own).then_some(own)
+    }
+
+    /// The configurations that are measured whatever is found: the base model, and each expert alone.
+    pub fn singles(&self) -> Vec<Mixture> {
+        let singles = self.experts.names().into_iter().map(Mixture::single);
+        [Mixture::base()].into_iter().chain(singles).collect()
+    }
+
+    /// Everything that changes what is measured, by name.
+    ///
+    /// # Errors
+    /// A model without tensors, or a prompt that cannot be filled in.
+    pub fn settings(&self) -> Result<Value> {
+        let target = |target: &Target| {
+            let mut hasher = blake3::Hasher::new();
+            let task = &target.task;
+            let chosen_by = [Part::Train, Part::Validation].map(|part| task.items(part));
+            for item in target.items.iter().chain(chosen_by.into_iter().flatten()) {
+                hasher.update(format!("{item:?}").as_bytes());
+            }
+            hasher.update(task.rules().as_bytes());
+            json!({
+                "name": target.name(),
+                "kind": target.kind.name(),
+                "items": target.items.len(),
+                "hash": hasher.finalize().to_string(),
+            })
+        };
+        let SearchOptions { settings, n_shots, groups, with_base, n_select } = self.search;
+        Ok(json!({
+            "model": Fingerprint::of_model(self.setup.model.file())?.as_str(),
+            "experts": self.experts.names(),
+            "experts_hash": self.setup.joined.map(|joined| joined.hash()),
+            "tasks": self.targets.targets.iter().map(target).collect::<Vec<_>>(),
+            "dispatch": self.dispatchers.iter().map(Dispatcher::identity).collect::<Result<Vec<_>>>()?,
+            "search": {
+                "settings": settings,
+                "shots": n_shots,
+                "groups": groups,
+                "with_base": with_base,
+                "select": n_select,
+            },
+            "batch": self.setup.batch,
+            "threads": self.setup.n_threads,
+        }))
+    }
+}
