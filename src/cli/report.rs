@@ -108,7 +108,7 @@ pub struct Args {
     /// Layers to keep on a GPU, in builds for one (also -ngl)
     #[arg(long, value_name = "N", default_value_t = 99)]
     n_gpu_layers: u32,
-    /// Print the numbers as JSON too
+    /// Print the numbers, which are those of report.json
     #[arg(long)]
     json: bool,
 }

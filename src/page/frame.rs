@@ -17,9 +17,9 @@ p.sub { color: #5b6577; margin: 4px 0 22px }
 svg { width: 100%; height: auto; background: #fff }
 table { border-collapse: collapse; font-size: 14px } td { padding: 3px 22px 3px 0; border-bottom: 1px solid #eef0f4 }
 td:first-child { color: #5b6577 } code { font-size: 13px }
-.wide { overflow-x: auto } small { display: block; color: #5b6577; font-size: 11.5px; line-height: 1.35; white-space: nowrap }
+.wide { overflow-x: auto; margin-bottom: 16px } small { display: block; color: #5b6577; font-size: 11.5px; line-height: 1.35 }
 th { text-align: left; font-weight: 600; padding: 3px 22px 3px 0; border-bottom: 1px solid #c9d0db }
-.figures td { vertical-align: top }";
+.figures td { vertical-align: top; white-space: nowrap } .figures td.long { white-space: normal; overflow-wrap: anywhere }";
 
 /// The page with this title, a line under it, and `body`, which is HTML.
 pub fn frame(title: &str, subtitle: &str, body: &str) -> String {

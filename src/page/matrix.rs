@@ -98,7 +98,7 @@ impl Cell {
     fn draw(&self, body: &mut String, x: f64, y: f64, width: f64) {
         let share = self.share.filter(|share| share.is_finite()).map(|share| share.clamp(0.0, 1.0));
         let [r, g, b] = END.map(|end| (255.0 + (end - 255.0) * share.unwrap_or(0.0)).round() as u8);
-        let ink = if share.unwrap_or(0.0) > 0.55 { "#fff" } else { "#1c2330" };
+        let ink = if share.unwrap_or(0.0) > 0.72 { "#fff" } else { "#1c2330" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             body,

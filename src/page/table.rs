@@ -29,6 +29,9 @@ impl From<String> for Entry {
     }
 }
 
+/// Most characters that stand in one line.
+const LONG: usize = 40;
+
 impl Table {
     /// As HTML.
     pub fn html(&self) -> String {
@@ -41,10 +44,11 @@ impl Table {
         for (name, entries) in &self.rows {
             let _ = write!(html, "<tr><td>{}</td>", escape(name));
             for Entry { text, notes, is_best } in entries {
+                let class = if text.chars().count() > LONG { " class=\"long\"" } else { "" };
                 let text = escape(text);
                 let _ = match is_best {
-                    true => write!(html, "<td><b>{text}</b>"),
-                    false => write!(html, "<td>{text}"),
+                    true => write!(html, "<td{class}><b>{text}</b>"),
+                    false => write!(html, "<td{class}>{text}"),
                 };
                 for note in notes {
                     let _ = write!(html, "<small>{}</small>", escape(note));

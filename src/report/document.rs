@@ -1,7 +1,5 @@
 //! A report for people: its numbers as tables, pictures and a few sentences.
 
-use std::collections::BTreeSet;
-
 use super::folder::Folder;
 use super::results::{Dispatch, Measured, Passes, Results, BASE, FEW_SHOT, ORACLE, SINGLE};
 use crate::dispatch::OTHER;
@@ -223,8 +221,9 @@ impl Results {
              and the best single expert answer.",
             if groups { ", means over the groups of layers" } else { "" }
         )));
-        let names: BTreeSet<_> =
-            self.mixtures.iter().flat_map(|found| found.weights.keys()).map(String::as_str).collect();
+        let has_weight = |name: &&str| self.mixtures.iter().any(|found| found.weights.contains_key(*name));
+        let experts = self.experts.iter().map(|expert| expert.name.as_str());
+        let names: Vec<_> = experts.chain([BASE]).filter(has_weight).collect();
         let mut columns = vec!["task".to_owned()];
         columns.extend(names.iter().map(|&name| name.to_owned()));
         columns.extend(["groups", "shots answered", "best single", "its shots"].map(str::to_owned));
@@ -267,40 +266,43 @@ impl Results {
         blocks.push(Block::Text(
             "Pass 1 chooses, pass 2 reads the questions again and answers. Times are of all questions of a task together, \
              measured once; they include everything that the machine did meanwhile. Few-shot adaptation searches once \
-             per task, before any question."
+             per task, before any question. First the sums over all tasks but the stream, then the strategies that choose \
+             for each question by task."
                 .into(),
         ));
-        let columns = [
-            "strategy and task",
-            "search",
-            "pass 1: tokens",
-            "time",
-            "pass 2: tokens read",
-            "written",
-            "time",
-            "pass 1 of both",
-            "pass 1 ÷ pass 2",
-        ];
-        let row = |passes: &Passes| {
-            let is_dispatched = passes.pass1_tokens > 0;
-            let only = |text: String| if is_dispatched { text } else { NOTHING.to_owned() };
-            let entries = [
-                passes.once_ms.map_or(NOTHING.to_owned(), time),
-                only(passes.pass1_tokens.to_string()),
-                only(time(passes.pass1_ms)),
-                passes.pass2_tokens_read.to_string(),
-                passes.pass2_tokens_written.to_string(),
-                time(passes.pass2_ms),
-                only(percent(passes.pass1_share)),
-                only(percent(passes.pass1_over_pass2)),
-            ];
-            (format!("{}, {}", passes.strategy, self.short(&passes.task)), entries.map(Entry::from).to_vec())
-        };
-        let mut rows = Vec::new();
+        let mut sums = Vec::new();
         for (name, ..) in STRATEGIES {
-            rows.extend(self.passes.iter().filter(|passes| passes.strategy == name).map(row));
+            let of = || self.passes.iter().filter(|it| it.strategy == name && self.is_single(&it.task));
+            if of().next().is_some() {
+                let search: f64 = of().filter_map(|it| it.once_ms).sum();
+                let search = if search > 0.0 { time(search) } else { NOTHING.to_owned() };
+                let mut entries = costs(&of().collect::<Vec<_>>());
+                entries.insert(0, search.into());
+                sums.push((name.to_owned(), entries));
+            }
         }
-        blocks.push(Block::Table(Table { columns: columns.map(str::to_owned).to_vec(), rows }));
+        let columns = |first: &[&str]| -> Vec<String> {
+            let costs = [
+                "pass 1: tokens",
+                "time",
+                "pass 2: tokens read",
+                "written",
+                "time",
+                "pass 1 of both",
+                "pass 1 ÷ pass 2",
+            ];
+            first.iter().chain(&costs).map(|&column| column.to_owned()).collect()
+        };
+        blocks.push(Block::Table(Table { columns: columns(&["strategy", "search"]), rows: sums }));
+        let choosing = self.passes.iter().filter(|passes| passes.pass1_tokens > 0);
+        let row = |passes: &Passes| {
+            (format!("{}, {}", passes.strategy, self.short(&passes.task)), costs(&[passes]))
+        };
+        let mut rows: Vec<_> = choosing.map(row).collect();
+        rows.sort_by_key(|(name, _)| STRATEGIES.iter().position(|(strategy, ..)| name.starts_with(strategy)));
+        if !rows.is_empty() {
+            blocks.push(Block::Table(Table { columns: columns(&["strategy and task"]), rows }));
+        }
     }
 
     fn making_section(&self, blocks: &mut Vec<Block>) {
@@ -369,6 +371,24 @@ fn table(entries: &[Measured], names: &[&str], tasks: &[&str], first: &str) -> T
         columns: [first].iter().chain(tasks).map(|&column| column.to_owned()).collect(),
         rows: names.iter().map(row).collect(),
     }
+}
+
+/// What `passes` took together.
+fn costs(passes: &[&Passes]) -> Vec<Entry> {
+    let count = |of: fn(&Passes) -> usize| passes.iter().map(|it| of(it)).sum::<usize>();
+    let ms = |of: fn(&Passes) -> f64| passes.iter().map(|it| of(it)).sum::<f64>();
+    let (tokens, pass1, pass2) = (count(|it| it.pass1_tokens), ms(|it| it.pass1_ms), ms(|it| it.pass2_ms));
+    let only = |text: String| if tokens > 0 { text } else { NOTHING.to_owned() };
+    let entries = [
+        only(tokens.to_string()),
+        only(time(pass1)),
+        count(|it| it.pass2_tokens_read).to_string(),
+        count(|it| it.pass2_tokens_written).to_string(),
+        time(pass2),
+        only(percent(pass1 / (pass1 + pass2))),
+        only(percent(pass1 / pass2)),
+    ];
+    entries.map(Entry::from).to_vec()
 }
 
 fn find<'a>(entries: &'a [Measured], name: &str, task: &str) -> Option<&'a Measured> {

@@ -94,7 +94,8 @@ impl Targets {
                 Err(error) => notes.push(format!("The seen tasks make no stream: {error}.")),
             }
         }
-        for target in targets.iter().chain(&others) {
+        // A stream's own notes repeat those of its tasks.
+        for target in targets.iter().chain(&others).filter(|target| target.kind != Kind::Stream) {
             let lines = target.task.notes().iter().map(|note| format!("{}: {note}.", target.name()));
             notes.extend(lines);
         }
@@ -132,9 +133,20 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// All experts: those that are called as tasks in the order of these, then others, and the classifier last.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = self.experts.names();
+        let targets = &self.targets.targets;
+        names.sort_by_key(|name| {
+            let own = targets.iter().position(|target| target.name() == *name);
+            (*name == self.classifier, own.unwrap_or(targets.len()))
+        });
+        names
+    }
+
     /// The experts that answer: all but the classifier.
     pub fn answering(&self) -> Vec<&str> {
-        self.experts.names().into_iter().filter(|&name| name != self.classifier).collect()
+        self.names().into_iter().filter(|&name| name != self.classifier).collect()
     }
 
     /// The expert that is for the task `name`, where that is known: the one called alike, or for the unseen variant of a
@@ -149,7 +161,7 @@ impl Plan<'_> {
 
     /// The configurations that are measured whatever is found: the base model, and each expert alone.
     pub fn singles(&self) -> Vec<Mixture> {
-        let singles = self.experts.names().into_iter().map(Mixture::single);
+        let singles = self.names().into_iter().map(Mixture::single);
         [Mixture::base()].into_iter().chain(singles).collect()
     }
 
@@ -166,20 +178,21 @@ impl Plan<'_> {
                 hasher.update(format!("{item:?}").as_bytes());
             }
             hasher.update(task.rules().as_bytes());
-            json!({
-                "name": target.name(),
+            let value = json!({
                 "kind": target.kind.name(),
                 "items": target.items.len(),
                 "hash": hasher.finalize().to_string(),
-            })
+            });
+            (target.name().to_owned(), value)
         };
+        let dispatcher = |it: &Dispatcher| Ok((it.options().strategy.name().to_owned(), it.identity()?));
         let SearchOptions { settings, n_shots, groups, with_base, n_select } = self.search;
         Ok(json!({
             "model": Fingerprint::of_model(self.setup.model.file())?.as_str(),
-            "experts": self.experts.names(),
+            "experts": self.names(),
             "experts_hash": self.setup.joined.map(|joined| joined.hash()),
-            "tasks": self.targets.targets.iter().map(target).collect::<Vec<_>>(),
-            "dispatch": self.dispatchers.iter().map(Dispatcher::identity).collect::<Result<Vec<_>>>()?,
+            "tasks": self.targets.targets.iter().map(target).collect::<Value>(),
+            "dispatch": self.dispatchers.iter().map(dispatcher).collect::<Result<Value>>()?,
             "search": {
                 "settings": settings,
                 "shots": n_shots,

@@ -204,7 +204,7 @@ impl Results {
                 fingerprint: Fingerprint::of_model(plan.setup.model.file())?.as_str().to_owned(),
             },
             tasks: targets.iter().map(|target| task_info(plan, target)).collect(),
-            experts: experts(plan),
+            experts: experts(plan)?,
             experts_by_task: Vec::new(),
             strategies_by_task: Vec::new(),
             dispatch: Vec::new(),
@@ -297,14 +297,14 @@ fn task_info(plan: &Plan, target: &Target) -> TaskInfo {
     }
 }
 
-fn experts(plan: &Plan) -> Vec<ExpertInfo> {
+fn experts(plan: &Plan) -> Result<Vec<ExpertInfo>> {
     let info = |expert: &crate::expert::Expert| ExpertInfo {
         name: expert.name.clone(),
         description: expert.description.clone(),
         trained_on: expert.training.as_ref().map(|training| training.task.clone()),
         is_classifier: expert.name == plan.classifier,
     };
-    plan.experts.iter().map(info).collect()
+    plan.names().into_iter().map(|name| plan.experts.get(name).map(info)).collect()
 }
 
 /// The first of `cells` is the base model.
