@@ -10,7 +10,7 @@ use crate::page::{self, Bar, Bars, Block, Cell, Document, Entry, Matrix, Table};
 const STRATEGIES: [(&str, &str, &str); 6] = [
     (BASE, "the model without experts", "#9aa3b2"),
     ("prompt", "the model names the expert for each question", "#2563a8"),
-    ("classifier", "an expert that was trained to name skills does", "#12908e"),
+    ("classifier", "the same, by an expert that was trained to name skills", "#12908e"),
     (
         FEW_SHOT,
         "a mixture of experts for the whole task, found by the cross-entropy method on a few training items",
