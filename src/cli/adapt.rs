@@ -13,7 +13,7 @@ use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
 use crate::dispatch::few_shot::{Found, Generation};
-use crate::dispatch::{first, Choice, Search, SearchOptions, Searched, Setup};
+use crate::dispatch::{first, Choice, Search, SearchOptions, SearchProblem, Searched, Setup};
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Evaluation, Questions, Summary};
@@ -148,7 +148,8 @@ pub fn main(args: &Args) -> Result<u8> {
         batch: args.batch,
         n_threads: n_threads(args.threads)?,
     };
-    let identity = options.identity(&task, &shots, &names, &joined, &setup);
+    let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
+    let identity = problem.identity(&joined, &setup);
     let states = file.load(&identity)?;
     if let Some(state) = states.last() {
         printer::note(format_args!(
@@ -160,17 +161,14 @@ pub fn main(args: &Args) -> Result<u8> {
     let answering = printer::Bar::new("answering");
     let mut searched = setup
         .search(
-            &task,
-            &shots,
-            &names,
-            &options,
+            problem,
             states,
             |done, state| file.save(&identity, done, state),
             &printer::Bar::new("searching"),
             &ctrl_c::INTERRUPT,
         )
         .map_err(|error| file.hint(error))?;
-    setup.select(&task, &options, &mut searched, &answering, &ctrl_c::INTERRUPT)?;
+    setup.select(problem, &mut searched, &answering, &ctrl_c::INTERRUPT)?;
     if let Some(output) = &args.output {
         let text = serde_json::to_string_pretty(&searched.mixture().to_json())
             .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;

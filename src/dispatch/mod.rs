@@ -48,5 +48,5 @@ pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
 pub use routes::{check_oracle, Choice, Measured, Routed, Setup};
-pub use search::{first, Search, SearchOptions, Searched};
+pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
 pub use written::named_in;

@@ -90,16 +90,25 @@ impl SearchOptions {
         items.truncate(n);
         Ok(items)
     }
+}
 
+/// What a mixture is searched for.
+#[derive(Clone, Copy)]
+pub struct SearchProblem<'a> {
+    /// The task.
+    pub task: &'a Task,
+    /// Its items that score a mixture; see [`SearchOptions::shots`].
+    pub shots: &'a [Item],
+    /// The experts that are mixed.
+    pub experts: &'a [&'a str],
+    /// How.
+    pub options: &'a SearchOptions,
+}
+
+impl SearchProblem<'_> {
     /// All that changes the result, by name; a search goes on only with the same.
-    pub fn identity(
-        &self,
-        task: &Task,
-        shots: &[Item],
-        names: &[&str],
-        joined: &Joined,
-        setup: &Setup,
-    ) -> Value {
+    pub fn identity(&self, joined: &Joined, setup: &Setup) -> Value {
+        let Self { task, shots, experts, options } = self;
         let mut items = blake3::Hasher::new();
         shots.iter().for_each(|item| {
             items.update(format!("{item:?}").as_bytes());
@@ -109,10 +118,10 @@ impl SearchOptions {
             "task": task.name(),
             "shots": items.finalize().to_string(),
             "experts": joined.hash(),
-            "among": names,
-            "settings": self.settings,
-            "groups": self.groups,
-            "with_base": self.with_base,
+            "among": experts,
+            "settings": options.settings,
+            "groups": options.groups,
+            "with_base": options.with_base,
             "batch": setup.batch,
             "threads": setup.n_threads,
         })
@@ -131,30 +140,27 @@ pub fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> 
 }
 
 impl Setup<'_> {
-    /// Searches for mixtures of the experts `names` on `shots`, items of `task`. `states` are the searches begun
-    /// earlier, the last of which goes on; `save` gets those that are done and the one at work, after each generation.
-    /// Progress counts the generations of a search. The first search is taken; see [`Self::select`].
+    /// Searches for mixtures that solve `problem`. `states` are the searches begun earlier, the last of which goes on;
+    /// `save` gets those that are done and the one at work, after each generation. Progress counts the generations of a
+    /// search. The first search is taken; see [`Self::select`].
     ///
     /// # Errors
     /// No experts or shots, or those of [`FewShot::search`].
-    #[allow(clippy::too_many_arguments)]
     pub fn search(
         &self,
-        task: &Task,
-        shots: &[Item],
-        names: &[&str],
-        options: &SearchOptions,
+        problem: SearchProblem,
         mut states: Vec<State>,
         mut save: impl FnMut(&[State], &State) -> Result<()>,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Searched> {
+        let SearchProblem { task, shots, experts, options } = problem;
         let joined = self
             .joined
             .ok_or_else(|| Error::expected("1 expert or more", 0).hint("load some with --expert FILE"))?;
         let questions = Questions::new(self.model, task, shots)?;
-        let few_shot = FewShot::new(&questions, names, options.with_base)?;
-        let n_candidates = options.settings.population.max(names.len());
+        let few_shot = FewShot::new(&questions, experts, options.with_base)?;
+        let n_candidates = options.settings.population.max(experts.len());
         let mut sessions = self.sessions_of(joined, &questions, n_candidates)?;
         let (single, single_score) = few_shot.best_single(&mut sessions, options.settings.ties, interrupt)?;
         let mut searches = Vec::new();
@@ -170,19 +176,19 @@ impl Setup<'_> {
         Ok(Searched { single, single_score, searches, best: 0 })
     }
 
-    /// Takes the search that does best on `task`'s validation items, the first of equal ones; nothing is measured where
+    /// Takes the search that does best on the task's validation items, the first of equal ones; nothing is measured where
     /// there is one search only.
     ///
     /// # Errors
     /// No validation items, or those of [`Self::measure`].
     pub fn select(
         &self,
-        task: &Task,
-        options: &SearchOptions,
+        problem: SearchProblem,
         searched: &mut Searched,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<()> {
+        let SearchProblem { task, options, .. } = problem;
         if searched.searches.len() < 2 {
             return Ok(());
         }

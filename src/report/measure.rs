@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::cells::{Answers, Candidate, Cell, Pass1, Search};
 use super::plan::{Kind, Plan, Target};
 use super::Folder;
-use crate::dispatch::{Choice, Dispatched, Dispatcher, Setup};
+use crate::dispatch::{Choice, Dispatched, Dispatcher, SearchProblem, Setup};
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::Mixture;
@@ -37,15 +37,15 @@ impl Plan<'_> {
             .collect();
         for (i, (target, step)) in steps.iter().enumerate() {
             interrupt.check()?;
-            let at = |what: &str| format!("{} of {}: {}, {what}", i + 1, steps.len(), target.name());
+            let words = format!("{} of {}: {}", i + 1, steps.len(), target.name());
+            let work = Work { progress, interrupt, words };
             match step {
                 Step::Answers(choice, dispatcher) => {
-                    self.answer(folder, target, choice, *dispatcher, &at, progress, interrupt)?;
+                    self.answer(folder, target, choice, *dispatcher, &work)?;
                 }
                 Step::Search => {
                     if folder.search(target.name()).is_none() {
-                        let named = Named { inner: progress, words: at("few-shot search") };
-                        folder.add(Cell::Search(self.find(target, &named, interrupt)?))?;
+                        folder.add(Cell::Search(self.find(target, &work)?))?;
                     }
                 }
                 Step::Found => {
@@ -53,8 +53,7 @@ impl Plan<'_> {
                         .search(target.name())
                         .ok_or_else(|| Error::invalid("no search was kept").file(folder.path()))?;
                     for mixture in [search.mixture()?, Mixture::single(search.single.as_str())] {
-                        let choice = Choice::Fixed(mixture);
-                        self.answer(folder, target, &choice, None, &at, progress, interrupt)?;
+                        self.answer(folder, target, &Choice::Fixed(mixture), None, &work)?;
                     }
                 }
             }
@@ -98,26 +97,23 @@ impl Plan<'_> {
         self.search.shots(&target.task).err().map(|error| error.to_string())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn answer(
         &self,
         folder: &mut Folder,
         target: &Target,
         choice: &Choice,
         dispatcher: Option<&Dispatcher>,
-        at: &dyn Fn(&str) -> String,
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
+        work: &Work,
     ) -> Result<()> {
         let configuration = choice.name(dispatcher);
         if folder.answers(target.name(), &configuration).is_some() {
             return Ok(());
         }
-        let named = Named { inner: progress, words: at(&configuration) };
+        let named = work.named(&configuration);
         let mut questions = Questions::new(self.setup.model, &target.task, &target.items)?;
         let setup = Setup { dispatcher, ..self.setup };
         let choices = std::slice::from_ref(choice);
-        let measured = setup.measure(&mut questions, choices, &named, interrupt)?;
+        let measured = setup.measure(&mut questions, choices, &named, work.interrupt)?;
         let evaluation = &measured.evaluation;
         folder.add(Cell::Answers(Answers {
             target: target.name().to_owned(),
@@ -131,15 +127,15 @@ impl Plan<'_> {
         }))
     }
 
-    fn find(&self, target: &Target, progress: &dyn Progress, interrupt: &Interrupt) -> Result<Search> {
+    fn find(&self, target: &Target, work: &Work) -> Result<Search> {
         let began = Instant::now();
         let (task, options) = (&target.task, self.search);
         let shots = options.shots(task)?;
-        let names = self.answering();
+        let problem = SearchProblem { task, shots: &shots, experts: &self.answering(), options };
+        let named = work.named("few-shot search");
         let save = |_: &[_], _: &_| Ok(());
-        let mut searched =
-            self.setup.search(task, &shots, &names, options, Vec::new(), save, progress, interrupt)?;
-        self.setup.select(task, options, &mut searched, progress, interrupt)?;
+        let mut searched = self.setup.search(problem, Vec::new(), save, &named, work.interrupt)?;
+        self.setup.select(problem, &mut searched, &named, work.interrupt)?;
         let candidate = |search: &crate::dispatch::Search| Candidate {
             groups: search.n_groups,
             mixture: search.found.mixture.to_json(),
@@ -193,6 +189,20 @@ fn pass1(dispatched: &Dispatched) -> Pass1 {
         n_fallback: dispatched.n_fallback(),
         tokens: cost.n_tokens,
         ms: cost.ms,
+    }
+}
+
+/// Who is told about a cell, and who may stop it.
+struct Work<'a> {
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+    /// Which cell it is.
+    words: String,
+}
+
+impl Work<'_> {
+    fn named(&self, what: &str) -> Named<'_> {
+        Named { inner: self.progress, words: format!("{}, {what}", self.words) }
     }
 }
 
