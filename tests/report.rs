@@ -68,6 +68,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(folder().join(path)).unwrap()
 }
 
+fn names_in(path: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder().join(path)).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// A report that several tests read and none changes.
 fn whole() -> &'static Value {
     static WHOLE: OnceLock<Value> = OnceLock::new();
@@ -220,19 +227,23 @@ fn an_interrupted_report_goes_on_and_measures_nothing_twice() {
     let report =
         |extra: &str| format!("report {MODEL} {EXPERTS} {TASKS} {SEARCH} -o @stopped --json {extra}");
     let cells = folder().join("stopped/cells.jsonl");
-    let n_lines = || fs::read_to_string(&cells).map_or(0, |text| text.lines().count());
+    // In the midst of the first search, with some cells before it.
+    let is_searching = || fs::read_to_string(&cells).is_ok_and(|text| text.contains("\"searching\""));
     let mut child =
         command(words(folder(), &report(""))).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while n_lines() < 6 {
+    while !is_searching() {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let busy = run(&report("--resume"));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 130);
     assert!(stderr(&output).contains("--resume goes on from here"), "{}", stderr(&output));
+    let lock = fs::File::create(folder().join("stopped/lock")).unwrap();
+    lock.lock().unwrap();
+    let busy = run(&report("--resume"));
     assert_one_error("two at once", &busy, &["another report is made here"]);
+    drop(lock);
     assert!(!folder().join("stopped/report.html").exists());
 
     let kept = fs::read_to_string(&cells).unwrap();
@@ -297,34 +308,37 @@ fn a_folder_that_holds_something_else_is_left_alone_unless_forced() {
 
 #[test]
 fn what_cannot_be_done_is_said_in_the_report() {
-    // A task of no expert's name, without training items, beside a classifier alone.
+    // A task of no expert's name and without training items.
     let value = json(&format!(
-        "report {MODEL} --expert @cls.expert.gguf --task math --unseen @sums.toml -n 4 {SEARCH} -o @bare --json"
+        "report {MODEL} {EXPERTS} --task math --unseen @sums.toml -n 4 {SEARCH} -o @less --json --with-base"
     ));
     let notes = value["notes"].to_string();
-    for part in ["No prompt and no classifier", "No few-shot adaptation to math", "No oracle for sums"] {
+    for part in ["No few-shot adaptation to sums: ", "0 training items", "No oracle for sums"] {
         assert!(notes.contains(part), "no '{part}' in {notes}");
     }
-    assert_eq!(
-        (value["dispatch"].as_array().unwrap().len(), value["mixtures"].as_array().unwrap().len()),
-        (0, 0)
-    );
-    assert_eq!(entry(&value, "experts_by_task", "name", "cls", "sums")["n"], 4);
-    assert!(read("bare/report.md").contains("No mixture was searched"));
-
-    let value = json(&format!(
-        "report {MODEL} {EXPERTS} --task math --unseen @sums.toml -n 4 {SEARCH} -o @mixed --json --with-base"
-    ));
-    let notes = value["notes"].to_string();
-    assert!(
-        notes.contains("No few-shot adaptation to sums: ") && notes.contains("0 training items"),
-        "{notes}"
-    );
     assert!(entry(&value, "dispatch", "strategy", "prompt", "sums")["accuracy"].is_null());
     let weights = value["mixtures"][0]["weights"].as_object().unwrap();
     assert!(weights.contains_key("base"), "{weights:?}");
     let sum: f64 = weights.values().map(|weight| weight.as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-6);
+    assert!(folder().join("less/dispatch-prompt.svg").exists());
+
+    // A classifier alone, in the place of that report.
+    let value = json(&format!(
+        "report {MODEL} --expert @cls.expert.gguf --task math --unseen @sums.toml -n 4 {SEARCH} -o @less --force --json"
+    ));
+    let notes = value["notes"].to_string();
+    for part in ["No prompt and no classifier", "No few-shot adaptation to math", "No oracle for math"] {
+        assert!(notes.contains(part), "no '{part}' in {notes}");
+    }
+    for section in ["dispatch", "mixtures"] {
+        assert_eq!(value[section].as_array().unwrap().len(), 0, "{section}");
+    }
+    assert_eq!(entry(&value, "experts_by_task", "name", "cls", "sums")["n"], 4);
+    assert!(read("less/report.md").contains("No mixture was searched"));
+    let expected =
+        ["cells.jsonl", "experts.svg", "lock", "report.html", "report.json", "report.md", "strategies.svg"];
+    assert_eq!(names_in("less"), expected, "nothing of the earlier report is left");
 }
 
 #[test]

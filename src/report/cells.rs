@@ -1,9 +1,12 @@
 //! What is measured once and kept: a *cell* is one configuration's answers to one target, or one search for a mixture.
+//! A search is also kept while it goes on, after each generation.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::dispatch::few_shot::State;
 
 /// A line of `cells.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +16,8 @@ pub enum Cell {
     Answers(Answers),
     /// A mixture that was found.
     Search(Search),
+    /// A search as far as it has come; a later one for the same target counts.
+    Searching(Searching),
 }
 
 /// One configuration's greedy answers to all items of a target.
@@ -67,6 +72,17 @@ pub struct Search {
     /// The one that was taken.
     pub chosen: usize,
     /// Time of everything, in milliseconds.
+    pub ms: f64,
+}
+
+/// A search that goes on from here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Searching {
+    /// The target's name.
+    pub target: String,
+    /// The searches begun, the last of which is at work.
+    pub states: Vec<State>,
+    /// Time so far, in milliseconds.
     pub ms: f64,
 }
 

@@ -1,7 +1,7 @@
 //! The folder of a report: `cells.jsonl` with what was measured, a lock, and the report's own files.
 //!
 //! The first line of `cells.jsonl` holds the settings and their hash, each other one a cell, written when it is
-//! finished; a killed process loses the cell at work.
+//! finished; a killed process loses the cell at work, or of a search the generation at work.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cells::{Answers, Cell, Search};
+use super::cells::{Answers, Cell, Search, Searching};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::train::Earlier;
@@ -128,7 +128,15 @@ impl Folder {
         })
     }
 
-    /// Keeps a finished cell, at once.
+    /// The search for `target` as far as it has come.
+    pub fn searching(&self, target: &str) -> Option<&Searching> {
+        self.cells.iter().rev().find_map(|cell| match cell {
+            Cell::Searching(searching) if searching.target == target => Some(searching),
+            _ => None,
+        })
+    }
+
+    /// Keeps a cell, at once.
     ///
     /// # Errors
     /// It cannot be written.

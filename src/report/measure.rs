@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::cells::{Answers, Candidate, Cell, Pass1, Search};
+use super::cells::{Answers, Candidate, Cell, Pass1, Search, Searching};
 use super::plan::{Kind, Plan, Target};
 use super::Folder;
+use crate::dispatch::few_shot::State;
 use crate::dispatch::{Choice, Dispatched, Dispatcher, SearchProblem, Setup};
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -23,8 +24,8 @@ enum Step<'a> {
 }
 
 impl Plan<'_> {
-    /// Measures all cells that `folder` does not have yet, and adds each when it is finished. Progress counts answers, or
-    /// the generations of a search.
+    /// Measures all cells that `folder` does not have yet, and adds each when it is finished; a search goes on from its last
+    /// generation. Progress counts answers, or the generations of a search.
     ///
     /// # Errors
     /// Those of [`Setup::measure`] and [`Setup::search`], or an interrupt.
@@ -45,7 +46,7 @@ impl Plan<'_> {
                 }
                 Step::Search => {
                     if folder.search(target.name()).is_none() {
-                        folder.add(Cell::Search(self.find(target, &work)?))?;
+                        self.find(folder, target, &work)?;
                     }
                 }
                 Step::Found => {
@@ -127,14 +128,20 @@ impl Plan<'_> {
         }))
     }
 
-    fn find(&self, target: &Target, work: &Work) -> Result<Search> {
+    fn find(&self, folder: &mut Folder, target: &Target, work: &Work) -> Result<()> {
         let began = Instant::now();
+        let earlier = folder.searching(target.name()).cloned().unwrap_or_default();
+        let ms = || earlier.ms + 1e3 * began.elapsed().as_secs_f64();
         let (task, options) = (&target.task, self.search);
         let shots = options.shots(task)?;
         let problem = SearchProblem { task, shots: &shots, experts: &self.answering(), options };
         let named = work.named("few-shot search");
-        let save = |_: &[_], _: &_| Ok(());
-        let mut searched = self.setup.search(problem, Vec::new(), save, &named, work.interrupt)?;
+        let save = |done: &[State], state: &State| {
+            let states = done.iter().chain([state]).cloned().collect();
+            folder.add(Cell::Searching(Searching { target: target.name().to_owned(), states, ms: ms() }))
+        };
+        let states = earlier.states.clone();
+        let mut searched = self.setup.search(problem, states, save, &named, work.interrupt)?;
         self.setup.select(problem, &mut searched, &named, work.interrupt)?;
         let candidate = |search: &crate::dispatch::Search| Candidate {
             groups: search.n_groups,
@@ -142,15 +149,15 @@ impl Plan<'_> {
             shots_accuracy: search.found.incumbent.score.value,
             selection_accuracy: search.selection,
         };
-        Ok(Search {
+        folder.add(Cell::Search(Search {
             target: target.name().to_owned(),
             shots: shots.iter().map(|item| item.id.clone()).collect(),
             candidates: searched.searches.iter().map(candidate).collect(),
             single: searched.single,
             single_accuracy: searched.single_score.value,
             chosen: searched.best,
-            ms: 1e3 * began.elapsed().as_secs_f64(),
-        })
+            ms: ms(),
+        }))
     }
 }
 
