@@ -49,6 +49,10 @@ fn folder() -> &'static Path {
         .unwrap();
         let rows: String = (0..6).map(|i| format!("{{\"a\": {i}, \"b\": {}}}\n", i + 1)).collect();
         fs::write(folder.join("sums.jsonl"), rows).unwrap();
+        let task = fs::read_to_string(folder.join("sums.toml")).unwrap();
+        fs::write(folder.join("long.toml"), task.replace("sums.jsonl", "long.jsonl")).unwrap();
+        let row = format!("{{\"a\": \"{}\", \"b\": 7}}\n", "1 + ".repeat(200));
+        fs::write(folder.join("long.jsonl"), row).unwrap();
         folder
     })
 }
@@ -302,6 +306,9 @@ fn a_folder_that_holds_something_else_is_left_alone_unless_forced() {
     assert_eq!(value["tasks"].as_array().unwrap().len(), 1);
     let notes = value["notes"].to_string();
     assert!(notes.contains("No classifier: no expert called cls is loaded"), "{notes}");
+    // The general adaptation prompt, which other names than the skills' ask for, is too long for this model.
+    assert!(notes.contains("No prompt for sums: pass 1 would read "), "{notes}");
+    assert_eq!(entry(&value, "strategies_by_task", "name", "oracle", "sums")["configuration"], "sums=1");
     assert!(read("foreign/report.md").contains("No classifier"));
     assert!(!folder.join("foreign/dispatch-classifier.svg").exists());
 }
@@ -349,6 +356,10 @@ fn bad_input_is_one_clear_line() {
         (format!("{all} --task math,math"), vec!["task math: it is named twice"]),
         (format!("{all} --task math --unseen math"), vec!["task math: it is named twice"]),
         (format!("{all} --task gsm8k"), vec!["task gsm8k: a preset has no data", "base = \"gsm8k\""]),
+        (
+            format!("{all} --task math --unseen @long.toml"),
+            vec!["task long: item ", "the model's context is 256"],
+        ),
         (format!("{all} --task math -n 0"), vec!["task math: expected 1 test item or more"]),
         (format!("{all} --task math --use math"), vec!["--use: report finds the mixture itself"]),
         (format!("{all} --task math --threshold 2"), vec!["--threshold: expected a probability"]),

@@ -162,15 +162,8 @@ pub fn main(args: &Args) -> Result<u8> {
         batch: args.batch,
         n_threads,
     };
-    let plan = Plan {
-        setup,
-        targets: &targets,
-        experts: &experts,
-        classifier: &args.classifier,
-        dispatchers: &dispatchers,
-        search: &search,
-        model_name: &name(args.model.as_deref()),
-    };
+    let name = name(args.model.as_deref());
+    let plan = Plan::new(setup, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
     let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;
     plan.measure(&mut folder, &printer::Bar::new("measuring"), &ctrl_c::INTERRUPT).map_err(|error| {
         if error.is_interrupted() {

@@ -245,13 +245,21 @@ impl Dispatcher {
         Ok((decisions, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
     }
 
-    /// Tokens of context that pass 1 needs for the longest of `questions`.
+    /// Tokens of context that pass 1 needs for the longest of `questions`, with room for an answer in words.
     pub fn n_ctx_seq(&self, model: &Model, questions: &[&str]) -> Result<usize> {
+        Ok(self.n_read(model, questions)? + MAX_TOKENS)
+    }
+
+    /// Tokens that pass 1 reads for the longest of `questions`.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`].
+    pub fn n_read(&self, model: &Model, questions: &[&str]) -> Result<usize> {
         let longest = |question: &&str| -> Result<usize> {
             Ok(self.ask(model, question)?.tree.reads().map(|tokens| tokens.len()).max().unwrap_or(0))
         };
         let lengths = questions.iter().map(longest).collect::<Result<Vec<_>>>()?;
-        Ok(lengths.into_iter().max().unwrap_or(0) + MAX_TOKENS)
+        Ok(lengths.into_iter().max().unwrap_or(0))
     }
 
     fn ask(&self, model: &Model, question: &str) -> Result<Ask> {

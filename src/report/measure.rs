@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
-use crate::task::Part;
 
 /// A cell to be.
 enum Step<'a> {
@@ -68,34 +67,14 @@ impl Plan<'_> {
             Kind::Stream => vec![fixed(Mixture::base())],
             Kind::Seen | Kind::Unseen => self.singles().into_iter().map(fixed).collect(),
         };
-        steps.extend(self.dispatchers.iter().map(|it| Step::Answers(Choice::Adapted, Some(it))));
-        if self.no_search(target).is_none() {
+        steps.extend(self.choosing(target).map(|it| Step::Answers(Choice::Adapted, Some(it))));
+        if self.is_searched(target) {
             steps.extend([Step::Search, Step::Found]);
         }
         if target.kind == Kind::Stream && self.has_oracle(target) {
             steps.push(Step::Answers(Choice::Oracle, None));
         }
         steps
-    }
-
-    /// Whether each item's own expert is known. A single task's oracle is that expert alone.
-    pub(super) fn has_oracle(&self, target: &Target) -> bool {
-        let answering = self.answering();
-        match target.kind {
-            Kind::Stream => target.items.iter().all(|item| answering.contains(&target.task.source(item))),
-            Kind::Seen | Kind::Unseen => self.own(target.name()).is_some(),
-        }
-    }
-
-    /// Why no mixture is searched for `target`, if none is.
-    pub(super) fn no_search(&self, target: &Target) -> Option<String> {
-        if self.answering().is_empty() {
-            return Some("there is no expert beside the classifier".into());
-        }
-        if self.search.groups.len() > 1 && target.task.items(Part::Validation).is_empty() {
-            return Some("it has no validation items to choose the groups of layers by".into());
-        }
-        self.search.shots(&target.task).err().map(|error| error.to_string())
     }
 
     fn answer(

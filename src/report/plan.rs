@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use serde_json::{json, Value};
 
 use crate::dispatch::{Dispatcher, SearchOptions, Setup};
+use crate::engine::Token;
 use crate::error::{Error, Result};
+use crate::eval::Questions;
 use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
 use crate::task::{Item, LoadOptions, Part, Task, SKILLS};
@@ -130,9 +132,115 @@ pub struct Plan<'a> {
     pub search: &'a SearchOptions,
     /// What the model is called.
     pub model_name: &'a str,
+    /// By target.
+    limits: Vec<Limits>,
 }
 
-impl Plan<'_> {
+/// What is not possible on a target, and why.
+#[derive(Default)]
+struct Limits {
+    /// By dispatcher.
+    choice: Vec<Option<String>>,
+    search: Option<String>,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan; nothing is measured yet.
+    ///
+    /// # Errors
+    /// A question that is too long for the model's context, or that the adaptation prompt cannot hold.
+    pub fn new(
+        setup: Setup<'a>,
+        targets: &'a Targets,
+        experts: &'a ExpertSet,
+        classifier: &'a str,
+        dispatchers: &'a [Dispatcher],
+        search: &'a SearchOptions,
+        model_name: &'a str,
+    ) -> Result<Self> {
+        let limits = Vec::new();
+        let mut plan = Self { setup, targets, experts, classifier, dispatchers, search, model_name, limits };
+        plan.limits = targets.targets.iter().map(|target| plan.find_limits(target)).collect::<Result<_>>()?;
+        Ok(plan)
+    }
+
+    fn find_limits(&self, target: &Target) -> Result<Limits> {
+        let model = self.setup.model;
+        let n_ctx = model.n_ctx_train() as usize;
+        let too_long = |items: &[Item]| -> Result<Option<String>> {
+            let prompts = Questions::new(model, &target.task, items)?.into_prompts();
+            let max_tokens = target.task.generation().max_tokens;
+            let is_long = |prompt: &[Token]| prompt.len() + max_tokens > n_ctx + 1;
+            let at = prompts.iter().position(|prompt| is_long(prompt));
+            Ok(at.map(|at| {
+                format!(
+                    "item {} has {} tokens and its answer may have {max_tokens}, but the model's context is {n_ctx}",
+                    items[at].id,
+                    prompts[at].len()
+                )
+            }))
+        };
+        if let Some(problem) = too_long(&target.items)? {
+            return Err(Error::invalid(problem).field(format!("task {}", target.name())));
+        }
+        let questions: Vec<_> = target.items.iter().map(|item| item.prompt.as_str()).collect();
+        let choice = |dispatcher: &Dispatcher| {
+            let n = dispatcher.n_read(model, &questions)?;
+            Ok((n > n_ctx)
+                .then(|| format!("pass 1 would read {n} tokens, but the model's context is {n_ctx}")))
+        };
+        Ok(Limits {
+            choice: self.dispatchers.iter().map(choice).collect::<Result<_>>()?,
+            search: match (self.answering().is_empty(), self.search.shots(&target.task)) {
+                (true, _) => Some("there is no expert beside the classifier".into()),
+                (_, Err(error)) => Some(error.to_string()),
+                _ if self.search.groups.len() > 1 && target.task.items(Part::Validation).is_empty() => {
+                    Some("it has no validation items to choose the groups of layers by".into())
+                }
+                (_, Ok(shots)) => too_long(&shots)?,
+            },
+        })
+    }
+
+    fn limits(&self, target: &Target) -> Option<&Limits> {
+        let at = self.targets.targets.iter().position(|other| other.name() == target.name())?;
+        self.limits.get(at)
+    }
+
+    /// The dispatchers that can choose for `target`.
+    pub(super) fn choosing(&self, target: &Target) -> impl Iterator<Item = &'a Dispatcher> + '_ {
+        let choice = self.limits(target).map_or(&[][..], |limits| &limits.choice);
+        self.dispatchers.iter().zip(choice).filter(|(_, limit)| limit.is_none()).map(|(it, _)| it)
+    }
+
+    /// What is not possible on `target`, and why.
+    pub(super) fn impossible(&self, target: &Target) -> Vec<String> {
+        let Some(limits) = self.limits(target) else { return Vec::new() };
+        let name = target.name();
+        let strategies = self.dispatchers.iter().map(|it| it.options().strategy.name());
+        let choice = strategies
+            .zip(&limits.choice)
+            .filter_map(|(strategy, limit)| Some(format!("No {strategy} for {name}: {}.", limit.as_ref()?)));
+        let search = limits.search.iter().map(|limit| format!("No few-shot adaptation to {name}: {limit}."));
+        let oracle = (!self.has_oracle(target))
+            .then(|| format!("No oracle for {name}: no expert is called as the task."));
+        choice.chain(search).chain(oracle).collect()
+    }
+
+    /// Whether a mixture is searched for `target`.
+    pub(super) fn is_searched(&self, target: &Target) -> bool {
+        self.limits(target).is_some_and(|limits| limits.search.is_none())
+    }
+
+    /// Whether each item's own expert is known. A single task's oracle is that expert alone.
+    pub(super) fn has_oracle(&self, target: &Target) -> bool {
+        let answering = self.answering();
+        match target.kind {
+            Kind::Stream => target.items.iter().all(|item| answering.contains(&target.task.source(item))),
+            Kind::Seen | Kind::Unseen => self.own(target.name()).is_some(),
+        }
+    }
+
     /// All experts: those that are called as tasks in the order of these, then others, and the classifier last.
     pub fn names(&self) -> Vec<&str> {
         let mut names = self.experts.names();

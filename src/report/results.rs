@@ -224,7 +224,7 @@ impl Results {
                 results.experts_by_task.extend(compared(&singles.collect::<Result<Vec<_>>>()?));
             }
             let mut strategies = vec![(BASE.to_owned(), of(BASE)?)];
-            for dispatcher in plan.dispatchers {
+            for dispatcher in plan.choosing(target) {
                 let name = dispatcher.options().strategy.name();
                 let cell = of(&format!("adapt {name}"))?;
                 if let Some(pass1) = &cell.pass1 {
@@ -232,7 +232,7 @@ impl Results {
                 }
                 strategies.push((name.to_owned(), cell));
             }
-            let search = folder.search(target.name());
+            let search = folder.search(target.name()).filter(|_| plan.is_searched(target));
             if let Some(search) = search {
                 let mixture = search.mixture()?;
                 strategies.push((FEW_SHOT.into(), of(&named(&mixture))?));
@@ -388,12 +388,7 @@ fn notes(plan: &Plan) -> Vec<String> {
         add(format!("No classifier: no expert called {} is loaded.", plan.classifier));
     }
     for target in &plan.targets.targets {
-        if let Some(reason) = plan.no_search(target) {
-            add(format!("No few-shot adaptation to {}: {reason}.", target.name()));
-        }
-        if !plan.has_oracle(target) {
-            add(format!("No oracle for {}: no expert is called as the task.", target.name()));
-        }
+        plan.impossible(target).into_iter().for_each(&mut add);
     }
     for dispatcher in plan.dispatchers {
         dispatcher.candidates().notes().into_iter().for_each(|note| add(format!("Experts with {note}.")));
