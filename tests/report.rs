@@ -289,8 +289,9 @@ fn a_folder_that_holds_something_else_is_left_alone_unless_forced() {
     let folder = folder();
     fs::create_dir_all(folder.join("foreign")).unwrap();
     fs::write(folder.join("foreign/notes.txt"), "mine").unwrap();
-    let report =
-        |extra: &str| format!("report {MODEL} --expert @math.expert.gguf --task math -n 4 {SEARCH} {extra}");
+    let report = |extra: &str| {
+        format!("report {MODEL} --expert sums=@math.expert.gguf --task @sums.toml -n 4 {SEARCH} {extra}")
+    };
     for extra in ["-o @foreign", "-o @foreign --resume"] {
         assert_one_error(extra, &run(&report(extra)), &["foreign: it holds something else", "--force"]);
     }
