@@ -80,6 +80,9 @@ impl SearchOptions {
     pub fn shots(&self, task: &Task) -> Result<Vec<Item>> {
         let n = self.n_shots;
         let mut items = task.items(Part::Train).to_vec();
+        if items.is_empty() {
+            return Err(Error::invalid("the task has no training items").field("--shots"));
+        }
         if n == 0 || n > items.len() {
             let expected = format!("1 to {} training items", items.len());
             return Err(Error::expected(expected, n).field("--shots"));

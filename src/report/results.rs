@@ -98,7 +98,7 @@ pub struct Measured {
     pub n_cut: usize,
     /// Against the base model on the same items; `None` for itself.
     pub against_base: Option<Against>,
-    /// Whether none is better on this target; an oracle does not compete.
+    /// Whether none is better on this target, and some are worse; an oracle does not compete.
     pub best: bool,
 }
 
@@ -336,8 +336,9 @@ fn compared(cells: &[(String, &Answers)]) -> Vec<Measured> {
     };
     let mut rows: Vec<_> = cells.iter().enumerate().map(measured).collect();
     let competes = |row: &Measured| row.name != ORACLE;
-    let best = rows.iter().filter(|row| competes(row)).map(|row| row.accuracy).fold(0.0, f64::max);
-    rows.iter_mut().for_each(|row| row.best = competes(row) && row.accuracy >= best);
+    let accuracies = || rows.iter().filter(|row| competes(row)).map(|row| row.accuracy);
+    let (best, worst) = (accuracies().fold(0.0, f64::max), accuracies().fold(1.0, f64::min));
+    rows.iter_mut().for_each(|row| row.best = competes(row) && row.accuracy >= best && best > worst);
     rows
 }
 
