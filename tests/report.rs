@@ -286,6 +286,24 @@ fn an_interrupted_report_goes_on_and_measures_nothing_twice() {
 }
 
 #[test]
+fn without_a_model_it_is_the_embedded_one_with_its_experts_and_tasks() {
+    let value =
+        json("report -n 1 --population 3 --elites 2 --generations 1 --shots 1 -o @embedded --json -t 1");
+    let named = |list: &str| -> Vec<String> {
+        value[list].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(named("experts"), ["math", "code", "reasoning", "cls"]);
+    let unseen = ["math-unseen", "code-unseen", "reasoning-unseen"];
+    assert_eq!(named("tasks")[..4], ["math", "code", "reasoning", "math,code,reasoning"]);
+    assert_eq!(named("tasks")[4..], unseen);
+    for task in named("tasks") {
+        for strategy in ["base", "prompt", "classifier", "few-shot", "best single", "oracle"] {
+            number(entry(&value, "strategies_by_task", "name", strategy, &task), "/accuracy");
+        }
+    }
+}
+
+#[test]
 fn a_folder_that_holds_something_else_is_left_alone_unless_forced() {
     let folder = folder();
     fs::create_dir_all(folder.join("foreign")).unwrap();
@@ -364,6 +382,7 @@ fn bad_input_is_one_clear_line() {
         ),
         (format!("{all} --task math -n 0"), vec!["task math: expected 1 test item or more"]),
         (format!("{all} --task math --use math"), vec!["--use: report finds the mixture itself"]),
+        (format!("{all} --task math --strength 0.5"), vec!["--strength: report measures"]),
         (format!("{all} --task math --threshold 2"), vec!["--threshold: expected a probability"]),
         (format!("{all} --task math --batch 0"), vec!["--batch: expected 1 or more"]),
         (format!("{all} --task math --elites 1"), vec!["elites: expected 2 or more"]),

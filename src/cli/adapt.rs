@@ -13,7 +13,7 @@ use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
 use crate::dispatch::few_shot::{Found, Generation};
-use crate::dispatch::{first, Choice, Search, SearchOptions, SearchProblem, Searched, Setup};
+use crate::dispatch::{first, Choice, Search, SearchOptions, SearchProblem, Searched, Setup, CLASSIFIER};
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Evaluation, Questions, Summary};
@@ -30,6 +30,7 @@ use crate::task::{Item, Part, Task};
 /// with --resume as it would have.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
+    llama-svf adapt --task reasoning-unseen --preset light      the embedded model and its experts\n  \
     llama-svf adapt -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
     --task my-task.toml -o my-task.mixture.json\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
@@ -55,7 +56,7 @@ pub struct Args {
 
     #[command(flatten)]
     experts: ExpertArgs,
-    /// Search over these experts only
+    /// Search over these experts only [default: all but cls, which chooses and does not answer]
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Experts")]
     among: Vec<String>,
 
@@ -122,16 +123,14 @@ pub fn main(args: &Args) -> Result<u8> {
     }
     let task = args.task.load()?;
     let shots = options.shots(&task)?;
-    let adapter = args.experts.open()?.ok_or_else(|| {
-        Error::invalid("no sidecar").field("--svf").hint("make one with `llama-svf decompose -m MODEL`")
-    })?;
-
     let model_file = ModelFile::new(args.model.as_deref())?;
+    let adapter = args.experts.adapter(&model_file, n_threads(args.threads)?)?;
+
     let model = Model::load(model_file.path(), args.n_gpu_layers)?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {
-        true => set.names(),
+        true => set.names().into_iter().filter(|name| *name != CLASSIFIER).collect(),
         false => args.among.iter().map(String::as_str).collect(),
     };
     for (i, name) in names.iter().enumerate() {

@@ -52,7 +52,7 @@ pub struct Args {
     experts: ExpertArgs,
     /// Compare with this on the same items: base, an expert's name, a mixture as for --mix, or oracle, the expert with
     /// the name of each item's task
-    #[arg(long, value_name = "base|NAME|MIXTURE|oracle", requires = "svf", help_heading = "Experts")]
+    #[arg(long, value_name = "base|NAME|MIXTURE|oracle", help_heading = "Experts")]
     against: Option<String>,
     #[command(flatten)]
     adapt: AdaptArgs,
@@ -118,9 +118,10 @@ pub fn main(args: &Args) -> Result<u8> {
     if items.is_empty() {
         return Err(Error::expected("1 item or more", 0).field("-n"));
     }
-    let adapter = args.experts.open()?;
-
     let file = ModelFile::new(args.model.as_deref())?;
+    let n_threads = n_threads(args.threads)?;
+    let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
+
     let model = Model::load(file.path(), args.n_gpu_layers)?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
@@ -138,9 +139,9 @@ pub fn main(args: &Args) -> Result<u8> {
         model: &model,
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
-        strength: args.experts.strength,
+        strength: args.experts.strength(),
         batch: args.batch,
-        n_threads: n_threads(args.threads)?,
+        n_threads,
     };
     let routed = setup.route(&mut questions, &choices, &ctrl_c::INTERRUPT)?;
     let mut trace = match &args.trace {

@@ -9,7 +9,7 @@ use super::inputs::{n_threads, ModelFile};
 use super::{ctrl_c, printer};
 use crate::cem::Settings;
 use crate::dispatch::{
-    AdaptPrompt, Candidates, Dispatcher, Options, Reading, SearchOptions, Setup, Strategy,
+    AdaptPrompt, Candidates, Dispatcher, Options, Reading, SearchOptions, Setup, Strategy, CLASSIFIER,
 };
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
@@ -31,7 +31,7 @@ use crate::train::Earlier;
     --task maths.toml,code.toml --unseen hard-maths.toml -n 200 -o my-report\n\n\
     A task's own expert is the one called as the task; rename experts with --expert NAME=FILE.")]
 pub struct Args {
-    /// The model, a GGUF file [default: the embedded model]
+    /// The model, a GGUF file [default: the embedded model, with its experts and tasks]
     #[arg(short, long, value_name = "FILE", requires = "task")]
     model: Option<PathBuf>,
     /// Tasks that experts were trained on: built-in tasks or task files, with commas between [default: the embedded
@@ -61,7 +61,7 @@ pub struct Args {
     experts: ExpertArgs,
 
     /// The expert that names skills; it is never chosen itself
-    #[arg(long, value_name = "NAME", default_value = "cls", help_heading = "Choosing")]
+    #[arg(long, value_name = "NAME", default_value = CLASSIFIER, help_heading = "Choosing")]
     classifier: String,
     /// Ask for the choice with this Jinja template instead of our own
     #[arg(long, value_name = "FILE", help_heading = "Choosing")]
@@ -130,6 +130,9 @@ pub fn main(args: &Args) -> Result<u8> {
     let search = args.search();
     search.check()?;
     args.experts.refuse_mixture("report")?;
+    if args.experts.strength() != 1.0 {
+        return Err(Error::invalid("report measures experts as they are").field("--strength"));
+    }
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }
@@ -144,9 +147,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let n_threads = n_threads(args.threads)?;
 
     let file = ModelFile::new(args.model.as_deref())?;
-    let adapter = args.experts.open()?.ok_or_else(|| {
-        Error::invalid("no sidecar").field("--svf").hint("make one with `llama-svf decompose -m MODEL`")
-    })?;
+    let adapter = args.experts.adapter(&file, n_threads)?;
     let model = Model::load(file.path(), args.n_gpu_layers)?;
     let joined = adapter.join(&model)?;
     let experts = joined.expert_set()?;

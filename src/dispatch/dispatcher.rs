@@ -41,6 +41,9 @@ pub enum Reading {
     Text,
 }
 
+/// Name of the classifier where no other is given.
+pub const CLASSIFIER: &str = "cls";
+
 /// Most tokens that an answer in words may have.
 const MAX_TOKENS: usize = 16;
 

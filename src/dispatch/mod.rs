@@ -44,7 +44,7 @@ pub mod few_shot;
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
 pub use dispatched::Dispatched;
-pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy};
+pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
 pub use routes::{check_oracle, Choice, Measured, Routed, Setup};

@@ -20,6 +20,11 @@ impl Joined {
         Self { adapted, experts, form, op }
     }
 
+    /// The same in the residual form, with whichever implementation the device has.
+    pub fn residual(adapted: Arc<AdaptedModel>, experts: Vec<Expert>) -> Self {
+        Self::new(adapted, experts, Form::Residual, GraphOp::Auto)
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         self.adapted.model()

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use crate::cli::eval::one_line;
 use crate::cli::{ctrl_c, printer};
 use crate::dispatch::{Choice, Setup};
-use crate::engine::{AdaptedModel, Form, GraphOp, Joined};
+use crate::engine::{AdaptedModel, Joined};
 use crate::error::Result;
 use crate::eval::{Evaluation, Questions};
 use crate::expert::{Expert, Mixture};
@@ -28,7 +28,7 @@ pub fn evaluate<'a>(
     let experts: Vec<_> = expert.cloned().into_iter().collect();
     let mixtures = [Mixture::base()].into_iter().chain(expert.map(|expert| Mixture::single(&expert.name)));
     let choices: Vec<_> = mixtures.map(Choice::Fixed).collect();
-    let joined = Joined::new(Arc::clone(adapted), experts, Form::Residual, GraphOp::Auto);
+    let joined = Joined::residual(Arc::clone(adapted), experts);
     let setup = Setup {
         model: adapted.model(),
         joined: Some(&joined),
