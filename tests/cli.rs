@@ -307,7 +307,7 @@ fn bench_reports_every_figure() {
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 34] = [
+const BAD: [(&str, &[&str]); 37] = [
     ("inspect @absent.gguf", &["absent.gguf", "cannot open"]),
     ("inspect @text.gguf", &["text.gguf", "magic", "hint"]),
     ("inspect @empty.gguf", &["empty.gguf", "empty file"]),

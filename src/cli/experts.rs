@@ -7,9 +7,9 @@ use clap::ValueEnum;
 
 use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
-use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
+use crate::engine::{AdaptedModel, Form, GraphOp, Joined, Model};
 use crate::error::{Error, Result};
-use crate::expert::{Expert, ExpertSet, Mixture};
+use crate::expert::{Expert, Mixture};
 use crate::sidecar::Sidecar;
 
 #[derive(clap::Args)]
@@ -155,14 +155,6 @@ pub struct Adapter {
     op: GraphOp,
 }
 
-/// The same with the model in memory.
-pub struct Joined {
-    adapted: Arc<AdaptedModel>,
-    experts: Vec<Expert>,
-    form: Form,
-    op: GraphOp,
-}
-
 impl Adapter {
     /// The experts, as loaded.
     pub fn experts(&self) -> &[Expert] {
@@ -172,52 +164,7 @@ impl Adapter {
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
         let Self { sidecar, experts, form, op } = self;
-        Ok(Joined { adapted: AdaptedModel::new(model, sidecar)?, experts, form, op })
-    }
-}
-
-impl Joined {
-    /// Experts on an adapted model, in the residual form.
-    pub fn new(adapted: Arc<AdaptedModel>, experts: Vec<Expert>) -> Self {
-        Self { adapted, experts, form: Form::Residual, op: GraphOp::Auto }
-    }
-
-    /// All experts as a set.
-    pub fn expert_set(&self) -> Result<ExpertSet> {
-        let mut set = ExpertSet::new(self.adapted.sidecar());
-        self.experts.iter().try_for_each(|expert| set.insert(expert.clone()))?;
-        Ok(set)
-    }
-
-    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
-    /// experts name.
-    pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
-        for weight in &self.adapted.sidecar().weights {
-            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
-            hasher.update(types.as_bytes());
-        }
-        for expert in &self.experts {
-            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
-            for (weight, m) in &expert.multipliers {
-                hasher.update(weight.as_bytes());
-                m.iter().for_each(|m| {
-                    hasher.update(&m.to_le_bytes());
-                });
-            }
-        }
-        hasher.finalize().to_string()
-    }
-
-    /// A session with `n_slots` slots and all experts.
-    pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
-        let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };
-        let mut session = Session::adapted(&self.adapted, options, &adapter)?;
-        for expert in &self.experts {
-            session.experts_mut()?.insert(expert.clone())?;
-        }
-        Ok(session)
+        Ok(Joined::new(AdaptedModel::new(model, sidecar)?, experts, form, op))
     }
 }
 

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{json, Value};
 
 use super::answers::{row, BATCH};
-use crate::cli::experts::Joined;
-use crate::cli::routes::{Choice, Dispatched, Routed, Setup};
-use crate::cli::{ctrl_c, printer};
-use crate::dispatch::{AdaptPrompt, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
-use crate::engine::{Model, SamplerOptions};
+use crate::cli::{ctrl_c, dispatched, printer};
+use crate::dispatch::{
+    AdaptPrompt, Choice, Dispatched, Dispatcher, Options, Reading, Setup, Strategy, CLASSIFIER,
+};
+use crate::engine::{Joined, Model};
 use crate::error::{Error, Result};
-use crate::eval::{EvalOptions, Evaluation, Questions};
+use crate::eval::{Evaluation, Questions};
 use crate::expert::Mixture;
 use crate::task::{LoadOptions, Part, Task};
 
@@ -54,21 +54,11 @@ pub fn adapt(
         n_threads,
     };
     let choices = [Choice::Adapted, Choice::Fixed(Mixture::base()), Choice::Oracle];
-    let Routed { mut sessions, configurations, dispatched } = setup.route(&mut questions, &choices)?;
-    let dispatched = dispatched.ok_or_else(|| Error::engine("pass 1 decided nothing"))?;
-    let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
-    let evaluation = questions.evaluate(
-        &mut sessions,
-        &configurations,
-        &EvalOptions { samples: 1, sampler: greedy },
-        None,
-        &printer::Bar::new("answering"),
-        &ctrl_c::INTERRUPT,
-    )?;
-    if evaluation.is_partial() {
-        return Err(Error::interrupted("interrupted"));
-    }
-    Ok(Adapted { text: text(&task, &evaluation, &dispatched), json: json(&evaluation, &dispatched) })
+    let bar = printer::Bar::new("answering");
+    let measured = setup.measure(&mut questions, &choices, &bar, &ctrl_c::INTERRUPT)?;
+    let evaluation = &measured.evaluation;
+    let dispatched = measured.dispatched.as_ref().ok_or_else(|| Error::engine("pass 1 decided nothing"))?;
+    Ok(Adapted { text: text(&task, evaluation, dispatched), json: json(evaluation, dispatched) })
 }
 
 fn text(task: &Task, evaluation: &Evaluation, dispatched: &Dispatched) -> String {
@@ -106,7 +96,7 @@ fn text(task: &Task, evaluation: &Evaluation, dispatched: &Dispatched) -> String
         100.0 * comparison.delta,
         comparison.p_value,
         100.0 * dispatched.accuracy().unwrap_or(f64::NAN),
-        dispatched.cost.ms / n as f64,
+        dispatched.cost().ms / n as f64,
     );
     text
 }
@@ -120,6 +110,6 @@ fn json(evaluation: &Evaluation, dispatched: &Dispatched) -> Value {
         "accuracy_adapted": evaluation.summary(0).accuracy,
         "accuracy_oracle": evaluation.summary(2).accuracy,
         "p_value": comparison.p_value,
-        "dispatch": dispatched.json(None),
+        "dispatch": dispatched::json(dispatched, None),
     })
 }

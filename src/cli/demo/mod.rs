@@ -10,11 +10,10 @@ use std::time::Instant;
 use answers::{evaluate, json_samples, row, show_samples};
 use serde_json::{json, Value};
 
-use super::experts::Joined;
 use super::{ctrl_c, inputs, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, Model};
+use crate::engine::{AdaptedModel, Joined, Model};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
 use crate::sidecar::Sidecar;
@@ -78,8 +77,8 @@ pub fn main(args: &Args) -> Result<u8> {
     for (i, name) in SKILLS.iter().enumerate() {
         let task = Task::load(name, &LoadOptions::default())?;
         let items = task.items(Part::Test);
-        let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-        let evaluation = evaluate(&adapted, &questions, None, n_threads)?;
+        let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+        let evaluation = evaluate(&adapted, &mut questions, None, n_threads)?;
         let summary = evaluation.summary(0);
         if !args.json {
             printer::print(&row(name, &evaluation, 0))?;
@@ -104,10 +103,10 @@ pub fn main(args: &Args) -> Result<u8> {
     let task = Task::load(LEARNT, &LoadOptions::default())?;
     let learnt = training::learn(&adapted, &task, args.steps, n_threads, temporary.folder())?;
     let items = task.items(Part::Test);
-    let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-    let evaluation = evaluate(&adapted, &questions, Some(&learnt.expert), n_threads)?;
+    let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+    let evaluation = evaluate(&adapted, &mut questions, Some(&learnt.expert), n_threads)?;
     let comparison = evaluation.compare(1, 0);
-    let joined = Joined::new(Arc::clone(&adapted), temporary.experts()?);
+    let joined = Joined::residual(Arc::clone(&adapted), temporary.experts()?);
     if !args.json {
         printer::print(&format!(
             "{learnt}\n{}{}\ndifference {:+.1} points, p = {:.1e} ({} test questions)\n\n\
