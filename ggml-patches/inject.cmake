@@ -24,9 +24,9 @@ if(NOT EXISTS "${SVF_COPY}/.complete")
 endif()
 
 # --- the patches ----------------------------------------------------------------------------------
-file(GLOB SVF_PATCHES "${CMAKE_CURRENT_LIST_DIR}/*.patch")
+file(GLOB SVF_PATCHES CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*.patch")
 list(SORT SVF_PATCHES)
-file(GLOB_RECURSE SVF_KERNEL_FILES "${SVF_KERNELS}/*")
+file(GLOB_RECURSE SVF_KERNEL_FILES CONFIGURE_DEPENDS "${SVF_KERNELS}/*")
 list(SORT SVF_KERNEL_FILES)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
     "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})
@@ -72,6 +72,14 @@ foreach(touched ${SVF_TOUCHED})
     configure_file("${SVF_STAGE}/${touched}" "${SVF_COPY}/${touched}" COPYONLY)
 endforeach()
 
+# --- the Metal kernels ----------------------------------------------------------------------------
+# Each file below ggml-metal/kernels is compiled at run time, as one text: what the host shares with it goes inside.
+file(READ "${SVF_KERNELS}/metal/svf_mul_mat.metal" text)
+file(READ "${SVF_KERNELS}/metal/svf_mul_mat_args.h" arguments)
+string(REPLACE "#include \"svf_mul_mat_args.h\"" "${arguments}" text "${text}")
+file(WRITE "${SVF_STAGE}/svf_mul_mat.metal" "${text}")
+configure_file("${SVF_STAGE}/svf_mul_mat.metal" "${SVF_COPY}/ggml/src/ggml-metal/kernels/svf_mul_mat.metal" COPYONLY)
+
 # --- the proof, read by build.rs ------------------------------------------------------------------
 set(digest "")
 foreach(input "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})
@@ -108,6 +116,10 @@ function(svf_add_op)
             target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
         endif()
     endforeach()
+    if(TARGET ggml-metal)
+        target_sources(ggml-metal PRIVATE "${SVF_KERNELS}/metal/svf_mul_mat_metal.cpp")
+        target_include_directories(ggml-metal PRIVATE "${SVF_KERNELS}" "${SVF_COPY}/ggml/src/ggml-metal")
+    endif()
 endfunction()
 
 function(svf_add_hook)

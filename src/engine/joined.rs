@@ -1,8 +1,8 @@
 //! An adapted model with the experts that were loaded for it: what sessions are opened from that all know them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use super::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
+use super::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Session, SessionOptions};
 use crate::error::Result;
 use crate::expert::{Expert, ExpertSet};
 
@@ -12,17 +12,26 @@ pub struct Joined {
     experts: Vec<Expert>,
     form: Form,
     op: GraphOp,
+    note: fn(&str),
+    has_noted: Once,
 }
 
 impl Joined {
-    /// The experts for `adapted`; whether they fit is known when sessions or sets are made.
-    pub fn new(adapted: Arc<AdaptedModel>, experts: Vec<Expert>, form: Form, op: GraphOp) -> Self {
-        Self { adapted, experts, form, op }
+    /// The experts for `adapted`; whether they fit is known when sessions or sets are made. `note` is told once, with
+    /// the first session, where the adapted layers run, if that is not the CPU alone.
+    pub fn new(
+        adapted: Arc<AdaptedModel>,
+        experts: Vec<Expert>,
+        form: Form,
+        op: GraphOp,
+        note: fn(&str),
+    ) -> Self {
+        Self { adapted, experts, form, op, note, has_noted: Once::new() }
     }
 
-    /// The same in the residual form, with whichever implementation the device has.
+    /// The same in the residual form, with whichever implementation the device has, and without a word.
     pub fn residual(adapted: Arc<AdaptedModel>, experts: Vec<Expert>) -> Self {
-        Self::new(adapted, experts, Form::Residual, GraphOp::Auto)
+        Self::new(adapted, experts, Form::Residual, GraphOp::Auto, |_| {})
     }
 
     /// The model.
@@ -70,6 +79,9 @@ impl Joined {
         let mut session = Session::adapted(&self.adapted, options, &adapter)?;
         for expert in &self.experts {
             session.experts_mut()?.insert(expert.clone())?;
+        }
+        if let Some(line) = Placement::line(&session.placements()) {
+            self.has_noted.call_once(|| (self.note)(&line));
         }
         Ok(session)
     }
