@@ -1,0 +1,4 @@
+//! GPU kernels without a GPU: their logic runs on the CPU, one fiber per GPU thread (`group.h`).
+
+mod compiler;
+mod harness;
