@@ -72,6 +72,9 @@ foreach(touched ${SVF_TOUCHED})
     configure_file("${SVF_STAGE}/${touched}" "${SVF_COPY}/${touched}" COPYONLY)
 endforeach()
 
+# ggml-cuda and ggml-hip compile every .cu file of this folder.
+configure_file("${SVF_KERNELS}/cuda/svf_mul_mat_cuda.cu" "${SVF_COPY}/ggml/src/ggml-cuda/svf_mul_mat_cuda.cu" COPYONLY)
+
 # --- the proof, read by build.rs ------------------------------------------------------------------
 set(digest "")
 foreach(input "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})
@@ -105,6 +108,11 @@ function(svf_add_op)
         get_target_property(type ${target} TYPE)
         if(target MATCHES "^ggml-cpu" AND NOT target MATCHES "feats$" AND NOT type STREQUAL "INTERFACE_LIBRARY")
             target_sources(${target} PRIVATE "${SVF_KERNELS}/cpu/svf_mul_mat_cpu.cpp")
+            target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
+        endif()
+    endforeach()
+    foreach(target ggml-cuda ggml-hip ggml-musa)
+        if(TARGET ${target})
             target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
         endif()
     endforeach()
