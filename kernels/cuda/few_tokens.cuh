@@ -24,7 +24,7 @@ struct factor_rows {
     const char * data;
     int64_t      stride; // bytes
     int          n_rows, n;
-    bool         aligned;
+    bool         aligned; // see factor.cuh
 };
 
 // One column per token.
@@ -65,13 +65,51 @@ static __device__ __forceinline__ void prefetch_rows(const factor_rows & w, int 
     }
 }
 
+// sum[j][i] += this lane's part of row i times column j.
+template <class Factor, int T, int ROWS, bool ALIGNED>
+static __device__ __forceinline__ void add_products(
+    const char * const (&row)[ROWS], const float * const (&column)[T], int n, float (&sum)[T][ROWS]) {
+    constexpr int UNROLL = !ALIGNED ? 1 : T * ROWS <= 4 ? 4 : T * ROWS <= 8 ? 2 : 1;
+    const int n_groups = n / GROUP;
+#pragma unroll UNROLL
+    for (int group = threadIdx.x; group < n_groups; group += blockDim.x) {
+        const int k = group * GROUP;
+        float wide[ROWS][GROUP];
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            Factor::template load<ALIGNED>(row[i], k, wide[i]);
+        }
+#pragma unroll
+        for (int j = 0; j < T; j++) {
+            float values[GROUP];
+            load_floats<ALIGNED>(column[j] + k, values);
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+#pragma unroll
+                for (int e = 0; e < GROUP; e++) {
+                    sum[j][i] += wide[i][e] * values[e];
+                }
+            }
+        }
+    }
+#pragma unroll 1
+    for (int k = n_groups * GROUP + threadIdx.x; k < n; k += blockDim.x) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            const float value = Factor::at(row[i], k);
+#pragma unroll
+            for (int j = 0; j < T; j++) {
+                sum[j][i] += value * column[j][k];
+            }
+        }
+    }
+}
+
 // parts[part][j*ROWS + i]: what 32 lanes (or a whole set, if it has fewer) add to row row0 + i times token
 // token0 + j. Ends with a barrier. Rows and tokens beyond the last repeat the last.
 template <class Factor, int T, int ROWS>
 static __device__ __forceinline__ void multiply_rows(
     const factor_rows & w, const token_columns & x, int row0, int token0, float (*parts)[T * ROWS]) {
-    const int lane = threadIdx.x, n_lanes = blockDim.x;
-
     const char * row[ROWS];
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
@@ -83,41 +121,13 @@ static __device__ __forceinline__ void multiply_rows(
         column[j] = x.of(token0 + j);
     }
     float sum[T][ROWS] = {};
-
-    const int n_groups = w.n / GROUP;
-    constexpr int UNROLL = T * ROWS <= 4 ? 4 : T * ROWS <= 8 ? 2 : 1;
-#pragma unroll UNROLL
-    for (int group = lane; group < n_groups; group += n_lanes) {
-        const int k = group * GROUP;
-        float wide[ROWS][GROUP];
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-            Factor::load(row[i], k, w.aligned, wide[i]);
-        }
-#pragma unroll
-        for (int j = 0; j < T; j++) {
-            float values[GROUP];
-            load_floats(column[j] + k, x.aligned, values);
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-#pragma unroll
-                for (int e = 0; e < GROUP; e++) {
-                    sum[j][i] += wide[i][e] * values[e];
-                }
-            }
-        }
-    }
-    for (int k = n_groups * GROUP + lane; k < w.n; k += n_lanes) {
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-            const float value = Factor::at(row[i], k);
-#pragma unroll
-            for (int j = 0; j < T; j++) {
-                sum[j][i] += value * column[j][k];
-            }
-        }
+    if (w.aligned && x.aligned) {
+        add_products<Factor, T, ROWS, true>(row, column, w.n, sum);
+    } else {
+        add_products<Factor, T, ROWS, false>(row, column, w.n, sum);
     }
 
+    const int lane = threadIdx.x, n_lanes = blockDim.x;
     const int width = min(n_lanes, 32);
     for (int offset = width/2; offset > 0; offset /= 2) {
 #pragma unroll
@@ -251,25 +261,25 @@ static __global__ void expand(
     });
 }
 
+// Rows of a set where there are several: as many as registers hold.
+template <int T> constexpr int SET_ROWS = T == TOKENS ? 2 : 4;
+
 // How the rows of one factor are shared out.
 struct geometry {
     int  n_lanes, n_sets;
-    bool four_rows; // per set, otherwise one
-
-    int block_rows() const { return n_sets * (four_rows ? 4 : 1); }
-    int blocks(int n_rows) const { return (n_rows + block_rows() - 1) / block_rows(); }
+    bool several_rows; // per set, otherwise one
 };
 
-// A lane has about two groups of a row, so that short rows use few lanes and long ones many. Four rows at a
-// time read the columns a quarter as often, where the rows are enough to fill a GPU all the same.
-static inline geometry geometry_of(int n_rows, int n) {
+// A lane has about two groups of a row, so that short rows use few lanes and long ones many. Several rows at a time
+// read the columns less often, where the rows are enough to fill a GPU all the same.
+static inline geometry geometry_of(const factor_rows & w) {
     constexpr int64_t FULL_GPU = 1 << 16; // threads
     int n_lanes = MIN_LANES;
-    while (n_lanes < MAX_LANES && n_lanes * 2 * GROUP < n) {
+    while (n_lanes < MAX_LANES && n_lanes * 2 * GROUP < w.n) {
         n_lanes *= 2;
     }
     const int n_sets = n_lanes < MIN_THREADS ? MIN_THREADS / n_lanes : 1;
-    return { n_lanes, n_sets, (int64_t) n_rows / 4 * n_lanes >= FULL_GPU };
+    return { n_lanes, n_sets, (int64_t) w.n_rows / 4 * n_lanes >= FULL_GPU };
 }
 
 struct few_tokens {
@@ -287,54 +297,53 @@ struct few_tokens {
     static int64_t n_words(int64_t n_tokens) { return (n_tokens + TOKENS - 1) / TOKENS; }
 };
 
-template <class Factor, int T, int ROWS>
-static void launch_project(const few_tokens & p, const geometry & g, stream_type stream) {
-    const dim3 grid(1 + g.blocks(p.vt.n_rows), (p.x.n_tokens + T - 1) / T), block(g.n_lanes, g.n_sets);
-    launch(project<Factor, T, ROWS>, grid, block, stream, p.vt, p.x, p.s, p.t, few_tokens::t_stride(p.vt.n_rows), p.active);
-}
-
-template <class Factor, int T, int ROWS>
-static void launch_expand(const few_tokens & p, const geometry & g, stream_type stream) {
-    const dim3 grid(g.blocks(p.u.n_rows), (p.x.n_tokens + T - 1) / T), block(g.n_lanes, g.n_sets);
-    const int64_t stride = few_tokens::t_stride(p.u.n) * sizeof(float);
-    const token_columns t = { (const char *) p.t, stride, p.x.n_tokens, true };
-    launch(expand<Factor, T, ROWS>, grid, block, stream, p.u, t, p.active, p.base, p.base_stride, p.y);
-}
-
 // Calls `with`(tokens per block, rows per set), both as types with a constant `value`.
 template <class With>
 static void with_tile(int n_tokens, const geometry & g, const With & with) {
-    const auto with_rows = [&](auto tokens) {
-        if (g.four_rows) {
-            with(tokens, constant<4>());
+    const auto with_tokens = [&](auto tokens) {
+        if (g.several_rows) {
+            with(tokens, constant<SET_ROWS<decltype(tokens)::value>>());
         } else {
             with(tokens, constant<1>());
         }
     };
     if (n_tokens == 1) {
-        with_rows(constant<1>());
+        with_tokens(constant<1>());
     } else if (n_tokens == 2) {
-        with_rows(constant<2>());
+        with_tokens(constant<2>());
     } else if (n_tokens <= 4) {
-        with_rows(constant<4>());
+        with_tokens(constant<4>());
     } else {
-        with_rows(constant<TOKENS>());
+        with_tokens(constant<TOKENS>());
     }
+}
+
+static inline dim3 grid_of(const geometry & g, int n_rows, int set_rows, int n_tokens, int block_tokens) {
+    const int block_rows = g.n_sets * set_rows;
+    return dim3((n_rows + block_rows - 1) / block_rows, (n_tokens + block_tokens - 1) / block_tokens);
 }
 
 template <class Factor>
 static void project_few_tokens(const few_tokens & p, stream_type stream) {
-    const geometry g = geometry_of(p.vt.n_rows, p.vt.n);
+    const geometry g = geometry_of(p.vt);
     with_tile(p.x.n_tokens, g, [&](auto tokens, auto rows) {
-        launch_project<Factor, decltype(tokens)::value, decltype(rows)::value>(p, g, stream);
+        constexpr int T = decltype(tokens)::value, ROWS = decltype(rows)::value;
+        dim3 grid = grid_of(g, p.vt.n_rows, ROWS, p.x.n_tokens, T);
+        grid.x += 1; // the search for active tokens
+        launch(project<Factor, T, ROWS>, grid, dim3(g.n_lanes, g.n_sets), stream,
+            p.vt, p.x, p.s, p.t, few_tokens::t_stride(p.vt.n_rows), p.active);
     });
 }
 
 template <class Factor>
 static void expand_few_tokens(const few_tokens & p, stream_type stream) {
-    const geometry g = geometry_of(p.u.n_rows, p.u.n);
+    const geometry      g      = geometry_of(p.u);
+    const int64_t       stride = few_tokens::t_stride(p.u.n) * sizeof(float);
+    const token_columns t      = { (const char *) p.t, stride, p.x.n_tokens, true };
     with_tile(p.x.n_tokens, g, [&](auto tokens, auto rows) {
-        launch_expand<Factor, decltype(tokens)::value, decltype(rows)::value>(p, g, stream);
+        constexpr int T = decltype(tokens)::value, ROWS = decltype(rows)::value;
+        launch(expand<Factor, T, ROWS>, grid_of(g, p.u.n_rows, ROWS, p.x.n_tokens, T), dim3(g.n_lanes, g.n_sets), stream,
+            p.u, t, p.active, p.base, p.base_stride, p.y);
     });
 }
 

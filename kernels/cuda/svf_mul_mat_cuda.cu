@@ -27,7 +27,8 @@ bool starts_aligned(const ggml_tensor * tensor) {
 }
 
 factor_rows rows_of(const ggml_tensor * factor) {
-    return { (const char *) factor->data, (int64_t) factor->nb[1], (int) factor->ne[1], (int) factor->ne[0], starts_aligned(factor) };
+    const bool aligned = ggml_is_quantized(factor->type) || starts_aligned(factor);
+    return { (const char *) factor->data, (int64_t) factor->nb[1], (int) factor->ne[1], (int) factor->ne[0], aligned };
 }
 
 // Calls `with` with the reader of the factor's type.
