@@ -13,6 +13,21 @@ set(SVF_PRISTINE "${CMAKE_CURRENT_SOURCE_DIR}")
 set(SVF_COPY "${CMAKE_CURRENT_BINARY_DIR}/svf/llama.cpp")
 set(SVF_STAGE "${CMAKE_CURRENT_BINARY_DIR}/svf/stage")
 
+# --- what a feature needs -------------------------------------------------------------------------
+function(svf_check_cuda)
+    find_package(CUDAToolkit QUIET)
+    if(NOT CUDAToolkit_FOUND)
+        # cargo keeps the unfinished configuration, and would go on with it.
+        message(FATAL_ERROR "llama-svf: the feature cuda needs NVIDIA's CUDA toolkit (nvcc and cuBLAS), and none was found on the "
+            "PATH, below /usr/local/cuda, or where CUDAToolkit_ROOT points. Install it, from your system's packages or "
+            "https://developer.nvidia.com/cuda-downloads, and run: cargo clean --release -p llama-cpp-sys-2. "
+            "Or build without --features cuda.")
+    endif()
+endfunction()
+if(GGML_CUDA)
+    svf_check_cuda()
+endif()
+
 # --- the private copy -----------------------------------------------------------------------------
 # Copied once: copying again would put the pristine files, older than the patched ones, back.
 if(NOT EXISTS "${SVF_COPY}/.complete")
