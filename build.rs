@@ -16,6 +16,12 @@ fn main() {
         println!("cargo:rerun-if-changed={folder}");
     }
     println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_METAL").is_some()
+        && std::env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor != "apple")
+    {
+        eprintln!("\nerror: the feature `metal` needs a machine of Apple's: build without it\n");
+        std::process::exit(1);
+    }
     // The output folder of llama-cpp-sys-2.
     let llama = PathBuf::from(std::env::var("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 sets it"));
 
@@ -23,6 +29,8 @@ fn main() {
         eprintln!("\nerror: {problem}\n");
         std::process::exit(1);
     }
+    // The patched copy, which the tests of GPU kernels read.
+    println!("cargo:rustc-env=LLAMA_SVF_LLAMA={}", llama.display());
     write_bindings(&llama);
 }
 

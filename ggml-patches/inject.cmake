@@ -87,8 +87,17 @@ foreach(touched ${SVF_TOUCHED})
     configure_file("${SVF_STAGE}/${touched}" "${SVF_COPY}/${touched}" COPYONLY)
 endforeach()
 
+# --- the CUDA kernels -----------------------------------------------------------------------------
 # ggml-cuda and ggml-hip compile every .cu file of this folder.
 configure_file("${SVF_KERNELS}/cuda/svf_mul_mat_cuda.cu" "${SVF_COPY}/ggml/src/ggml-cuda/svf_mul_mat_cuda.cu" COPYONLY)
+
+# --- the Metal kernels ----------------------------------------------------------------------------
+# Each file below ggml-metal/kernels is compiled at run time, as one text: what the host shares with it goes inside.
+file(READ "${SVF_KERNELS}/metal/svf_mul_mat.metal" text)
+file(READ "${SVF_KERNELS}/metal/svf_mul_mat_args.h" arguments)
+string(REPLACE "#include \"svf_mul_mat_args.h\"" "${arguments}" text "${text}")
+file(WRITE "${SVF_STAGE}/svf_mul_mat.metal" "${text}")
+configure_file("${SVF_STAGE}/svf_mul_mat.metal" "${SVF_COPY}/ggml/src/ggml-metal/kernels/svf_mul_mat.metal" COPYONLY)
 
 # --- the proof, read by build.rs ------------------------------------------------------------------
 set(digest "")
@@ -131,6 +140,10 @@ function(svf_add_op)
             target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
         endif()
     endforeach()
+    if(TARGET ggml-metal)
+        target_sources(ggml-metal PRIVATE "${SVF_KERNELS}/metal/svf_mul_mat_metal.cpp")
+        target_include_directories(ggml-metal PRIVATE "${SVF_KERNELS}" "${SVF_COPY}/ggml/src/ggml-metal")
+    endif()
 endfunction()
 
 function(svf_add_hook)

@@ -4,6 +4,8 @@
 #
 #   scripts/setup.sh            run it
 #   . scripts/setup.sh          or source it, so that a cargo installed just now is found
+#
+# With svf_for_tests=1 it also installs the clang that the tests of GPU kernels use, where that is possible.
 
 # Cargo.toml's rust-version.
 svf_rust_minor=89
@@ -75,6 +77,32 @@ svf_install_tools() {
         svf_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${apt[@]}"
 }
 
+# A clang that knows half precision and has its sanitizers, as tests/emulated/compiler.rs looks for it.
+svf_has_clang() {
+    local compiler
+    for compiler in clang++-{16,17,18,19,20,21,22} clang++; do
+        svf_has "$compiler" && echo 'int main() { return (int) (_Float16) 0; }' |
+            "$compiler" -x c++ -fsanitize=address,undefined - -o /dev/null 2>/dev/null && return 0
+    done
+    return 1
+}
+
+svf_install_clang() {
+    svf_has_clang && return 0
+    svf_has apt-get || return 1
+    svf_as_root apt-get update -qq || return 1
+    local version
+    for version in 16 17 18 19 20 21 22; do
+        if apt-cache show "clang-$version" >/dev/null 2>&1; then
+            svf_say "installing with apt-get: clang-$version libclang-rt-$version-dev"
+            svf_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+                "clang-$version" "libclang-rt-$version-dev"
+            return
+        fi
+    done
+    return 1
+}
+
 svf_install_cargo() {
     # An earlier run may have installed it, before the shell knew.
     if ! svf_has cargo && [ -d "$HOME/.cargo/bin" ]; then
@@ -95,7 +123,9 @@ svf_install_cargo() {
 }
 
 svf_setup() {
-    svf_install_tools && svf_install_cargo
+    svf_install_tools && svf_install_cargo || return 1
+    [ -z "${svf_for_tests:-}" ] || svf_install_clang ||
+        svf_say "no clang 16 or later: the tests of GPU kernels will be skipped"
 }
 
 if ! svf_setup; then

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs all checks, after installing what building needs. One cargo profile throughout, so that llama.cpp is
-# built once.
+# Runs all checks, after installing what building and the tests need. One cargo profile throughout, so that
+# llama.cpp is built once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+svf_for_tests=1
 . scripts/setup.sh
 
 cargo test --release

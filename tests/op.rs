@@ -1,130 +1,21 @@
 //! The op against its definition: fused, composed and the plain loops against a float64 computation over
-//! a grid of shapes, types, threads and slots.
+//! a grid of shapes, types, threads and slots; on the CPU closely, and on every device there is.
 
-use half::f16;
+use llama_svf::ffi::device::{backends, Device};
 use llama_svf::ffi::op::{Arguments, Kernel, OpGraph};
 use llama_svf::ffi::tensor_type::TensorType;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Unit roundoff of f32.
-const EPS: f64 = f32::EPSILON as f64 / 2.0;
-
-struct Shape {
-    n_in: usize,
-    n_out: usize,
-    rank: usize,
-    n_tokens: usize,
-    n_slots: usize,
-}
-
-fn random(rng: &mut ChaCha8Rng, n: usize, scale: f32) -> Vec<f32> {
-    (0..n).map(|_| scale * rng.random_range(-1.0..1.0f32)).collect()
-}
-
-fn factor(rng: &mut ChaCha8Rng, ty: TensorType, rows: usize, row_len: usize) -> (TensorType, Vec<u8>) {
-    let ty = if row_len.is_multiple_of(ty.block_len()) { ty } else { TensorType::F16 };
-    let values = random(rng, rows * row_len, (row_len as f32).sqrt().recip());
-    let mut bytes = Vec::new();
-    ty.quantize(&values, row_len, &mut bytes).expect("finite values");
-    (ty, bytes)
-}
-
-/// What a stored factor means, decoded here and not by ggml.
-fn decode((ty, bytes): &(TensorType, Vec<u8>)) -> Vec<f64> {
-    let half = |raw: &[u8]| f64::from(f16::from_le_bytes([raw[0], raw[1]]).to_f32());
-    match *ty {
-        TensorType::F32 => bytes
-            .chunks_exact(4)
-            .map(|raw| f64::from(f32::from_le_bytes(raw.try_into().expect("four bytes"))))
-            .collect(),
-        TensorType::F16 => bytes.chunks_exact(2).map(half).collect(),
-        TensorType::Q8_0 => bytes
-            .chunks_exact(34)
-            .flat_map(|block| {
-                block[2..].iter().map(|&q| half(block) * f64::from(q as i8)).collect::<Vec<_>>()
-            })
-            .collect(),
-        other => panic!("no decoder for {other}"),
-    }
-}
-
-/// The definition in float64, and for each result the sum of magnitudes that rounding errors scale with.
-fn oracle(arguments: &Arguments) -> (Vec<f64>, Vec<f64>) {
-    let Arguments { n_in, n_out, rank, .. } = *arguments;
-    let (vt, u) = (decode(&arguments.vt), decode(&arguments.u));
-    let (mut y, mut magnitude) = (Vec::new(), Vec::new());
-    for (token, &slot) in arguments.ids.iter().enumerate() {
-        let x = &arguments.x[token * n_in..][..n_in];
-        let s = &arguments.s[slot as usize * rank..][..rank];
-        let (mut t, mut t_magnitude) = (vec![0.0; rank], vec![0.0; rank]);
-        for k in 0..rank {
-            for (v, &x) in vt[k * n_in..][..n_in].iter().zip(x) {
-                t[k] += v * f64::from(x);
-                t_magnitude[k] += (v * f64::from(x)).abs();
-            }
-            t[k] *= f64::from(s[k]);
-            t_magnitude[k] *= f64::from(s[k]).abs();
-        }
-        for o in 0..n_out {
-            let base = arguments.base.as_ref().map_or(0.0, |base| f64::from(base[token * n_out + o]));
-            let row = &u[o * rank..][..rank];
-            y.push(base + row.iter().zip(&t).map(|(u, t)| u * t).sum::<f64>());
-            magnitude
-                .push(base.abs() + row.iter().zip(&t_magnitude).map(|(u, t)| (u * t).abs()).sum::<f64>());
-        }
-    }
-    (y, magnitude)
-}
+#[path = "support/op_cases.rs"]
+mod op_cases;
+use op_cases::{arguments, error, nmse, nmse_bound, oracle, tolerance, Shape, EPS, ROUNDING_16, ROUNDING_8};
 
 fn run(arguments: &Arguments, kernel: Kernel, n_threads: usize) -> Vec<f32> {
     let mut graph = OpGraph::new(arguments, kernel, n_threads, 1).expect("valid arguments");
     graph.compute().expect("the op computes");
     graph.output()
 }
-
-/// Largest |result − oracle| in units of its magnitude; panics on NaN.
-fn error(name: &str, result: &[f32], oracle: &(Vec<f64>, Vec<f64>)) -> f64 {
-    assert_eq!(result.len(), oracle.0.len(), "{name}");
-    let mut largest = 0f64;
-    for ((&y, &expected), &magnitude) in result.iter().zip(&oracle.0).zip(&oracle.1) {
-        assert!(y.is_finite(), "{name}: {y}");
-        largest = largest.max((f64::from(y) - expected).abs() / magnitude.max(f64::MIN_POSITIVE));
-    }
-    largest
-}
-
-fn arguments(rng: &mut ChaCha8Rng, shape: &Shape, ty: TensorType, residual: bool) -> Arguments {
-    let &Shape { n_in, n_out, rank, n_tokens, n_slots } = shape;
-    let mut s = random(rng, rank * n_slots, 2.0);
-    // Slot 0 is the base model, as in a real residual session.
-    if residual {
-        s[..rank].fill(0.0);
-    }
-    Arguments {
-        n_in,
-        n_out,
-        rank,
-        x: random(rng, n_in * n_tokens, 1.0),
-        base: residual.then(|| random(rng, n_out * n_tokens, 1.0)),
-        vt: factor(rng, ty, rank, n_in),
-        u: factor(rng, ty, n_out, rank),
-        s,
-        ids: (0..n_tokens).map(|_| rng.random_range(0..n_slots) as i32).collect(),
-    }
-}
-
-/// Errors of a sum of n products in floating point stay below (n + 2)·eps per unit of magnitude (Higham,
-/// Accuracy and Stability, section 3.1), for each of the two products in turn.
-fn tolerance(shape: &Shape) -> f64 {
-    (shape.n_in + shape.rank + 6) as f64 * EPS
-}
-
-/// Activations rounded to 8 bits: half a unit of 1/127 of the largest of 32 values, once for Vᵀ·x and once for
-/// U·t; the largest is some times the mean that the magnitude is made of.
-const ROUNDING_8: f64 = 0.05;
-/// The same for the 16 bits that the fused op rounds whole columns to where factors are Q8_0.
-const ROUNDING_16: f64 = ROUNDING_8 * 127.0 / 32767.0;
 
 #[test]
 fn fused_and_composed_agree_with_float64_over_the_grid() {
@@ -260,6 +151,115 @@ fn nan_and_infinity_are_not_rounded_away() {
             let (healthy, poisoned) = y.split_at((n_tokens - 1) * shape.n_out);
             assert!(healthy.iter().all(|y| y.is_finite()), "{n_tokens} tokens, {poison}");
             assert!(poisoned.iter().all(|y| !y.is_finite()), "{n_tokens} tokens, {poison}");
+        }
+    }
+}
+
+/// Backends that have a fused kernel, by ggml's names (`MTL` is Metal), and the types that each must take.
+const FUSED: [(&str, &[TensorType]); 3] = [
+    ("CPU", &[TensorType::F32, TensorType::F16, TensorType::Q8_0]),
+    ("CUDA", &[TensorType::F32, TensorType::F16, TensorType::Q8_0]),
+    ("MTL", &[TensorType::F32, TensorType::F16, TensorType::Q8_0]),
+];
+
+/// Backends that llama-svf can be built with.
+const BACKENDS: [&str; 4] = ["CPU", "CUDA", "MTL", "Vulkan"];
+
+/// What rounding of activations to the narrower type of a product may cost, per unit of magnitude, in the two
+/// products together.
+fn rounding(device: Device, kernel: Kernel, arguments: &Arguments) -> f64 {
+    // The type of a factor tells what a backend's own products round activations to.
+    let of_type = |ty: TensorType| match ty {
+        TensorType::Q8_0 => ROUNDING_8,
+        TensorType::BF16 => 2f64.powi(-8),
+        // GPUs may multiply F32 in TF32, which has the mantissa of F16.
+        TensorType::F32 if device.is_cpu() => 0.0,
+        _ => 2f64.powi(-10),
+    };
+    let own_products = of_type(arguments.vt.0).max(of_type(arguments.u.0));
+    match (kernel, device.backend().as_str()) {
+        (Kernel::Composed, _) => own_products,
+        (_, "CPU") if arguments.vt.0 == TensorType::Q8_0 || arguments.u.0 == TensorType::Q8_0 => ROUNDING_16,
+        // The CUDA backend multiplies more than a few tokens with its own products.
+        (_, "CUDA") if arguments.ids.len() > 8 => own_products,
+        _ => 0.0,
+    }
+}
+
+#[test]
+fn every_device_agrees_with_float64() {
+    let seed = 20251126;
+    println!("seed {seed}");
+    let devices = Device::all();
+    let built_in = backends();
+    for backend in BACKENDS {
+        if !built_in.iter().any(|name| name == backend) {
+            println!("{backend}: not in this build");
+        } else if !devices.iter().any(|device| device.backend() == backend) {
+            println!("{backend}: no device");
+        }
+    }
+    for device in devices {
+        agrees_with_float64(device, &mut ChaCha8Rng::seed_from_u64(seed));
+    }
+}
+
+fn agrees_with_float64(device: Device, rng: &mut ChaCha8Rng) {
+    let name = format!("{} ({})", device.name(), device.backend());
+    let shapes = [(64, 172, 64), (172, 64, 64), (96, 65, 7), (128, 128, 33), (320, 200, 150), (1200, 96, 64)];
+    let types = [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0];
+    let lengths: Vec<usize> = (1..=17).chain([32, 33, 512]).collect();
+    for kernel in [Kernel::Fused, Kernel::Composed] {
+        for ty in types {
+            let (mut n_cases, mut unsupported, mut worst) = (0, 0, 0f64);
+            for (i, (&n_tokens, residual)) in lengths.iter().flat_map(|n| [(n, true), (n, false)]).enumerate()
+            {
+                let (n_in, n_out, rank) = shapes[i / 2 % shapes.len()];
+                let n_slots = [1, 2, 9, 64][rng.random_range(0..4)];
+                let shape = Shape { n_in, n_out, rank, n_tokens, n_slots };
+                let mut arguments = arguments(rng, &shape, ty, residual);
+                if let Some(base) = &mut arguments.base {
+                    // Only a copy keeps it.
+                    base[0] = -0.0;
+                    arguments.ids[0] = 0;
+                }
+                let case = format!(
+                    "{name} {kernel:?} {n_in}x{n_out} r{rank} T{n_tokens} slots {n_slots} {ty} residual {residual}"
+                );
+                let graph = OpGraph::on(device, &arguments, kernel, 2, 1).expect("valid arguments");
+                let Some(mut graph) = graph else {
+                    unsupported += 1;
+                    continue;
+                };
+                graph.compute().expect("the op computes");
+                let y = graph.output();
+                let oracle = oracle(&arguments);
+                let allowed = tolerance(&shape) + rounding(device, kernel, &arguments);
+                let (nmse, bound) = (nmse(&case, &y, &oracle), nmse_bound(allowed, &oracle));
+                assert!(nmse <= bound, "{case}: NMSE {nmse:e} > {bound:e}");
+                worst = worst.max(nmse / bound);
+                n_cases += 1;
+                if let (Some(base), Kernel::Fused) = (&arguments.base, kernel) {
+                    for (token, _) in arguments.ids.iter().enumerate().filter(|(_, &slot)| slot == 0) {
+                        let row = token * n_out..(token + 1) * n_out;
+                        let bits = |values: &[f32]| values.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                        assert_eq!(
+                            bits(&y[row.clone()]),
+                            bits(&base[row]),
+                            "{case}: token {token} of slot 0"
+                        );
+                    }
+                }
+            }
+            println!(
+                "{name} {kernel:?} {ty}: {n_cases} cases agree, the worst at {worst:.3} of its bound; {unsupported} \
+                 not supported"
+            );
+            let backend = device.backend();
+            if kernel == Kernel::Fused && FUSED.iter().any(|(b, types)| *b == backend && types.contains(&ty))
+            {
+                assert_eq!(unsupported, 0, "{name} has a fused kernel for {ty}");
+            }
         }
     }
 }

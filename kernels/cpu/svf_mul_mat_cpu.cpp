@@ -34,10 +34,18 @@ void split_tokens(problem & p, int ith, int nth) {
     }
 }
 
+bool is_type_the_kernel_reads(ggml_type type) {
+    return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_Q8_0;
+}
+
 // Tokens per thread from which threads work on their own tokens.
 constexpr int64_t OWN_TOKENS = 32;
 
 } // namespace
+
+bool svf_mul_mat_cpu_supports(const ggml_tensor * node) {
+    return is_type_the_kernel_reads(node->src[SVF_SRC_VT]->type) && is_type_the_kernel_reads(node->src[SVF_SRC_U]->type);
+}
 
 size_t svf_mul_mat_cpu_work_size(const ggml_tensor * node, int n_threads) {
     const int64_t n_in = node->src[SVF_SRC_VT]->ne[0], r = node->src[SVF_SRC_VT]->ne[1];

@@ -9,6 +9,9 @@ extern "C" {
 
 struct ggml_compute_params;
 
+// Whether the kernel takes the types of this node's factors.
+bool svf_mul_mat_cpu_supports(const struct ggml_tensor * node);
+
 // Computes `node` together with the other threads of `params`.
 void svf_mul_mat_cpu(const struct ggml_compute_params * params, struct ggml_tensor * node);
 

@@ -22,7 +22,7 @@ struct svf_binding {
     struct adapted {
         svf_weight factors;
         bool       built = false; // seen by the graph builder
-        bool       fused = false;
+        svf_way    way   = SVF_WAY_COMPOSED;
     };
     std::unordered_map<const ggml_tensor *, adapted> weights;
     std::string error; // the first thing the graph builder met and could not adapt
@@ -96,13 +96,26 @@ graph_input_slots * slots_of(const llm_graph_context & graph) {
     return static_cast<graph_input_slots *>(graph.res->add_input(std::move(input)));
 }
 
-bool runs_fused(svf_op op, const ggml_tensor * node, const ggml_tensor * weight) {
-    if (op == SVF_OP_AUTO) {
-        ggml_backend_buffer_type_t type   = ggml_backend_buffer_get_type(weight->buffer);
-        ggml_backend_dev_t         device = ggml_backend_buft_get_device(type);
-        return device == nullptr || ggml_backend_dev_supports_op(device, node);
+ggml_backend_dev_t device_of(const ggml_tensor * weight) {
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(weight->buffer));
+    // Buffers in main memory may name none.
+    return device != nullptr ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+// Whether `device` supports every op from `node` down to what it is computed from.
+bool supports_all(ggml_backend_dev_t device, const ggml_tensor * node, const ggml_tensor * x, const ggml_tensor * base) {
+    if (node == nullptr || node == x || node == base || node->op == GGML_OP_NONE) {
+        return true;
     }
-    return op == SVF_OP_FUSED;
+    if (!ggml_backend_dev_supports_op(device, node)) {
+        return false;
+    }
+    for (const ggml_tensor * source : node->src) {
+        if (!supports_all(device, source, x, base)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adapted, ggml_tensor * x, ggml_tensor * base) {
@@ -136,13 +149,25 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
     if (base_rows != nullptr && base->ne[2] == 1 && base->ne[3] == 1) {
         base_rows = base;
     }
+    // The same for any number of tokens, so that the graphs that llama.cpp reserves memory for are those it runs.
+    ggml_backend_dev_t device = device_of(factors.weight);
     ggml_tensor * y = nullptr;
     if (binding->op != SVF_OP_COMPOSED) {
         y = svf_mul_mat(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
-        adapted.fused = runs_fused(binding->op, y, factors.weight);
+        if (ggml_backend_dev_supports_op(device, y)) {
+            adapted.way = SVF_WAY_FUSED;
+        } else if (binding->op == SVF_OP_FUSED) {
+            binding->fail(factors.weight, std::string(ggml_backend_dev_name(device))
+                + " has no fused operation for factors of types " + ggml_type_name(factors.vt->type) + " and "
+                + ggml_type_name(factors.u->type));
+            return base;
+        } else {
+            y = nullptr;
+        }
     }
-    if (!adapted.fused) {
+    if (y == nullptr) {
         y = svf_mul_mat_composed(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
+        adapted.way = supports_all(device, y, x_rows, base_rows) ? SVF_WAY_COMPOSED : SVF_WAY_AWAY;
     }
     adapted.built = true;
     return x_rows == x ? y : ggml_reshape_4d(ctx, y, y->ne[0], x->ne[1], x->ne[2], x->ne[3]);
@@ -221,10 +246,6 @@ void svf_assign(svf_binding * binding, llama_seq_id sequence, int32_t slot) {
     binding->slots.at(sequence) = slot;
 }
 
-size_t svf_count_fused(const svf_binding * binding) {
-    size_t n_fused = 0;
-    for (const auto & [weight, adapted] : binding->weights) {
-        n_fused += adapted.fused;
-    }
-    return n_fused;
+svf_way svf_way_of(const svf_binding * binding, const ggml_tensor * weight) {
+    return binding->weights.at(weight).way;
 }

@@ -55,8 +55,15 @@ LLAMA_API void svf_unbind(struct llama_context * context, struct svf_binding * b
 // Tokens of `sequence` use slot `slot` from the next decode on. Sequences start at slot 0.
 LLAMA_API void svf_assign(struct svf_binding * binding, llama_seq_id sequence, int32_t slot);
 
-// How many of the bound weights run as the fused op in the graphs built last.
-LLAMA_API size_t svf_count_fused(const struct svf_binding * binding);
+// How a bound weight runs.
+enum svf_way {
+    SVF_WAY_FUSED    = 0,
+    SVF_WAY_COMPOSED = 1,
+    SVF_WAY_AWAY     = 2, // composed, and the device of the weight lacks one of the ops: another one computes it
+};
+
+// How `weight`, which is bound, runs in the graphs built last.
+LLAMA_API enum svf_way svf_way_of(const struct svf_binding * binding, const struct ggml_tensor * weight);
 
 #ifdef __cplusplus
 }

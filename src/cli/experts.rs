@@ -1,12 +1,12 @@
 //! The flags that choose a sidecar, experts and a mixture, shared by the commands that run models.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use clap::ValueEnum;
 
 use super::printer;
-use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session, SessionOptions};
+use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, ExpertSet, Mixture};
 use crate::sidecar::Sidecar;
@@ -130,6 +130,7 @@ pub struct Joined {
     experts: Vec<Expert>,
     form: Form,
     op: GraphOp,
+    said_where: Once,
 }
 
 impl Adapter {
@@ -141,7 +142,8 @@ impl Adapter {
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
         let Self { sidecar, experts, form, op } = self;
-        Ok(Joined { adapted: AdaptedModel::new(model, sidecar)?, experts, form, op })
+        let adapted = AdaptedModel::new(model, sidecar)?;
+        Ok(Joined { adapted, experts, form, op, said_where: Once::new() })
     }
 }
 
@@ -180,6 +182,9 @@ impl Joined {
         let mut session = Session::adapted(&self.adapted, options, &adapter)?;
         for expert in &self.experts {
             session.experts_mut()?.insert(expert.clone())?;
+        }
+        if let Some(line) = Placement::line(&session.placements()) {
+            self.said_where.call_once(|| printer::note(line));
         }
         Ok(session)
     }

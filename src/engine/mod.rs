@@ -9,6 +9,7 @@
 mod batch;
 mod chat;
 mod model;
+mod placement;
 mod prefill;
 mod reader;
 mod sampler;
@@ -17,6 +18,7 @@ mod session;
 pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
 pub use model::{AdaptedModel, Model, Token};
+pub use placement::Placement;
 pub use prefill::{prefill, Prompt};
 pub use reader::Reader;
 pub use sampler::{Sampler, SamplerOptions};

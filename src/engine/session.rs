@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Token};
+use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Placement, Token};
 use crate::error::{Error, Result};
 use crate::expert::{ExpertSet, Mixture};
 use crate::ffi::context::{BatchToken, Context, ContextOptions, Form};
@@ -282,9 +282,14 @@ impl Session {
         self.context.n_batch()
     }
 
-    /// How many adapted weights run as the fused op.
+    /// Where the adapted layers run, and how; nothing without a sidecar.
+    pub fn placements(&self) -> Vec<Placement> {
+        Placement::count(self.context.ways())
+    }
+
+    /// How many adapted layers run as the fused op.
     pub fn count_fused(&self) -> usize {
-        self.context.count_fused()
+        self.placements().iter().map(|placement| placement.fused).sum()
     }
 
     /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.

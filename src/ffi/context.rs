@@ -7,6 +7,7 @@ use std::sync::Arc;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
+use crate::ffi::device::Device;
 use crate::ffi::factors::{Factors, TensorMemory};
 use crate::ffi::log;
 use crate::ffi::model::ModelHandle;
@@ -61,10 +62,21 @@ pub enum Form {
 pub enum GraphOp {
     /// Fused where the device of the weight supports it.
     Auto,
-    /// Our kernel.
+    /// Our kernel; an error where the device of a weight has none.
     Fused,
     /// Stock ggml ops.
     Composed,
+}
+
+/// How an adapted weight runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As one op, on the device of the weight.
+    Fused,
+    /// As stock ops, on the device of the weight.
+    Composed,
+    /// As stock ops, not all of which that device has: another one computes them.
+    Away,
 }
 
 /// A context of one model.
@@ -225,10 +237,18 @@ impl Context {
         unsafe { sys::llama_n_seq_max(self.pointer.as_ptr()) }
     }
 
-    /// How many weights run as the fused op.
-    pub fn count_fused(&self) -> usize {
-        // SAFETY: the binding is alive.
-        self.binding.as_ref().map_or(0, |binding| unsafe { svf::svf_count_fused(binding.pointer.as_ptr()) })
+    /// Where each bound weight runs, and how (in the order of [`Factors::names`]).
+    pub fn ways(&self) -> Vec<(Device, Way)> {
+        let Some(binding) = &self.binding else { return Vec::new() };
+        let way_of = |weight| {
+            // SAFETY: the binding is alive and holds this weight.
+            match unsafe { svf::svf_way_of(binding.pointer.as_ptr(), weight) } {
+                svf::SVF_WAY_FUSED => Way::Fused,
+                svf::SVF_WAY_COMPOSED => Way::Composed,
+                _ => Way::Away,
+            }
+        };
+        binding.factors.weights.iter().map(|weight| (weight.device, way_of(weight.weight))).collect()
     }
 
     /// Runs `batch` (at most `n_batch` tokens) and leaves the logits of its output tokens, in batch order.

@@ -9,6 +9,7 @@ use llama_cpp_sys_2 as sys;
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::ffi::device::Device;
 use crate::ffi::gguf::TensorInfo;
 use crate::ffi::model::ModelHandle;
 use crate::ffi::tensor_type::TensorType;
@@ -40,7 +41,7 @@ pub(super) struct FactorTensors {
     pub vt: *mut sys::ggml_tensor,
     pub u: *mut sys::ggml_tensor,
     pub rank: usize,
-    pub device: sys::ggml_backend_dev_t,
+    pub device: Device,
 }
 
 // SAFETY: the tensors are written during construction and only read afterwards.
@@ -51,15 +52,13 @@ unsafe impl Sync for Factors {}
 impl Factors {
     /// Makes the tensors of `sources`, whose data lies in `map`, for the weights of `model`.
     pub fn new(model: &Arc<ModelHandle>, map: &Arc<Mmap>, sources: &[FactorSource<'_>]) -> Result<Self> {
-        let mut by_device: BTreeMap<
-            sys::ggml_backend_dev_t,
-            Vec<(&FactorSource<'_>, *const sys::ggml_tensor)>,
-        > = BTreeMap::new();
+        let mut by_device: BTreeMap<Device, Vec<(&FactorSource<'_>, *const sys::ggml_tensor)>> =
+            BTreeMap::new();
         for source in sources {
             let weight = model.tensor(source.weight).ok_or_else(|| {
                 Error::expected("a tensor of the loaded model", "none of that name").field(source.weight)
             })?;
-            by_device.entry(device_of(weight)).or_default().push((source, weight));
+            by_device.entry(Device::of(weight)).or_default().push((source, weight));
         }
 
         let mut factors =
@@ -97,19 +96,6 @@ impl Factors {
             // SAFETY: the model keeps the tensor alive; ggml terminates names.
             unsafe { CStr::from_ptr((*weight.weight).name.as_ptr()) }.to_str().unwrap_or("?")
         })
-    }
-}
-
-/// The device that computes with `tensor`.
-fn device_of(tensor: *const sys::ggml_tensor) -> sys::ggml_backend_dev_t {
-    // SAFETY: a loaded model's tensors live in buffers; ggml has a CPU device in every build.
-    unsafe {
-        let device = sys::ggml_backend_buft_get_device(sys::ggml_backend_buffer_get_type((*tensor).buffer));
-        if device.is_null() {
-            sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU)
-        } else {
-            device
-        }
     }
 }
 
@@ -165,14 +151,14 @@ impl TensorMemory {
     /// Lets `tensors` point into `map`; `false` where `device` cannot read host memory in place.
     fn map(
         &mut self,
-        device: sys::ggml_backend_dev_t,
+        device: Device,
         map: &Mmap,
         tensors: &[(&TensorInfo, *mut sys::ggml_tensor)],
     ) -> Result<bool> {
         let mut properties = std::mem::MaybeUninit::<sys::ggml_backend_dev_props>::zeroed();
         // SAFETY: ggml fills the structure.
         let properties = unsafe {
-            sys::ggml_backend_dev_get_props(device, properties.as_mut_ptr());
+            sys::ggml_backend_dev_get_props(device.as_ptr(), properties.as_mut_ptr());
             properties.assume_init()
         };
         let aligned = tensors.iter().all(|(info, _)| info.offset % ALIGNMENT == 0);
@@ -183,7 +169,7 @@ impl TensorMemory {
         // SAFETY: the mapping outlives the buffer (`Factors` owns both), and nothing writes to a factor.
         self.buffer = unsafe {
             sys::ggml_backend_dev_buffer_from_host_ptr(
-                device,
+                device.as_ptr(),
                 map.as_ptr().cast_mut().cast(),
                 map.len(),
                 largest,
@@ -206,10 +192,10 @@ impl TensorMemory {
     }
 
     /// Allocates all tensors on `device`.
-    pub fn allocate(&mut self, device: sys::ggml_backend_dev_t) -> Result<()> {
+    pub fn allocate(&mut self, device: Device) -> Result<()> {
         // SAFETY: the context holds only tensors without data; the device is one ggml gave us.
         unsafe {
-            let ty = sys::ggml_backend_dev_buffer_type(device);
+            let ty = sys::ggml_backend_dev_buffer_type(device.as_ptr());
             self.buffer = sys::ggml_backend_alloc_ctx_tensors_from_buft(self.context, ty);
             if self.buffer.is_null() {
                 return Err(Error::engine("not enough memory on the device for the factors")

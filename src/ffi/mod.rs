@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod context;
+pub mod device;
 pub mod factors;
 pub mod gguf;
 pub mod log;

@@ -1,8 +1,9 @@
-//! One svf_mul_mat by itself on the CPU: what the kernel tests and benchmarks run.
+//! One svf_mul_mat by itself, on any device: what the kernel tests and benchmarks run.
 
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
+use crate::ffi::device::Device;
 use crate::ffi::factors::TensorMemory;
 use crate::ffi::svf;
 use crate::ffi::tensor_type::TensorType;
@@ -10,11 +11,11 @@ use crate::ffi::tensor_type::TensorType;
 /// Which implementation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// The fast CPU kernel.
+    /// The device's own kernel.
     Fused,
     /// Stock ggml ops.
     Composed,
-    /// The plain loops with sums in double.
+    /// The plain loops with sums in double, on the CPU.
     Reference,
 }
 
@@ -52,8 +53,23 @@ pub struct OpGraph {
 }
 
 impl OpGraph {
-    /// A graph of `copies` independent ops, each with factors of its own in memory.
+    /// A graph of `copies` independent ops on the CPU, each with factors of its own in memory.
     pub fn new(arguments: &Arguments, kernel: Kernel, n_threads: usize, copies: usize) -> Result<Self> {
+        Self::on(Device::cpu(), arguments, kernel, n_threads, copies)?
+            .ok_or_else(|| Error::invalid("the CPU has no such kernel for factors of these types"))
+    }
+
+    /// The same on `device`; `None` where it does not support all of its ops.
+    pub fn on(
+        device: Device,
+        arguments: &Arguments,
+        kernel: Kernel,
+        n_threads: usize,
+        copies: usize,
+    ) -> Result<Option<Self>> {
+        if kernel == Kernel::Reference && device != Device::cpu() {
+            return Ok(None);
+        }
         let Arguments { n_in, n_out, rank, .. } = *arguments;
         let n_tokens = arguments.ids.len();
         let n_slots = arguments.s.len() / rank;
@@ -86,7 +102,6 @@ impl OpGraph {
         // SAFETY: every tensor was just allocated with exactly the size of the data copied into it, as
         // checked above; ggml keeps the graph's nodes in `graph_context`, freed after the allocator.
         unsafe {
-            let device = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
             tensors.allocate(device)?;
             set(x, &arguments.x);
             set(s, &arguments.s);
@@ -115,15 +130,25 @@ impl OpGraph {
                 sys::ggml_build_forward_expand(graph, output);
             }
             sys::ggml_set_output(output);
-            let backend = sys::ggml_backend_dev_init(device, std::ptr::null());
-            let allocator = sys::ggml_gallocr_new(sys::ggml_backend_dev_buffer_type(device));
+            let backend = sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null());
+            let allocator = sys::ggml_gallocr_new(sys::ggml_backend_dev_buffer_type(device.as_ptr()));
             let built = Self { _tensors: tensors, graph_context, allocator, backend, graph, output };
-            sys::ggml_backend_cpu_set_n_threads(backend, n_threads as i32);
-            sys::ggml_backend_cpu_set_use_ref(backend, kernel == Kernel::Reference);
+            if backend.is_null() {
+                return Err(Error::engine(format!("cannot start {}", device.name())));
+            }
+            let supports =
+                |i| sys::ggml_backend_dev_supports_op(device.as_ptr(), sys::ggml_graph_node(graph, i));
+            if !(0..sys::ggml_graph_n_nodes(graph)).all(supports) {
+                return Ok(None);
+            }
+            if device == Device::cpu() {
+                sys::ggml_backend_cpu_set_n_threads(backend, n_threads as i32);
+                sys::ggml_backend_cpu_set_use_ref(backend, kernel == Kernel::Reference);
+            }
             if !sys::ggml_gallocr_alloc_graph(allocator, graph) {
                 return Err(Error::engine("not enough memory for the graph"));
             }
-            Ok(built)
+            Ok(Some(built))
         }
     }
 

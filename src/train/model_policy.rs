@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::{
-    complete, sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Request, SamplerOptions, Session,
-    Token,
+    complete, sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Placement, Request, SamplerOptions,
+    Session, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -76,6 +76,11 @@ impl<'a> ModelPolicy<'a> {
             train,
             validation,
         })
+    }
+
+    /// Where the adapted layers run, and how.
+    pub fn placements(&self) -> Vec<Placement> {
+        self.sessions.first().map(Session::placements).unwrap_or_default()
     }
 
     fn prompts(&self, part: Part) -> &[Vec<Token>] {

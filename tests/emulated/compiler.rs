@@ -44,7 +44,7 @@ impl Clang {
     pub fn compile(&self, source: &Path, flags: &[&str]) -> Result<Program, String> {
         let program = source.with_extension("");
         let mut command = self.command(source, flags);
-        command.args(SANITIZERS).args(["-O1", "-pthread", "-o"]).arg(&program);
+        command.args(SANITIZERS).arg("-o").arg(&program);
         words(command.output()).map(|()| Program(program))
     }
 
@@ -55,7 +55,7 @@ impl Clang {
 
     fn command(&self, source: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(&self.0);
-        command.args(["-x", "c++", "-std=c++17", "-Wall", "-Wextra", "-Werror"]);
+        command.args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]);
         command.arg("-I").arg(here()).args(flags).arg(source);
         command
     }

@@ -55,10 +55,66 @@ struct Thread {
 
 namespace detail {
 
+// --- where a fiber goes on -----------------------------------------------------------------------
+
+#if defined(__x86_64__) && defined(__linux__)
+
+// swapcontext asks the kernel for the signal mask, which takes longer than all the rest of a switch.
+typedef void * Context; // its stack pointer
+
+extern "C" void emulated_switch(Context * from, Context to);
+
+asm(R"(
+    .text
+    .type emulated_switch, @function
+emulated_switch:
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, (%rdi)
+    mov %rsi, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+)");
+
+inline void switch_context(Context & from, Context & to) { emulated_switch(&from, to); }
+
+inline void start_context(Context & context, void * stack, size_t size, void (*function)()) {
+    void ** top = reinterpret_cast<void **>((char *) stack + size) - 2;
+    top[0] = reinterpret_cast<void *>(function);  // where `ret` goes, below six registers
+    context = top - 6;
+}
+
+#else
+
+typedef ucontext_t Context;
+
+inline void switch_context(Context & from, Context & to) { swapcontext(&from, &to); }
+
+inline void start_context(Context & context, void * stack, size_t size, void (*function)()) {
+    getcontext(&context);
+    context.uc_stack.ss_sp   = stack;
+    context.uc_stack.ss_size = size;
+    context.uc_link          = nullptr;
+    makecontext(&context, function, 0);
+}
+
+#endif
+
+// --- fibers and groups ---------------------------------------------------------------------------
+
 enum class State { Runnable, WaitsForSimd, WaitsForGroup, Ended };
 
 struct Fiber {
-    ucontext_t context;
+    Context    context;
     Thread     thread;
     State      state;
     int        line;      // where it waits
@@ -77,7 +133,7 @@ struct Group {
     std::unique_ptr<unsigned char[]> dynamic_shared;
     const std::function<void()> * kernel = nullptr;
     Fiber * current = nullptr;
-    ucontext_t scheduler;
+    Context scheduler;
     Schedule schedule;
     uint64_t random = 0;
 
@@ -123,7 +179,7 @@ inline void wait(State state, int line) {
     Fiber * fiber = group().current;
     fiber->state  = state;
     fiber->line   = line;
-    swapcontext(&fiber->context, &group().scheduler);
+    switch_context(fiber->context, group().scheduler);
 }
 
 inline void fiber_main() {
@@ -175,7 +231,7 @@ inline void run_simd(Fiber * fibers, unsigned n) {
     for (unsigned i : g.ordered(n)) {
         if (fibers[i].state == State::Runnable) {
             g.current = &fibers[i];
-            swapcontext(&g.scheduler, &fibers[i].context);
+            switch_context(g.scheduler, fibers[i].context);
         }
     }
     if (together(fibers, n, State::WaitsForSimd)) {
@@ -207,11 +263,7 @@ inline void run_group(size_t dynamic_shared_bytes) {
             i, i % LANES, i / LANES };
         fiber.state     = State::Runnable;
         fiber.exchanged = 0;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp   = stack(i);
-        fiber.context.uc_stack.ss_size = STACK_BYTES;
-        fiber.context.uc_link          = nullptr;
-        makecontext(&fiber.context, fiber_main, 0);
+        start_context(fiber.context, stack(i), STACK_BYTES, fiber_main);
     }
     // One SIMD group runs ahead of the others as far as it can: what a race between them needs to show.
     for (;;) {
@@ -249,20 +301,28 @@ inline void group_barrier(int line = __builtin_LINE()) { detail::wait(detail::St
 // Waits until all lanes of the SIMD group are here.
 inline void simd_barrier(int line = __builtin_LINE()) { detail::wait(detail::State::WaitsForSimd, line); }
 
-// What lane `from` brought along; every lane of the SIMD group takes part. A lane that does not exist gives its
-// own value back.
-template <class T> T exchange(T value, unsigned from, int line = __builtin_LINE()) {
+// What all lanes of the SIMD group bring along, by lane, until the one after the next such exchange. Every lane
+// takes part.
+template <class T> const T * gather(T value, int line = __builtin_LINE()) {
     static_assert(sizeof(T) <= detail::LANE_BYTES, "too large a value for lanes to exchange");
     detail::Fiber * fiber = detail::group().current;
-    const Thread & self = fiber->thread;
-    unsigned char * lanes = detail::group().lanes.data()
-        + (self.simd * 2 + fiber->exchanged++ % 2) * LANES * detail::LANE_BYTES;
-    memcpy(lanes + self.lane * detail::LANE_BYTES, &value, sizeof(T));
+    T * lanes = reinterpret_cast<T *>(detail::group().lanes.data()
+        + (fiber->thread.simd * 2 + fiber->exchanged++ % 2) * LANES * detail::LANE_BYTES);
+    lanes[fiber->thread.lane] = value;
     simd_barrier(line);
-    if (from < LANES && self.simd * LANES + from < group_threads().count()) {
-        memcpy(&value, lanes + from * detail::LANE_BYTES, sizeof(T));
-    }
-    return value;
+    return lanes;
+}
+
+// Lanes of this thread's SIMD group: fewer in the last one, where threads do not fill it.
+inline unsigned n_lanes() {
+    const unsigned first = thread().simd * LANES, n = group_threads().count();
+    return first + LANES <= n ? LANES : n - first;
+}
+
+// What lane `from` brought along; a lane that does not exist gives its own value back.
+template <class T> T exchange(T value, unsigned from, int line = __builtin_LINE()) {
+    const T * lanes = gather(value, line);
+    return from < n_lanes() ? lanes[from] : value;
 }
 
 template <class T> T exchange_xor(T value, unsigned mask, int line = __builtin_LINE()) {

@@ -14,7 +14,7 @@ use super::inputs::{ModelFile, TaskArgs};
 use super::{ctrl_c, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, Model, SessionOptions};
+use crate::engine::{AdaptedModel, Model, Placement, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert;
 use crate::optimiser::Shape;
@@ -207,6 +207,9 @@ pub fn main(args: &Args) -> Result<u8> {
         validation_items: options.validation_items,
     };
     let model_policy = ModelPolicy::new(&adapted, &task, &model_options)?;
+    if let Some(line) = Placement::line(&model_policy.placements()) {
+        printer::note(line);
+    }
     let mut policy: Box<dyn Policy> = match args.reward {
         RewardFlag::Task => Box::new(model_policy),
         RewardFlag::Random => Box::new(RandomReward { policy: model_policy }),

@@ -1,0 +1,96 @@
+//! Where the adapted layers of a session run, and how.
+
+use std::fmt;
+
+use crate::ffi::context::Way;
+use crate::ffi::device::Device;
+
+/// The adapted layers of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// ggml's name of the device, such as `CPU` or `CUDA0`.
+    pub device: String,
+    /// Whether it is the CPU.
+    pub is_cpu: bool,
+    /// Layers that run as the fused op.
+    pub fused: usize,
+    /// Layers that run as stock ops, all on this device.
+    pub composed: usize,
+    /// Layers that run as stock ops of which another device has to compute some.
+    pub away: usize,
+}
+
+impl Placement {
+    /// Counts `ways` by device, in the order in which devices appear.
+    pub(super) fn count(ways: Vec<(Device, Way)>) -> Vec<Self> {
+        let mut counted: Vec<(Device, Self)> = Vec::new();
+        for (device, way) in ways {
+            let at = counted.iter().position(|(known, _)| *known == device).unwrap_or_else(|| {
+                let placement =
+                    Self { device: device.name(), is_cpu: device.is_cpu(), fused: 0, composed: 0, away: 0 };
+                counted.push((device, placement));
+                counted.len() - 1
+            });
+            let placement = &mut counted[at].1;
+            *match way {
+                Way::Fused => &mut placement.fused,
+                Way::Composed => &mut placement.composed,
+                Way::Away => &mut placement.away,
+            } += 1;
+        }
+        counted.into_iter().map(|(_, placement)| placement).collect()
+    }
+
+    /// All in one line; `None` where the CPU does everything, which goes without saying.
+    pub fn line(placements: &[Self]) -> Option<String> {
+        if placements.iter().all(|placement| placement.is_cpu) {
+            return None;
+        }
+        let devices: Vec<_> = placements.iter().map(Self::to_string).collect();
+        Some(format!("adapted layers: {}", devices.join("; ")))
+    }
+}
+
+/// Such as `CUDA0 40 fused, 2 composed`.
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.device)?;
+        let ways = [
+            (self.fused, "fused"),
+            (self.composed, "composed"),
+            (self.away, "composed and partly on another device"),
+        ];
+        for (i, (count, way)) in ways.into_iter().filter(|(count, _)| *count > 0).enumerate() {
+            write!(f, "{}{count} {way}", if i == 0 { " " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_what_there_is() {
+        let all = Placement { device: "CUDA0".into(), is_cpu: false, fused: 40, composed: 2, away: 1 };
+        assert_eq!(all.to_string(), "CUDA0 40 fused, 2 composed, 1 composed and partly on another device");
+        let fused = Placement { device: "CPU".into(), is_cpu: true, fused: 3, composed: 0, away: 0 };
+        assert_eq!(fused.to_string(), "CPU 3 fused");
+        assert_eq!(Placement::line(&[fused.clone()]), None);
+        assert_eq!(
+            Placement::line(&[all, fused]).as_deref(),
+            Some(
+                "adapted layers: CUDA0 40 fused, 2 composed, 1 composed and partly on another device; CPU 3 fused"
+            )
+        );
+    }
+
+    #[test]
+    fn layers_are_counted_by_device() {
+        let cpu = Device::cpu();
+        let counted = Placement::count(vec![(cpu, Way::Fused), (cpu, Way::Away), (cpu, Way::Fused)]);
+        let expected = Placement { device: "CPU".into(), is_cpu: true, fused: 2, composed: 0, away: 1 };
+        assert_eq!(counted, [expected]);
+    }
+}
