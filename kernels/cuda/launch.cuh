@@ -18,7 +18,7 @@ static void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, stream_
 // Asks for a line of memory and goes on.
 static __device__ __forceinline__ void prefetch_l2(const char * address) {
 #if defined(__CUDA_ARCH__) && !defined(GGML_USE_HIP) && !defined(GGML_USE_MUSA)
-    asm volatile("prefetch.global.L2 [%0];" :: "l"(address));
+    asm volatile("prefetch.L2 [%0];" :: "l"(address));
 #else
     (void) address;
 #endif

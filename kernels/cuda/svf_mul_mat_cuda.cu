@@ -61,7 +61,7 @@ void multiply(ggml_backend_cuda_context & ctx, ggml_tensor * factor, ggml_tensor
     out->op     = GGML_OP_MUL_MAT;
     out->src[0] = factor;
     out->src[1] = columns;
-    out->op_params[0] = GGML_PREC_F32;
+    ggml_prec_set_acc(out, GGML_PREC_F32);
     svf_ggml_cuda_mul_mat(ctx, factor, columns, out);
 }
 
