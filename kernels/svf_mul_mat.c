@@ -33,9 +33,12 @@ struct ggml_tensor * svf_mul_mat_composed(
     struct ggml_context * ctx, struct ggml_tensor * base, struct ggml_tensor * vt, struct ggml_tensor * u,
     struct ggml_tensor * s, struct ggml_tensor * ids, struct ggml_tensor * x) {
     check_arguments(base, vt, u, s, ids, x);
+    // Some GPUs would else sum in half precision.
     struct ggml_tensor * t = ggml_mul_mat(ctx, vt, x);       // [r, T]
+    ggml_prec_set_acc(t, GGML_PREC_F32);
     t = ggml_mul(ctx, t, ggml_get_rows(ctx, s, ids));        // [r, T]
     t = ggml_mul_mat(ctx, u, t);                             // [n_out, T]
+    ggml_prec_set_acc(t, GGML_PREC_F32);
     return base == NULL ? t : ggml_add(ctx, base, t);
 }
 

@@ -14,7 +14,7 @@ use crate::models::{
 };
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
-use llama_svf::engine::{GraphOp, Input, Model, Session, SessionOptions};
+use llama_svf::engine::{GraphOp, Input, Model, Placement, Session, SessionOptions};
 use llama_svf::expert::Expert;
 use llama_svf::ffi::gguf::GgufFile;
 use llama_svf::ffi::tensor_type::TensorType;
@@ -198,7 +198,10 @@ fn an_identity_expert_in_residual_form_keeps_every_bit() {
             for op in OPS {
                 let adapter = llama_svf::engine::AdapterOptions { form: Form::Residual, op, n_slots: 2 };
                 let mut session = Session::adapted(&adapted.adapted, &options, &adapter).unwrap();
-                assert_eq!(session.count_fused() > 0, op == GraphOp::Fused);
+                let n_weights = adapted.adapted.sidecar().weights.len();
+                let (fused, composed) = if op == GraphOp::Fused { (n_weights, 0) } else { (0, n_weights) };
+                let cpu = Placement { device: "CPU".into(), is_cpu: true, fused, composed, away: 0 };
+                assert_eq!(session.placements(), [cpu]);
                 let slot0 = logits(&mut session, 0, &prompt);
                 session.clear(0).unwrap();
                 let identity = Expert::identity("identity", adapted.adapted.sidecar());

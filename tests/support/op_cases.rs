@@ -139,8 +139,37 @@ pub fn nmse(name: &str, result: &[f32], oracle: &(Vec<f64>, Vec<f64>)) -> f64 {
     errors / squares
 }
 
-/// The largest such ratio where each error stays below `allowed` per unit of magnitude.
-pub fn nmse_bound(allowed: f64, oracle: &(Vec<f64>, Vec<f64>)) -> f64 {
+/// For each result, the standard deviation of its error where each of the products that it is a sum of, in both
+/// steps, is off by an independent error of relative standard deviation 1.
+pub fn spread(arguments: &Arguments) -> Vec<f64> {
+    let Arguments { n_in, n_out, rank, .. } = *arguments;
+    let (vt, u) = (decode(&arguments.vt), decode(&arguments.u));
+    let mut spread = Vec::new();
+    for (token, &slot) in arguments.ids.iter().enumerate() {
+        let x = &arguments.x[token * n_in..][..n_in];
+        let s = &arguments.s[slot as usize * rank..][..rank];
+        // Variance of t, and what the second product adds to it.
+        let variances: Vec<f64> = (0..rank)
+            .map(|k| {
+                let products = vt[k * n_in..][..n_in].iter().zip(x).map(|(v, &x)| v * f64::from(x));
+                let (sum, squares) =
+                    products.fold((0.0, 0.0), |(sum, squares), p| (sum + p, squares + p * p));
+                f64::from(s[k]).powi(2) * (squares + sum * sum)
+            })
+            .collect();
+        for o in 0..n_out {
+            let row = &u[o * rank..][..rank];
+            let base = arguments.base.as_ref().map_or(0.0, |base| f64::from(base[token * n_out + o]));
+            let variance: f64 = row.iter().zip(&variances).map(|(u, variance)| u * u * variance).sum();
+            spread.push((variance + base * base).sqrt());
+        }
+    }
+    spread
+}
+
+/// What [`nmse`] may be where the error of each result has a standard deviation of `relative` times its spread:
+/// the sum over hundreds of results exceeds four times its root mean square never.
+pub fn nmse_bound(relative: f64, arguments: &Arguments, oracle: &(Vec<f64>, Vec<f64>)) -> f64 {
     let sum = |values: &[f64]| values.iter().map(|value| value.powi(2)).sum::<f64>();
-    allowed.powi(2) * sum(&oracle.1) / sum(&oracle.0)
+    (4.0 * relative).powi(2) * sum(&spread(arguments)) / sum(&oracle.0)
 }
