@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(all.to_string(), "CUDA0 40 fused, 2 composed, 1 composed and partly on another device");
         let fused = Placement { device: "CPU".into(), is_cpu: true, fused: 3, composed: 0, away: 0 };
         assert_eq!(fused.to_string(), "CPU 3 fused");
-        assert_eq!(Placement::line(&[fused.clone()]), None);
+        assert_eq!(Placement::line(std::slice::from_ref(&fused)), None);
         assert_eq!(
             Placement::line(&[all, fused]).as_deref(),
             Some(
