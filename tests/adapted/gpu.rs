@@ -17,7 +17,7 @@ const STEPS: usize = 6;
 /// The model with `layers` of its layers on a GPU.
 fn on_gpu(adapted: &Adapted, layers: u32) -> Arc<AdaptedModel> {
     let model = Model::load(&adapted.model_path, layers).unwrap();
-    AdaptedModel::new(&model, Sidecar::open(&adapted.path("model.svf.gguf")).unwrap()).unwrap()
+    AdaptedModel::new(&model, Sidecar::open(adapted.path("model.svf.gguf")).unwrap()).unwrap()
 }
 
 /// Sequence i uses expert i, sequence 0 none.
