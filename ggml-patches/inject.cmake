@@ -39,9 +39,9 @@ if(NOT EXISTS "${SVF_COPY}/.complete")
 endif()
 
 # --- the patches ----------------------------------------------------------------------------------
-file(GLOB SVF_PATCHES "${CMAKE_CURRENT_LIST_DIR}/*.patch")
+file(GLOB SVF_PATCHES CONFIGURE_DEPENDS "${CMAKE_CURRENT_LIST_DIR}/*.patch")
 list(SORT SVF_PATCHES)
-file(GLOB_RECURSE SVF_KERNEL_FILES "${SVF_KERNELS}/*")
+file(GLOB_RECURSE SVF_KERNEL_FILES CONFIGURE_DEPENDS "${SVF_KERNELS}/*")
 list(SORT SVF_KERNEL_FILES)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
     "${CMAKE_CURRENT_LIST_FILE}" ${SVF_PATCHES} ${SVF_KERNEL_FILES})

@@ -223,3 +223,18 @@ fn address_spaces_are_kept_apart() {
         assert!(words.contains("cannot initialize a variable of type"), "{words}");
     }
 }
+
+#[test]
+fn the_patched_files_of_ggml_metal_are_correct_cpp() {
+    let Some(clang) = clang("metal host") else { return };
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let metal = ggml().join("src/ggml-metal");
+    let folders =
+        [ours, ggml().join("include"), ggml().join("src"), metal.clone()].map(|folder| text(&folder));
+    // Theirs are written for another system's standard library and integers. The one in Objective-C needs that system.
+    let mut flags = vec!["-w", "-include", "memory"];
+    flags.extend(folders.iter().flat_map(|folder| ["-I", folder]));
+    for file in ["ggml-metal.cpp", "ggml-metal-ops.cpp"] {
+        clang.check(&metal.join(file), &flags).unwrap_or_else(|words| panic!("{words}"));
+    }
+}
