@@ -8,6 +8,7 @@ command -v nvidia-smi >/dev/null || {
     echo "gpu_check: no NVIDIA GPU (nvidia-smi is missing)" >&2
     exit 2
 }
+. scripts/setup.sh
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 step() { printf '\n== %s\n' "$*"; }
 run() { cargo test --release --features cuda "$@"; }
