@@ -2,7 +2,7 @@
 # Compiles the CUDA kernels and the patched dispatcher of ggml-cuda for sm_80 and sm_90, without a GPU, and prints
 # the registers of every kernel. A kernel that spills registers is an error.
 #
-#   scripts/check_cuda.sh                with the CUDA toolkit found, else with one from PyPI (340 MB, 864 MB unpacked)
+#   scripts/check_cuda.sh                with the CUDA toolkit found, else with one from PyPI (864 MB on disk)
 #   scripts/check_cuda.sh --if-present   does nothing where no toolkit is there yet
 #
 # A toolkit is looked for in CUDA_HOME, on the PATH and in the cache folder, where the one from PyPI is kept:
