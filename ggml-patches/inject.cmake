@@ -13,6 +13,21 @@ set(SVF_PRISTINE "${CMAKE_CURRENT_SOURCE_DIR}")
 set(SVF_COPY "${CMAKE_CURRENT_BINARY_DIR}/svf/llama.cpp")
 set(SVF_STAGE "${CMAKE_CURRENT_BINARY_DIR}/svf/stage")
 
+# --- what a feature needs -------------------------------------------------------------------------
+function(svf_check_cuda)
+    find_package(CUDAToolkit QUIET)
+    if(NOT CUDAToolkit_FOUND)
+        # cargo keeps the unfinished configuration, and would go on with it.
+        message(FATAL_ERROR "llama-svf: the feature cuda needs NVIDIA's CUDA toolkit (nvcc and cuBLAS), and none was found on the "
+            "PATH, below /usr/local/cuda, or where CUDAToolkit_ROOT points. Install it, from your system's packages or "
+            "https://developer.nvidia.com/cuda-downloads, and run: cargo clean --release -p llama-cpp-sys-2. "
+            "Or build without --features cuda.")
+    endif()
+endfunction()
+if(GGML_CUDA)
+    svf_check_cuda()
+endif()
+
 # --- the private copy -----------------------------------------------------------------------------
 # Copied once: copying again would put the pristine files, older than the patched ones, back.
 if(NOT EXISTS "${SVF_COPY}/.complete")
@@ -72,6 +87,10 @@ foreach(touched ${SVF_TOUCHED})
     configure_file("${SVF_STAGE}/${touched}" "${SVF_COPY}/${touched}" COPYONLY)
 endforeach()
 
+# --- the CUDA kernels -----------------------------------------------------------------------------
+# ggml-cuda and ggml-hip compile every .cu file of this folder.
+configure_file("${SVF_KERNELS}/cuda/svf_mul_mat_cuda.cu" "${SVF_COPY}/ggml/src/ggml-cuda/svf_mul_mat_cuda.cu" COPYONLY)
+
 # --- the Metal kernels ----------------------------------------------------------------------------
 # Each file below ggml-metal/kernels is compiled at run time, as one text: what the host shares with it goes inside.
 file(READ "${SVF_KERNELS}/metal/svf_mul_mat.metal" text)
@@ -113,6 +132,11 @@ function(svf_add_op)
         get_target_property(type ${target} TYPE)
         if(target MATCHES "^ggml-cpu" AND NOT target MATCHES "feats$" AND NOT type STREQUAL "INTERFACE_LIBRARY")
             target_sources(${target} PRIVATE "${SVF_KERNELS}/cpu/svf_mul_mat_cpu.cpp")
+            target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
+        endif()
+    endforeach()
+    foreach(target ggml-cuda ggml-hip ggml-musa)
+        if(TARGET ${target})
             target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
         endif()
     endforeach()

@@ -13,11 +13,13 @@
 //   x         [n_in, T]        F32              rows contiguous, any row stride
 //   result    [n_out, T]       F32              contiguous
 //
+// CUDA also takes factors in BF16. What a backend takes, its supports_op tells.
+//
 // The result may lie in the memory of base or of x: nothing of x may be read after anything is written,
 // except by threads that own whole tokens, and base is read where it is written.
 //
 // A token whose row of s is all zero gets exactly base (bit for bit), so that slot 0 of the residual
-// form is the unadapted model and costs no matrix product.
+// form is the unadapted model. It costs no matrix product on the CPU, nor on CUDA where all of few tokens use it.
 #pragma once
 
 #include "ggml.h"

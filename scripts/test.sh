@@ -10,3 +10,4 @@ cargo test --release
 if cargo clippy --version >/dev/null 2>&1; then
     cargo clippy --release --all-targets -- -D warnings
 fi
+scripts/check_cuda.sh --if-present

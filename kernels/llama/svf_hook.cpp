@@ -97,9 +97,11 @@ graph_input_slots * slots_of(const llm_graph_context & graph) {
 }
 
 ggml_backend_dev_t device_of(const ggml_tensor * weight) {
-    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(weight->buffer));
-    // Buffers in main memory may name none.
-    return device != nullptr ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    ggml_backend_buffer_type_t type   = ggml_backend_buffer_get_type(weight->buffer);
+    ggml_backend_dev_t         device = ggml_backend_buft_get_device(type);
+    // Buffers in main memory may name no device, or the GPU that they are pinned for.
+    const bool elsewhere = device != nullptr && !ggml_backend_buft_is_host(type);
+    return elsewhere ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
 // Whether `device` supports every op from `node` down to what it is computed from.

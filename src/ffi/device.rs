@@ -28,10 +28,12 @@ impl Device {
     /// The device that computes with `tensor`, which lies in a buffer.
     pub(super) fn of(tensor: *const sys::ggml_tensor) -> Self {
         // SAFETY: the tensor and its buffer are alive.
-        let device =
-            unsafe { sys::ggml_backend_buft_get_device(sys::ggml_backend_buffer_get_type((*tensor).buffer)) };
-        // Buffers in main memory may name none.
-        if device.is_null() {
+        let (device, is_host) = unsafe {
+            let ty = sys::ggml_backend_buffer_get_type((*tensor).buffer);
+            (sys::ggml_backend_buft_get_device(ty), sys::ggml_backend_buft_is_host(ty))
+        };
+        // Buffers in main memory may name no device, or the GPU that they are pinned for.
+        if device.is_null() || is_host {
             Self::cpu()
         } else {
             Self(device)

@@ -7,6 +7,7 @@ mod batch;
 mod choice;
 mod equality;
 mod few_shot;
+mod gpu;
 mod gradient;
 mod models;
 mod oracle;

@@ -2,6 +2,7 @@
 
 mod cases;
 mod compiler;
+mod cuda;
 mod harness;
 mod metal;
 
