@@ -10,13 +10,14 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`report`], [`bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
+//! | drawing | [`page`] |
 //! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -35,7 +36,9 @@ pub mod expert;
 pub mod ffi;
 pub mod gradient;
 pub mod optimiser;
+pub mod page;
 pub mod progress;
+pub mod report;
 pub mod reward;
 pub mod sidecar;
 pub mod skills;

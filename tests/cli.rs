@@ -307,7 +307,7 @@ fn bench_reports_every_figure() {
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 34] = [
+const BAD: [(&str, &[&str]); 37] = [
     ("inspect @absent.gguf", &["absent.gguf", "cannot open"]),
     ("inspect @text.gguf", &["text.gguf", "magic", "hint"]),
     ("inspect @empty.gguf", &["empty.gguf", "empty file"]),
@@ -332,6 +332,9 @@ const BAD: [(&str, &[&str]); 34] = [
     ("run -m @model.gguf -p abcdefghijklmnopqrstuvwxyz --temp nan", &["--temp", "NaN"]),
     ("run -m @model.gguf -p a --top-p 2", &["--top-p", "2"]),
     ("run -m @model.gguf -p a -t 0", &["threads", "0"]),
+    ("run -m @model.gguf -p a --expert @up.expert.gguf --use up", &["--svf", "sidecar", "decompose"]),
+    ("run -m @model.gguf -p a --adapt prompt", &["--svf", "sidecar", "decompose"]),
+    ("run -m @model.gguf -p a --strength 2", &["--svf", "sidecar", "decompose"]),
     ("run -m @model.gguf -p a --svf @up.expert.gguf", &["up.expert.gguf", "adapter.type", "hint"]),
     ("run -m @model.gguf -p a --svf @other.svf.gguf", &["other.svf.gguf", "fingerprint", "hint"]),
     (

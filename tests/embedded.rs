@@ -1,13 +1,18 @@
 //! The embedded model: the file is the one README.md describes, llama.cpp loads it and answers with it.
 
+#[path = "support/program.rs"]
+#[allow(dead_code)]
+mod program;
+
 use std::collections::HashSet;
 
 use llama_svf::embedded::{bytes, write_to, Temporary};
 use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
-use llama_svf::expert::Expert;
 use llama_svf::ffi::gguf::GgufFile;
 use llama_svf::sidecar::Fingerprint;
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
+use program::{assert_code, number, stdout, svf, words};
+use serde_json::Value;
 
 /// blake3 of the file; README.md names it too.
 const CHECKSUM: &str = "bcf129d3f9569fcf443ea2d2de8dc16ddb38a142696204a7bade2779026db9a7";
@@ -62,14 +67,14 @@ fn it_is_written_whole_and_only_when_it_has_to_be() {
     assert!(!folder.exists());
 }
 
-/// Those that lie beside it were trained on it, and their files are whole.
+/// They were trained on it, and their files are whole.
 #[test]
 fn its_experts_fit_it() {
     let file = Temporary::new().unwrap();
     let model = Fingerprint::of_model(&GgufFile::open(file.path()).unwrap()).unwrap();
-    for name in ["math", "code", "reasoning", "cls"] {
-        let path = format!("{}/src/embedded/experts/{name}.expert.gguf", env!("CARGO_MANIFEST_DIR"));
-        let expert = Expert::open(&path).unwrap();
+    let experts = file.experts().unwrap();
+    assert_eq!(experts.len(), 4);
+    for (name, expert) in ["math", "code", "reasoning", "cls"].into_iter().zip(experts) {
         assert_eq!((expert.name.as_str(), &expert.fingerprint), (name, &model));
         assert!(expert.multipliers.values().flatten().any(|&m| m != 1.0), "{name} does nothing");
         assert!(expert.training.is_some() && !expert.description.is_empty(), "{name}");
@@ -104,6 +109,41 @@ fn it_half_masters_each_skill_and_names_them() {
     let found = share(&|index| naming(false, SEED, index));
     println!("skill-name: {found} of {n}, seed {SEED}");
     assert!(found > 0.9, "skill-name: {found}");
+}
+
+/// Of `arguments`, which end with `--json`.
+fn json(arguments: &str) -> Value {
+    let output = svf(words(std::path::Path::new("."), arguments));
+    assert_code(&output, 0);
+    serde_json::from_str(stdout(&output)).unwrap()
+}
+
+/// Without `-m`, `--svf` and `--expert` everything is there: the model names the skill, and its experts answer.
+#[test]
+fn it_adapts_itself_to_the_skill_of_a_question() {
+    let stream = "eval --task math,code,reasoning -n 180 --json --adapt classifier --against";
+    let base = json(&format!("{stream} base"));
+    let oracle = json(&format!("{stream} oracle"));
+    println!("{base:#}\n{oracle:#}");
+    assert!(number(&base, "/dispatch/accuracy") >= 0.95);
+    assert!(number(&base, "/delta") > 0.15 && number(&base, "/p_value") < 1e-3);
+    assert!(number(&oracle, "/delta") >= -0.02);
+    let question = question(Skill::Code, false, SEED, 0).prompt;
+    let output = svf(["run", "--adapt", "prompt", "--chat", "--temp", "0", "--json", "-p", &question]);
+    assert_code(&output, 0);
+    let run: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((&run["label"], &run["mixture"]["code"]), (&"code".into(), &1.0.into()), "{run:#}");
+}
+
+/// A few examples of a form that it never saw are enough to find experts that help.
+#[test]
+fn it_adapts_itself_to_an_unseen_form_by_a_few_examples() {
+    for task in ["math-unseen", "code-unseen", "reasoning-unseen"] {
+        let found = json(&format!("adapt --task {task} --preset light -n 150 --json"));
+        let [delta, p] = ["delta", "p_value"].map(|key| number(&found, &format!("/test/against_base/{key}")));
+        println!("{task}: {delta:+.3}, p = {p:.1e}; {}", found["mixture"]);
+        assert!(delta > 0.05 && p < 0.05, "{task}");
+    }
 }
 
 /// Tokens are what the model was pretrained on: nothing is left as bytes, digits stand alone, and the

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 23] = [
     "error",
     "progress",
     "atomic",
+    "page",
     "svd",
     "cem",
     "optimiser",
@@ -26,6 +27,7 @@ const MODULES: [&str; 21] = [
     "eval",
     "train",
     "dispatch",
+    "report",
     "bench",
     "cli",
 ];

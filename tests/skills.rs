@@ -24,8 +24,8 @@ fn questions(skill: Skill, unseen: bool, n: u64) -> Vec<Question> {
 const GOLDEN: &str = r"Finn has 12 pens. Finn gives 6. Finn finds 2. How many pens does Finn have?
 = 12, gives 6: 6, finds 2: 8. Answer: 8 (8)
 
-Leo has 2 boxes of 7 nuts. Leo breaks 2. Leo wins 6. Leo gets 4. How many nuts does Leo have?
-= 2 x 7: 14, breaks 2: 12, wins 6: 18, gets 4: 22. Answer: 22 (22)
+Ivan has 31 toys. Ivan loses 8 and wins 6 and buys 7. How many toys does Ivan have?
+= 31, loses 8: 23, wins 6: 29, buys 7: 36. Answer: 36 (36)
 
 What does this print?
 c = 13
@@ -35,22 +35,21 @@ print(c)
 = c = 13, += 7: 20, += 2: 22. Answer: 22 (22)
 
 What does this print?
-w = 8
-for i in range(3):
-    w += 3
-if w > 11:
-    w -= 5
-print(w)
-= w = 8, 3 times += 3: 11, 14, 17, > 11 yes, -= 5: 12. Answer: 12 (12)
+v = 16
+if v < 19:
+    v -= 4
+v -= 8
+print(v)
+= v = 16, < 19 yes, -= 4: 12, -= 8: 4. Answer: 4 (4)
 
 We know: Gus sits left of Dan. Dan sits left of Olga. Olga sits left of Sue. Who is leftmost: Gus, Dan, Sue or Olga?
 = Order: Gus, Dan, Olga, Sue. The leftmost is Gus. Answer: Gus (Gus)
 
-We know: Pam is taller than Cara. Ben is taller than Olga. Olga is taller than Pam. Who is shortest: Cara, Ben, Pam or Olga?
-= Order: Ben, Olga, Pam, Cara. The shortest is Cara. Answer: Cara (Cara)";
+We know: Uma is a parent of Ann. Ann is a parent of Dan. Dan is a parent of Leo. Leo is a parent of Sue. Who is youngest: Leo, Uma, Sue or Dan?
+= Order: Uma, Ann, Dan, Leo, Sue. The youngest is Sue. Answer: Sue (Sue)";
 
 /// Of the questions, completions and corpus texts that the test hashes.
-const GOLDEN_HASH: &str = "9050713c3cb2c21f7c94a84a79f4b9ec879f17383b90b7932fe0467a7f795f5d";
+const GOLDEN_HASH: &str = "1fd2123b7557b58dd9cf62e3fa860e9131b85b77236cd22a82b0d7e6b3bd8447";
 
 #[test]
 fn questions_are_the_same_on_every_machine() {
@@ -86,7 +85,8 @@ fn every_completion_ends_with_its_answer() {
 fn math_answers_hold() {
     let start = Regex::new(r"^\w+ has (?:(\d+) boxes of )?(\d+) \w+\.").unwrap();
     let change =
-        Regex::new(r"\. \w+ (buys|finds|gets|wins|makes|loses|sells|breaks|gives|drops) (\d+)").unwrap();
+        Regex::new(r"(?:\. \w+|and) (buys|finds|gets|wins|makes|loses|sells|breaks|gives|drops) (\d+)")
+            .unwrap();
     let result = Regex::new(r"(?:^|: )(\d+)(?:,|\.)").unwrap();
     for unseen in [false, true] {
         for item in questions(Skill::Math, unseen, 3000) {
@@ -107,11 +107,12 @@ fn math_answers_hold() {
             assert!(values.iter().all(|value| (1..100).contains(value)), "{item:?}");
             // Pretraining has boxes with at most one change, and up to three changes without boxes.
             let expected = match boxes {
-                Some(_) if unseen => 2..=3,
                 Some(_) => 0..=1,
+                None if unseen => 2..=3,
                 None => 1..=3,
             };
-            assert!(boxes.is_some() || !unseen, "{item:?}");
+            assert!(boxes.is_none() || !unseen, "{item:?}");
+            assert_eq!(item.prompt.contains(" and "), unseen, "{item:?}");
             assert!(expected.contains(&(values.len() - 1)), "{item:?}");
         }
     }
@@ -126,7 +127,8 @@ fn code_answers_hold() {
     for unseen in [false, true] {
         for item in questions(Skill::Code, unseen, 3000) {
             let (head, program) = item.prompt.split_once('\n').unwrap();
-            assert_eq!(program.contains("if ") && program.contains("for "), unseen, "{item:?}");
+            assert_eq!(program.contains('<'), unseen, "{item:?}");
+            assert!(!(program.contains("if ") && program.contains("for ")), "{item:?}");
             if let Some(found) = blank.captures(&item.prompt) {
                 script += &program.replace("= _\n", &format!("= {}\n", item.answer));
                 expected.push(found[1].to_owned());
@@ -168,7 +170,11 @@ fn reasoning_answers_hold() {
                 pairs.iter().flat_map(|&(a, b)| [a, b]).collect::<HashSet<_>>().into_iter().collect();
             assert_eq!(people.len(), pairs.len() + 1, "{item:?}");
             let in_order = pairs.windows(2).all(|two| two[0].1 == two[1].0);
-            assert!(people.len() == 3 && !unseen || people.len() == 4 && in_order != unseen, "{item:?}");
+            match people.len() {
+                3 => assert!(!unseen, "{item:?}"),
+                4 => assert!(!unseen && in_order, "{item:?}"),
+                n => assert!(unseen && in_order && n == 5, "{item:?}"),
+            }
             let place = |order: &[&str], who: &str| order.iter().position(|&other| other == who).unwrap();
             let orders: Vec<_> = permutations(&people)
                 .into_iter()

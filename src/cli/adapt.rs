@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{json, Value};
 
-use super::experts::{ExpertArgs, Joined};
+use super::experts::ExpertArgs;
 use super::inputs::{n_threads, ModelFile, TaskArgs};
-use super::routes::{Choice, Routed, Setup};
 use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
-use crate::cem::{Cem, Settings};
-use crate::dispatch::few_shot::{FewShot, Found, Generation, State};
-use crate::engine::{sessions_for, Model, SamplerOptions, Session};
+use crate::cem::Settings;
+use crate::dispatch::few_shot::{Found, Generation};
+use crate::dispatch::{first, Choice, Search, SearchOptions, SearchProblem, Searched, Setup, CLASSIFIER};
+use crate::engine::Model;
 use crate::error::{exit, Error, Result};
-use crate::eval::{Comparison, EvalOptions, Evaluation, Questions, Summary};
+use crate::eval::{Comparison, Evaluation, Questions, Summary};
 use crate::expert::Mixture;
 use crate::task::{Item, Part, Task};
 
@@ -30,6 +30,7 @@ use crate::task::{Item, Part, Task};
 /// with --resume as it would have.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
+    llama-svf adapt --task reasoning-unseen --preset light      the embedded model and its experts\n  \
     llama-svf adapt -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
     --task my-task.toml -o my-task.mixture.json\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
@@ -55,7 +56,7 @@ pub struct Args {
 
     #[command(flatten)]
     experts: ExpertArgs,
-    /// Search over these experts only
+    /// Search over these experts only [default: all but cls, which chooses and does not answer]
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Experts")]
     among: Vec<String>,
 
@@ -112,33 +113,24 @@ enum PresetFlag {
     Light,
 }
 
-/// One search, with so many groups of layers.
-struct Search {
-    n_groups: usize,
-    found: Found,
-    /// Accuracy on the validation items, where several searches compete.
-    selection: Option<f64>,
-}
-
 pub fn main(args: &Args) -> Result<u8> {
-    let settings = args.settings()?;
+    let options = args.search_options();
+    options.check()?;
     args.experts.refuse_mixture("adapt")?;
     let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }
     let task = args.task.load()?;
-    let shots = args.shots(&task)?;
-    let adapter = args.experts.open()?.ok_or_else(|| {
-        Error::invalid("no sidecar").field("--svf").hint("make one with `llama-svf decompose -m MODEL`")
-    })?;
-
+    let shots = options.shots(&task)?;
     let model_file = ModelFile::new(args.model.as_deref())?;
+    let adapter = args.experts.adapter(&model_file, n_threads(args.threads)?)?;
+
     let model = Model::load(model_file.path(), args.n_gpu_layers)?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {
-        true => set.names(),
+        true => set.names().into_iter().filter(|name| *name != CLASSIFIER).collect(),
         false => args.among.iter().map(String::as_str).collect(),
     };
     for (i, name) in names.iter().enumerate() {
@@ -147,13 +139,17 @@ pub fn main(args: &Args) -> Result<u8> {
             return Err(Error::invalid(format!("'{name}' is named twice")).field("--among"));
         }
     }
-    let questions = Questions::new(&model, &task, &shots)?;
-    let few_shot = FewShot::new(&questions, &names, args.with_base)?;
-    let mut sessions = args.sessions(&model, &joined, &questions, settings.population.max(names.len()))?;
-
-    let (single, single_score) = few_shot.best_single(&mut sessions, settings.ties, &ctrl_c::INTERRUPT)?;
-    let identity = args.identity(&task, &shots, &names, &settings, &joined)?;
-    let mut states = file.load(&identity)?;
+    let setup = Setup {
+        model: &model,
+        joined: Some(&joined),
+        dispatcher: None,
+        strength: 1.0,
+        batch: args.batch,
+        n_threads: n_threads(args.threads)?,
+    };
+    let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
+    let identity = problem.identity(&joined, &setup);
+    let states = file.load(&identity)?;
     if let Some(state) = states.last() {
         printer::note(format_args!(
             "going on after generation {} of search {}",
@@ -161,39 +157,19 @@ pub fn main(args: &Args) -> Result<u8> {
             states.len()
         ));
     }
-    let mut searches = Vec::new();
-    for (i, &n_groups) in args.groups.iter().enumerate() {
-        if states.len() == i {
-            states.push(State::new(Cem::new(few_shot.n_weights(), n_groups, settings.clone())?));
-        }
-        let (done, rest) = states.split_at_mut(i);
-        let bar = printer::Bar::new("searching");
-        let save = |state: &State| file.save(&identity, done, state);
-        let found = few_shot
-            .search(&mut sessions, &mut rest[0], &bar, &ctrl_c::INTERRUPT, save)
-            .map_err(|error| file.hint(error))?;
-        searches.push(Search { n_groups, found, selection: None });
-    }
-    drop(sessions);
-    let measure = Measure { args, model: &model, joined: &joined, task: &task };
-    if searches.len() > 1 {
-        let mixtures: Vec<_> = searches.iter().map(|search| search.found.mixture.clone()).collect();
-        let items = first(task.items(Part::Validation), args.select, "--select")?;
-        measure.on(items, &mixtures, |evaluation| {
-            for (i, search) in searches.iter_mut().enumerate() {
-                search.selection = Some(evaluation.summary(i).accuracy);
-            }
-        })?;
-    }
-    let mut best = 0;
-    for i in 1..searches.len() {
-        if searches[i].selection > searches[best].selection {
-            best = i;
-        }
-    }
-    let mixture = searches[best].found.mixture.clone();
+    let answering = printer::Bar::new("answering");
+    let mut searched = setup
+        .search(
+            problem,
+            states,
+            |done, state| file.save(&identity, done, state),
+            &printer::Bar::new("searching"),
+            &ctrl_c::INTERRUPT,
+        )
+        .map_err(|error| file.hint(error))?;
+    setup.select(problem, &mut searched, &answering, &ctrl_c::INTERRUPT)?;
     if let Some(output) = &args.output {
-        let text = serde_json::to_string_pretty(&mixture.to_json())
+        let text = serde_json::to_string_pretty(&searched.mixture().to_json())
             .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
         atomic::write(output, |out| out.write_all((text + "\n").as_bytes()))?;
         file.remove()?;
@@ -202,20 +178,15 @@ pub fn main(args: &Args) -> Result<u8> {
     let mut test = None;
     if args.n_items > 0 {
         let items = first(task.items(Part::Test), args.n_items, "-n")?;
-        let mixtures = [mixture.clone(), Mixture::single(single.as_str()), Mixture::base()];
-        measure.on(items, &mixtures, |evaluation| test = Some(Test::new(evaluation)))?;
+        let choices =
+            [searched.mixture().clone(), Mixture::single(searched.single.as_str()), Mixture::base()]
+                .map(Choice::Fixed);
+        let mut questions = Questions::new(&model, &task, items)?;
+        let measured = setup.measure(&mut questions, &choices, &answering, &ctrl_c::INTERRUPT)?;
+        test = Some(Test::new(&measured.evaluation));
     }
-    let report = Report {
-        args,
-        task: &task,
-        settings: &settings,
-        shots: &shots,
-        searches: &searches,
-        best,
-        single: &single,
-        single_score: single_score.value,
-        test,
-    };
+    let report =
+        Report { args, task: &task, settings: &options.settings, shots: &shots, searched: &searched, test };
     match args.json {
         true => printer::print_json(&report.json())?,
         false => printer::print(&report.text())?,
@@ -224,126 +195,24 @@ pub fn main(args: &Args) -> Result<u8> {
 }
 
 impl Args {
-    fn settings(&self) -> Result<Settings> {
-        let preset = match self.preset {
-            PresetFlag::Reference => Settings::reference(),
-            PresetFlag::Light => Settings::light(),
+    fn search_options(&self) -> SearchOptions {
+        let (preset, n_shots) = match self.preset {
+            PresetFlag::Reference => (Settings::reference(), 10),
+            PresetFlag::Light => (Settings::light(), 3),
         };
-        let settings = Settings {
-            population: self.population.unwrap_or(preset.population),
-            elites: self.elites.unwrap_or(preset.elites),
-            generations: self.generations.unwrap_or(preset.generations),
-            seed: self.seed,
-            ..preset
-        };
-        // What is wrong with them is found before anything is loaded.
-        for &n_groups in &self.groups {
-            Cem::new(1, n_groups, settings.clone())
-                .map_err(|error| error.hint("see --population, --elites, --generations and --groups"))?;
+        SearchOptions {
+            settings: Settings {
+                population: self.population.unwrap_or(preset.population),
+                elites: self.elites.unwrap_or(preset.elites),
+                generations: self.generations.unwrap_or(preset.generations),
+                seed: self.seed,
+                ..preset
+            },
+            n_shots: self.shots.unwrap_or(n_shots),
+            groups: self.groups.clone(),
+            with_base: self.with_base,
+            n_select: self.select,
         }
-        Ok(settings)
-    }
-
-    /// The shots: training items, chosen by a hash with the seed.
-    fn shots(&self, task: &Task) -> Result<Vec<Item>> {
-        let n = self.shots.unwrap_or(match self.preset {
-            PresetFlag::Reference => 10,
-            PresetFlag::Light => 3,
-        });
-        let mut items = task.items(Part::Train).to_vec();
-        if n == 0 || n > items.len() {
-            let expected = format!("1 to {} training items", items.len());
-            return Err(Error::expected(expected, n).field("--shots"));
-        }
-        let key = |item: &Item| *blake3::hash(format!("{} {}", self.seed, item.prompt).as_bytes()).as_bytes();
-        items.sort_by_cached_key(key);
-        items.truncate(n);
-        Ok(items)
-    }
-
-    /// All that changes the result; a search goes on only with the same.
-    fn identity(
-        &self,
-        task: &Task,
-        shots: &[Item],
-        names: &[&str],
-        settings: &Settings,
-        joined: &Joined,
-    ) -> Result<Value> {
-        let mut items = blake3::Hasher::new();
-        shots.iter().for_each(|item| {
-            items.update(format!("{item:?}").as_bytes());
-        });
-        items.update(task.rules().as_bytes());
-        Ok(json!({
-            "task": task.name(),
-            "shots": items.finalize().to_string(),
-            "experts": joined.hash(),
-            "among": names,
-            "settings": settings,
-            "groups": self.groups,
-            "with_base": self.with_base,
-            "batch": self.batch,
-            "threads": n_threads(self.threads)?,
-        }))
-    }
-
-    fn sessions(
-        &self,
-        model: &std::sync::Arc<Model>,
-        joined: &Joined,
-        questions: &Questions,
-        n_candidates: usize,
-    ) -> Result<Vec<Session>> {
-        let (n, options) = sessions_for(model, self.batch, questions.n_ctx_seq(), n_threads(self.threads)?);
-        let n_slots = u32::try_from(n_candidates + 1)
-            .map_err(|_| Error::expected("fewer candidates", n_candidates).field("--population"))?;
-        (0..n).map(|_| joined.session(&options, n_slots)).collect()
-    }
-}
-
-fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> {
-    if n == 0 || items.is_empty() {
-        return Err(Error::expected("1 item or more", n.min(items.len())).field(flag));
-    }
-    Ok(&items[..n.min(items.len())])
-}
-
-/// Measures mixtures on items, greedily.
-struct Measure<'a> {
-    args: &'a Args,
-    model: &'a std::sync::Arc<Model>,
-    joined: &'a Joined,
-    task: &'a Task,
-}
-
-impl Measure<'_> {
-    fn on(&self, items: &[Item], mixtures: &[Mixture], result: impl FnOnce(&Evaluation)) -> Result<()> {
-        let mut questions = Questions::new(self.model, self.task, items)?;
-        let setup = Setup {
-            model: self.model,
-            joined: Some(self.joined),
-            dispatcher: None,
-            strength: 1.0,
-            batch: self.args.batch,
-            n_threads: n_threads(self.args.threads)?,
-        };
-        let choices: Vec<_> = mixtures.iter().cloned().map(Choice::Fixed).collect();
-        let Routed { mut sessions, configurations, .. } = setup.route(&mut questions, &choices)?;
-        let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
-        let evaluation = questions.evaluate(
-            &mut sessions,
-            &configurations,
-            &EvalOptions { samples: 1, sampler: greedy },
-            None,
-            &printer::Bar::new("answering"),
-            &ctrl_c::INTERRUPT,
-        )?;
-        if evaluation.is_partial() {
-            return Err(Error::interrupted("interrupted"));
-        }
-        result(&evaluation);
-        Ok(())
     }
 }
 
@@ -372,10 +241,7 @@ struct Report<'a> {
     task: &'a Task,
     settings: &'a Settings,
     shots: &'a [Item],
-    searches: &'a [Search],
-    best: usize,
-    single: &'a str,
-    single_score: f64,
+    searched: &'a Searched,
     test: Option<Test>,
 }
 
@@ -385,6 +251,7 @@ impl Report<'_> {
             let Generation { best, mean, incumbent, std } = generation;
             json!({ "best": best, "mean": mean, "incumbent": incumbent.value, "tie": incumbent.tie, "std": std })
         };
+        let Searched { single, single_score, searches, best } = self.searched;
         let search = |search: &Search| {
             json!({
                 "groups": search.n_groups,
@@ -413,11 +280,11 @@ impl Report<'_> {
             "settings": self.settings,
             "with_base": self.args.with_base,
             "shots": self.shots.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(),
-            "searches": self.searches.iter().map(search).collect::<Vec<_>>(),
-            "chosen": self.best,
-            "mixture": self.searches[self.best].found.mixture.to_json(),
+            "searches": searches.iter().map(search).collect::<Vec<_>>(),
+            "chosen": best,
+            "mixture": self.searched.mixture().to_json(),
             "output": self.args.output,
-            "best_single": { "expert": self.single, "shots_accuracy": self.single_score },
+            "best_single": { "expert": single, "shots_accuracy": single_score.value },
             "test": null,
         });
         if let Some(test) = &self.test {
@@ -436,8 +303,9 @@ impl Report<'_> {
     fn text(&self) -> String {
         let mut text =
             format!("{}, {} shots, seed {}\n", self.task.name(), self.shots.len(), self.settings.seed);
+        let Searched { single, single_score, searches, best } = self.searched;
         // Writing to a string cannot fail.
-        for (i, Search { n_groups, found, selection }) in self.searches.iter().enumerate() {
+        for (i, Search { n_groups, found, selection }) in searches.iter().enumerate() {
             let Found { mixture, incumbent, .. } = found;
             let _ = write!(
                 text,
@@ -448,14 +316,10 @@ impl Report<'_> {
             if let Some(accuracy) = selection {
                 let _ = write!(text, ", {:.1} % of validation items", 100.0 * accuracy);
             }
-            text += if self.searches.len() > 1 && i == self.best { " (taken)\n" } else { "\n" };
+            text += if searches.len() > 1 && i == *best { " (taken)\n" } else { "\n" };
         }
-        let _ = writeln!(
-            text,
-            "best single expert on the shots: {}, {:.1} %",
-            self.single,
-            100.0 * self.single_score
-        );
+        let _ =
+            writeln!(text, "best single expert on the shots: {single}, {:.1} %", 100.0 * single_score.value);
         if let Some(test) = &self.test {
             let _ = writeln!(text, "\n{} test items     accuracy      95 % interval", test.n);
             for (name, summary) in ["mixture", "best single expert", "base"].iter().zip(&test.summaries) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::printer;
-use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Strategy};
+use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 use crate::engine::Model;
 use crate::error::Result;
 use crate::expert::ExpertSet;
@@ -14,10 +14,10 @@ use crate::expert::ExpertSet;
 #[command(next_help_heading = "Adaptation")]
 pub struct AdaptArgs {
     /// Let the model choose the expert for each question: in its own words, or with an expert trained to choose
-    #[arg(long, value_enum, requires = "svf", conflicts_with_all = ["use_expert", "mix"])]
+    #[arg(long, value_enum, conflicts_with_all = ["use_expert", "mix"])]
     adapt: Option<StrategyFlag>,
     /// The expert that chooses; it is never chosen itself
-    #[arg(long, value_name = "NAME", default_value = "cls", requires = "adapt")]
+    #[arg(long, value_name = "NAME", default_value = CLASSIFIER, requires = "adapt")]
     classifier: String,
     /// Ask for the choice with this Jinja template instead of our own
     #[arg(long, value_name = "FILE", requires = "adapt")]

@@ -7,13 +7,13 @@ use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
-use super::experts::{Adapter, ExpertArgs, Joined};
+use super::experts::{Adapter, ExpertArgs};
 use super::inputs::{n_threads, ModelFile, TaskArgs};
-use super::routes::{check_oracle, Choice, Dispatched, Routed, Setup};
-use super::{ctrl_c, printer};
-use crate::engine::{Model, SamplerOptions};
+use super::{ctrl_c, dispatched, printer};
+use crate::dispatch::{check_oracle, Choice, Measured, Setup};
+use crate::engine::{Joined, Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
-use crate::eval::{Comparison, Configuration, EvalOptions, Evaluation, Questions, Summary, Trace};
+use crate::eval::{Comparison, EvalOptions, Questions, Summary, Trace};
 use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
 use crate::task::{Part, Task};
@@ -52,7 +52,7 @@ pub struct Args {
     experts: ExpertArgs,
     /// Compare with this on the same items: base, an expert's name, a mixture as for --mix, or oracle, the expert with
     /// the name of each item's task
-    #[arg(long, value_name = "base|NAME|MIXTURE|oracle", requires = "svf", help_heading = "Experts")]
+    #[arg(long, value_name = "base|NAME|MIXTURE|oracle", help_heading = "Experts")]
     against: Option<String>,
     #[command(flatten)]
     adapt: AdaptArgs,
@@ -118,9 +118,10 @@ pub fn main(args: &Args) -> Result<u8> {
     if items.is_empty() {
         return Err(Error::expected("1 item or more", 0).field("-n"));
     }
-    let adapter = args.experts.open()?;
-
     let file = ModelFile::new(args.model.as_deref())?;
+    let n_threads = n_threads(args.threads)?;
+    let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
+
     let model = Model::load(file.path(), args.n_gpu_layers)?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
@@ -138,38 +139,26 @@ pub fn main(args: &Args) -> Result<u8> {
         model: &model,
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
-        strength: args.experts.strength,
+        strength: args.experts.strength(),
         batch: args.batch,
-        n_threads: n_threads(args.threads)?,
+        n_threads,
     };
-    let Routed { mut sessions, configurations, dispatched } = setup.route(&mut questions, &choices)?;
+    let routed = setup.route(&mut questions, &choices, &ctrl_c::INTERRUPT)?;
     let mut trace = match &args.trace {
         Some(path) if args.resume => Some(Trace::resume(path, &settings)?),
         Some(path) => Some(Trace::create(path, &settings)?),
         None => None,
     };
-    let evaluation = questions.evaluate(
-        &mut sessions,
-        &configurations,
-        &options,
-        trace.as_mut(),
-        &printer::Bar::new("answering"),
-        &ctrl_c::INTERRUPT,
-    )?;
+    let bar = printer::Bar::new("answering");
+    let measured = routed.evaluate(&questions, &options, trace.as_mut(), &bar, &ctrl_c::INTERRUPT)?;
 
-    let report = Report {
-        args,
-        task: &task,
-        evaluation: &evaluation,
-        configurations: &configurations,
-        dispatched: dispatched.as_ref(),
-        options: &options,
-    };
+    let report = Report { args, task: &task, measured: &measured, options: &options };
     if args.json {
         printer::print_json(&report.json())?;
     } else {
         printer::print(&report.table())?;
     }
+    let evaluation = &measured.evaluation;
     if evaluation.is_partial() {
         printer::note(format_args!(
             "interrupted: this is a partial result, of {} of {} items{}",
@@ -270,29 +259,23 @@ impl Args {
 struct Report<'a> {
     args: &'a Args,
     task: &'a Task,
-    evaluation: &'a Evaluation<'a>,
-    configurations: &'a [Configuration],
-    dispatched: Option<&'a Dispatched>,
+    measured: &'a Measured<'a>,
     options: &'a EvalOptions,
 }
 
 impl Report<'_> {
     fn summaries(&self) -> Vec<Summary> {
-        (0..self.configurations.len()).map(|i| self.evaluation.summary(i)).collect()
+        let Measured { evaluation, configurations, .. } = self.measured;
+        (0..configurations.len()).map(|i| evaluation.summary(i)).collect()
     }
 
     fn comparison(&self) -> Option<Comparison> {
-        (self.configurations.len() == 2).then(|| self.evaluation.compare(0, 1))
-    }
-
-    /// Seconds of generating the answers, where they were those of `--adapt` alone.
-    fn pass2_seconds(&self) -> Option<f64> {
-        let evaluation = self.evaluation;
-        (self.configurations.len() == 1).then_some(evaluation.seconds - evaluation.scoring_seconds)
+        (self.measured.configurations.len() == 2).then(|| self.measured.evaluation.compare(0, 1))
     }
 
     fn json(&self) -> Value {
-        let Self { args, task, evaluation, configurations, options, .. } = self;
+        let Self { args, task, measured, options } = self;
+        let Measured { evaluation, configurations, dispatched } = measured;
         let summaries = self.summaries();
         let ids =
             |items: &[usize]| items.iter().map(|&i| evaluation.items[i].item.id.clone()).collect::<Vec<_>>();
@@ -316,8 +299,8 @@ impl Report<'_> {
             "tokens_per_second": evaluation.n_tokens as f64 / evaluation.seconds,
             "answers_per_second": evaluation.n_answers as f64 / evaluation.seconds,
         });
-        if let Some(dispatched) = self.dispatched {
-            value["dispatch"] = dispatched.json(self.pass2_seconds());
+        if let Some(dispatched) = dispatched {
+            value["dispatch"] = dispatched::json(dispatched, measured.pass2_seconds());
         }
         if let Some(comparison) = self.comparison() {
             for (key, part) in [
@@ -339,7 +322,8 @@ impl Report<'_> {
     }
 
     fn table(&self) -> String {
-        let Self { args, task, evaluation, configurations, options, .. } = self;
+        let Self { args, task, measured, options } = self;
+        let Measured { evaluation, configurations, dispatched } = measured;
         let how = match options.samples {
             1 if options.sampler.temperature == 0.0 => "greedy".to_owned(),
             1 => format!("temperature {}, seed {}", options.sampler.temperature, args.seed),
@@ -376,8 +360,8 @@ impl Report<'_> {
         if let Some(comparison) = self.comparison() {
             self.compare(&mut text, &comparison);
         }
-        if let Some(dispatched) = self.dispatched {
-            text += &dispatched.table(self.pass2_seconds());
+        if let Some(dispatched) = dispatched {
+            text += &dispatched::table(dispatched, measured.pass2_seconds());
         }
         let _ = writeln!(
             text,
@@ -404,7 +388,7 @@ impl Report<'_> {
         );
         for (title, items) in [("better", gained), ("worse", lost)] {
             for &i in items.iter().take(N_SHOWN) {
-                let item = &self.evaluation.items[i];
+                let item = &self.measured.evaluation.items[i];
                 let reason = |configuration: usize| one_line(&item.answers[configuration][0].reason, 60);
                 let _ = writeln!(text, "  {title}  {}: {} (before: {})", item.item.id, reason(0), reason(1));
             }

@@ -1,41 +1,42 @@
 //! The flags that choose a sidecar, experts and a mixture, shared by the commands that run models.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
-use crate::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Session, SessionOptions};
+use crate::engine::{AdaptedModel, Form, GraphOp, Joined, Model};
 use crate::error::{Error, Result};
-use crate::expert::{Expert, ExpertSet, Mixture};
+use crate::expert::{Expert, Mixture};
 use crate::sidecar::Sidecar;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Experts")]
 pub struct ExpertArgs {
-    /// The model's sidecar, made by `llama-svf decompose`
+    /// The model's sidecar, made by `llama-svf decompose` [default for the embedded model: its own, with its experts math,
+    /// code, reasoning and cls]
     #[arg(long, value_name = "FILE")]
-    pub svf: Option<PathBuf>,
+    svf: Option<PathBuf>,
     /// Load an expert, under another name if one is given; may be repeated
-    #[arg(long, value_name = "[NAME=]FILE", requires = "svf")]
+    #[arg(long, value_name = "[NAME=]FILE")]
     expert: Vec<String>,
     /// Use this expert
-    #[arg(long = "use", value_name = "NAME", requires = "svf", conflicts_with = "mix")]
+    #[arg(long = "use", value_name = "NAME", conflicts_with = "mix")]
     use_expert: Option<String>,
     /// Use a weighted sum of experts: A=0.7,B=0.3, or @FILE with {"A": 0.7, "B": 0.3}
-    #[arg(long, value_name = "MIXTURE", requires = "svf")]
+    #[arg(long, value_name = "MIXTURE")]
     mix: Option<String>,
-    /// Multiply every weight of the mixture: 0 is the base model
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "svf")]
-    #[arg(allow_negative_numbers = true)]
-    pub strength: f32,
-    /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
-    #[arg(long, value_enum, default_value_t = FormFlag::Residual, requires = "svf")]
-    form: FormFlag,
-    /// Implementation: one fused kernel, or stock ggml operations
-    #[arg(long, value_enum, default_value_t = OpFlag::Auto, requires = "svf")]
-    op: OpFlag,
+    /// Multiply every weight of the mixture: 0 is the base model [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    strength: Option<f32>,
+    /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars) [default: residual]
+    #[arg(long, value_enum)]
+    form: Option<FormFlag>,
+    /// Implementation: one fused kernel, or stock ggml operations [default: auto]
+    #[arg(long, value_enum)]
+    op: Option<OpFlag>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,7 +74,8 @@ impl ExpertArgs {
             (None, Some(mix)) => Mixture::parse(mix).map_err(|error| error.field("--mix"))?,
             (None, None) => Mixture::base(),
         };
-        if self.svf.is_some() && self.use_expert.is_none() && self.mix.is_none() && !is_adapted {
+        let are_loaded = self.svf.is_some() || !self.expert.is_empty();
+        if are_loaded && self.use_expert.is_none() && self.mix.is_none() && !is_adapted {
             let hint = if self.expert.is_empty() {
                 "--expert FILE --use NAME"
             } else {
@@ -82,7 +84,7 @@ impl ExpertArgs {
             printer::note(format_args!("note: no expert is in use, this is the base model (hint: {hint})"));
         }
         let hint = "1 leaves the mixture as it is, 0 is the base model";
-        mixture.strength(self.strength).map_err(|error| error.field("--strength").hint(hint))
+        mixture.strength(self.strength()).map_err(|error| error.field("--strength").hint(hint))
     }
 
     /// For commands that find the mixture themselves.
@@ -96,23 +98,52 @@ impl ExpertArgs {
         }
     }
 
-    /// Opens the sidecar and the experts, if a sidecar is given, and checks that they fit each other.
-    pub fn open(&self) -> Result<Option<Adapter>> {
-        let Some(svf) = &self.svf else { return Ok(None) };
-        let sidecar = Sidecar::open(svf)?;
-        let experts = self.expert.iter().map(|argument| {
+    /// What scales the weights of a mixture.
+    pub fn strength(&self) -> f32 {
+        self.strength.unwrap_or(1.0)
+    }
+
+    /// [`Self::adapter`], or `None` for the plain model where no flag is about experts and none `are_wanted` otherwise.
+    pub fn open(&self, model: &ModelFile, are_wanted: bool, n_threads: u32) -> Result<Option<Adapter>> {
+        let are_named = !self.expert.is_empty()
+            || [&self.use_expert, &self.mix].into_iter().any(Option::is_some)
+            || self.svf.is_some()
+            || self.strength.is_some()
+            || self.form.is_some()
+            || self.op.is_some();
+        (are_named || are_wanted).then(|| self.adapter(model, n_threads)).transpose()
+    }
+
+    /// Opens the sidecar and the experts, and checks that they fit each other. The embedded model brings its own; an
+    /// expert that is given replaces one of the same name.
+    pub fn adapter(&self, model: &ModelFile, n_threads: u32) -> Result<Adapter> {
+        let (sidecar, mut experts) = match (&self.svf, model) {
+            (Some(svf), _) => (Sidecar::open(svf)?, Vec::new()),
+            (None, ModelFile::Embedded(embedded)) => {
+                (embedded_sidecar(embedded, n_threads)?, embedded.experts()?)
+            }
+            (None, ModelFile::Given(_)) => {
+                return Err(Error::invalid("experts need the model's sidecar")
+                    .field("--svf")
+                    .hint("make one with `llama-svf decompose -m MODEL`"));
+            }
+        };
+        let n_own = experts.len();
+        for argument in &self.expert {
             let (expert, path) = open_expert(argument)?;
             expert.check(&sidecar).map_err(|error| error.file(path))?;
-            Ok(expert)
-        });
-        let experts = experts.collect::<Result<_>>()?;
-        let form = self.form.form();
+            match experts[..n_own].iter().position(|own| own.name == expert.name) {
+                Some(own) => experts[own] = expert,
+                None => experts.push(expert),
+            }
+        }
+        let form = self.form.map_or(Form::Residual, FormFlag::form);
         let op = match self.op {
-            OpFlag::Auto => GraphOp::Auto,
-            OpFlag::Fused => GraphOp::Fused,
-            OpFlag::Composed => GraphOp::Composed,
+            None | Some(OpFlag::Auto) => GraphOp::Auto,
+            Some(OpFlag::Fused) => GraphOp::Fused,
+            Some(OpFlag::Composed) => GraphOp::Composed,
         };
-        Ok(Some(Adapter { sidecar, experts, form, op }))
+        Ok(Adapter { sidecar, experts, form, op })
     }
 }
 
@@ -124,15 +155,6 @@ pub struct Adapter {
     op: GraphOp,
 }
 
-/// The same with the model in memory.
-pub struct Joined {
-    adapted: Arc<AdaptedModel>,
-    experts: Vec<Expert>,
-    form: Form,
-    op: GraphOp,
-    said_where: Once,
-}
-
 impl Adapter {
     /// The experts, as loaded.
     pub fn experts(&self) -> &[Expert] {
@@ -142,51 +164,8 @@ impl Adapter {
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
         let Self { sidecar, experts, form, op } = self;
-        let adapted = AdaptedModel::new(model, sidecar)?;
-        Ok(Joined { adapted, experts, form, op, said_where: Once::new() })
-    }
-}
-
-impl Joined {
-    /// All experts as a set.
-    pub fn expert_set(&self) -> Result<ExpertSet> {
-        let mut set = ExpertSet::new(self.adapted.sidecar());
-        self.experts.iter().try_for_each(|expert| set.insert(expert.clone()))?;
-        Ok(set)
-    }
-
-    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
-    /// experts name.
-    pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
-        for weight in &self.adapted.sidecar().weights {
-            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
-            hasher.update(types.as_bytes());
-        }
-        for expert in &self.experts {
-            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
-            for (weight, m) in &expert.multipliers {
-                hasher.update(weight.as_bytes());
-                m.iter().for_each(|m| {
-                    hasher.update(&m.to_le_bytes());
-                });
-            }
-        }
-        hasher.finalize().to_string()
-    }
-
-    /// A session with `n_slots` slots and all experts.
-    pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
-        let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };
-        let mut session = Session::adapted(&self.adapted, options, &adapter)?;
-        for expert in &self.experts {
-            session.experts_mut()?.insert(expert.clone())?;
-        }
-        if let Some(line) = Placement::line(&session.placements()) {
-            self.said_where.call_once(|| printer::note(line));
-        }
-        Ok(session)
+        let joined = Joined::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
+        Ok(joined.telling(|line| printer::note(line)))
     }
 }
 

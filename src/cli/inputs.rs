@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::printer;
+use super::{ctrl_c, printer};
+use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::SessionOptions;
 use crate::error::{Error, Result};
+use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Task};
 
 #[derive(clap::Args)]
@@ -56,6 +58,13 @@ impl ModelFile {
             Self::Embedded(file) => file.path(),
         }
     }
+}
+
+/// The embedded model's sidecar: all weights, full rank.
+pub fn embedded_sidecar(embedded: &embedded::Temporary, n_threads: u32) -> Result<Sidecar> {
+    let options = DecomposeOptions::embedded(embedded, n_threads as usize);
+    decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
+    Sidecar::open(&options.output)
 }
 
 /// The threads that `-t` asks for, or all.

@@ -10,12 +10,13 @@ mod bench;
 mod ctrl_c;
 mod decompose;
 mod demo;
+mod dispatched;
 mod eval;
 mod experts;
 mod inputs;
 mod inspect;
 mod printer;
-mod routes;
+mod report;
 mod run;
 mod search_file;
 mod train;
@@ -44,6 +45,7 @@ use crate::reward::code::sandbox;
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
+        llama-svf report                                   tables and pictures of experts and strategies\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
 )]
@@ -61,6 +63,7 @@ enum Command {
     Eval(eval::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),
+        Command::Report(args) => report::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Demo(args) => demo::main(&args),
     });

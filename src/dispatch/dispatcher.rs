@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::{json, Value};
+
 use super::{named_in, AdaptPrompt, Ask, Candidates, OTHER};
 use crate::engine::{
     complete, log_prob, prefill, Input, Model, Prompt, Reader, Request, Sampler, SamplerOptions, Session,
@@ -38,6 +40,9 @@ pub enum Reading {
     /// From what the model writes, a line of at most 16 tokens.
     Text,
 }
+
+/// Name of the classifier where no other is given.
+pub const CLASSIFIER: &str = "cls";
 
 /// Most tokens that an answer in words may have.
 const MAX_TOKENS: usize = 16;
@@ -126,6 +131,27 @@ impl Dispatcher {
     /// The labels.
     pub fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// All that can change a decision, but for the experts' multipliers.
+    ///
+    /// # Errors
+    /// A prompt that cannot be filled in.
+    pub fn identity(&self) -> Result<Value> {
+        let Options { strategy, classifier, reading, threshold } = &self.options;
+        // The wording, with the experts that it names.
+        let super::prompt::Filled { message, answer } = self.prompt.fill("?", &self.candidates)?;
+        Ok(json!({
+            "strategy": strategy.name(),
+            "classifier": (*strategy == Strategy::Classifier).then_some(classifier),
+            "prompt": self.prompt.name(),
+            "prompt_hash": blake3::hash(format!("{message}\0{answer}").as_bytes()).to_string(),
+            "reading": match reading {
+                Reading::Labels => "labels",
+                Reading::Text => "text",
+            },
+            "threshold": threshold,
+        }))
     }
 
     /// The mixture that decides.
@@ -222,13 +248,21 @@ impl Dispatcher {
         Ok((decisions, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
     }
 
-    /// Tokens of context that pass 1 needs for the longest of `questions`.
+    /// Tokens of context that pass 1 needs for the longest of `questions`, with room for an answer in words.
     pub fn n_ctx_seq(&self, model: &Model, questions: &[&str]) -> Result<usize> {
+        Ok(self.n_read(model, questions)? + MAX_TOKENS)
+    }
+
+    /// Tokens that pass 1 reads for the longest of `questions`.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`].
+    pub fn n_read(&self, model: &Model, questions: &[&str]) -> Result<usize> {
         let longest = |question: &&str| -> Result<usize> {
             Ok(self.ask(model, question)?.tree.reads().map(|tokens| tokens.len()).max().unwrap_or(0))
         };
         let lengths = questions.iter().map(longest).collect::<Result<Vec<_>>>()?;
-        Ok(lengths.into_iter().max().unwrap_or(0) + MAX_TOKENS)
+        Ok(lengths.into_iter().max().unwrap_or(0))
     }
 
     fn ask(&self, model: &Model, question: &str) -> Result<Ask> {

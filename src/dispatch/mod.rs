@@ -7,6 +7,8 @@
 //! | [`Strategy::Classifier`] | the same, by an expert that was trained to do so |
 //! | [`few_shot`] | once for a task: the cross-entropy method over mixture weights, scored on a few examples |
 //!
+//! [`Setup`] puts questions through both passes: it opens sessions, lets [`Choice`]s decide, and measures the answers.
+//!
 //! The first two ask an [`AdaptPrompt`], which lists the loaded experts ([`Candidates`]), and read the answer from the
 //! probabilities of the labels ([`LabelTree`]) or from what the model writes. `other`, and any choice that is less
 //! sure than the threshold, is the base model, *slot 0*: never the mixture that was used last, as in the released
@@ -29,16 +31,22 @@
 
 mod ask;
 mod candidates;
+mod dispatched;
 mod dispatcher;
 mod labels;
 mod prompt;
+mod routes;
+mod search;
 mod written;
 
 pub mod few_shot;
 
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
-pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy};
+pub use dispatched::Dispatched;
+pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
+pub use routes::{check_oracle, Choice, Measured, Routed, Setup};
+pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
 pub use written::named_in;

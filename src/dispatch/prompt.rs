@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::skills::Skill;
 
 /// A checked template.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AdaptPrompt {
     environment: Environment<'static>,
     /// Where it came from, for messages.

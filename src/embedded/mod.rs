@@ -10,9 +10,18 @@ use tempfile::TempDir;
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::expert::Expert;
 
 /// Name of the file the model is written to.
 pub const FILE_NAME: &str = "llama-svf-embedded.gguf";
+
+/// File names and contents of its experts.
+const EXPERTS: [(&str, &[u8]); 4] = [
+    ("math.expert.gguf", include_bytes!("experts/math.expert.gguf")),
+    ("code.expert.gguf", include_bytes!("experts/code.expert.gguf")),
+    ("reasoning.expert.gguf", include_bytes!("experts/reasoning.expert.gguf")),
+    ("cls.expert.gguf", include_bytes!("experts/cls.expert.gguf")),
+];
 
 /// The model's GGUF file.
 pub fn bytes() -> &'static [u8] {
@@ -55,6 +64,19 @@ impl Temporary {
     /// The folder; what else is put into it goes away too.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The experts that come with the model: one for each skill, and `cls`, which names the skill of a question.
+    ///
+    /// # Errors
+    /// There is no room for their files.
+    pub fn experts(&self) -> Result<Vec<Expert>> {
+        let expert = |(name, bytes): (&str, &[u8])| {
+            let path = self.folder().join(name);
+            atomic::write(&path, |out| out.write_all(bytes))?;
+            Expert::open(&path)
+        };
+        EXPERTS.into_iter().map(expert).collect()
     }
 
     /// The model's file.

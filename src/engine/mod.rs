@@ -2,12 +2,13 @@
 //! mixture, decode.
 //!
 //! ```text
-//! Model ──┬── AdaptedModel (Model + Sidecar: the factors, shared)
+//! Model ──┬── AdaptedModel (Model + Sidecar: the factors, shared) ── Joined (with the experts that were loaded)
 //!         └── Session (one llama.cpp context: KV cache, slots, experts)
 //! ```
 
 mod batch;
 mod chat;
+mod joined;
 mod model;
 mod placement;
 mod prefill;
@@ -17,6 +18,7 @@ mod session;
 
 pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
 pub use chat::ChatMessage;
+pub use joined::Joined;
 pub use model::{AdaptedModel, Model, Token};
 pub use placement::Placement;
 pub use prefill::{prefill, Prompt};

@@ -39,7 +39,9 @@ pub fn prefill(
     let done = Mutex::new(done);
     let n_sessions = sessions.len();
     let run = |first: usize, session: &mut Session| {
-        let own: Vec<_> = (first..prompts.len()).step_by(n_sessions).collect();
+        let mut own: Vec<_> = (first..prompts.len()).step_by(n_sessions).collect();
+        // llama.cpp computes together what is equally long, and the rests of longer prompts in graphs of their own.
+        own.sort_by_key(|&index| prompts[index].tokens.len());
         let result = read_all(session, prompts, &own, interrupt, &done);
         (0..session.n_seq()).try_for_each(|seq| session.clear(seq))?;
         result

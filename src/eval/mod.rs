@@ -3,12 +3,14 @@
 //! All configurations run together, each in a slot of its own, so that comparing two costs no reload and no
 //! second pass. Items are what statistics count: several samples of one item give one mean score.
 
+pub mod scores;
 pub mod stats;
 mod trace;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+pub use scores::Comparison;
 pub use trace::Trace;
 
 use crate::engine::{
@@ -35,6 +37,14 @@ pub struct EvalOptions {
     /// How tokens are chosen; the seed of an answer follows from this seed, the item's id and the number of
     /// the sample, and so is the same in all configurations.
     pub sampler: SamplerOptions,
+}
+
+impl EvalOptions {
+    /// The most likely answer to each item.
+    pub fn greedy() -> Self {
+        let sampler = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
+        Self { samples: 1, sampler }
+    }
 }
 
 /// One scored answer.
@@ -89,24 +99,6 @@ pub struct Summary {
     pub pass_at_k: f64,
     /// Answers that were cut off at the task's limit.
     pub n_cut: usize,
-}
-
-/// Two configurations on the same items.
-#[derive(Clone, Debug)]
-pub struct Comparison {
-    /// Difference of the accuracies.
-    pub delta: f64,
-    /// 95 % interval of `delta` by the bootstrap over items.
-    pub delta_ci95: (f64, f64),
-    /// Two-sided: how likely so large a difference is, were both equally good.
-    pub p_value: f64,
-    /// The test: exact McNemar where each item has one answer that is right or wrong, random sign flips
-    /// otherwise.
-    pub test: &'static str,
-    /// Items with a higher score than the baseline's, as indices of [`Evaluation::items`].
-    pub gained: Vec<usize>,
-    /// Items with a lower score.
-    pub lost: Vec<usize>,
 }
 
 /// The requests of one task, ready for sessions to be made for them.
@@ -345,10 +337,7 @@ impl Evaluation<'_> {
             of_configuration().filter(|answers| answers.iter().any(|answer| answer.score >= 1.0)).count();
         Summary {
             accuracy: scores.iter().sum::<f64>() / n,
-            ci95: match self.is_binary() {
-                true => stats::wilson(n_passed, scores.len()),
-                false => stats::bootstrap(&scores, self.seed),
-            },
+            ci95: scores::interval(&scores, self.is_binary(), self.seed),
             pass_at_k: n_passed as f64 / n,
             n_cut: of_configuration().flatten().filter(|answer| answer.is_cut).count(),
         }
@@ -357,34 +346,11 @@ impl Evaluation<'_> {
     /// `configuration` against `baseline`.
     pub fn compare(&self, configuration: usize, baseline: usize) -> Comparison {
         let (new, old) = (self.scores(configuration), self.scores(baseline));
-        let differences: Vec<_> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
-        let items_where = |changed: fn(f64) -> bool| -> Vec<usize> {
-            differences
-                .iter()
-                .enumerate()
-                .filter(|(_, &difference)| changed(difference))
-                .map(|(i, _)| i)
-                .collect()
-        };
-        let (gained, lost) = (items_where(|d| d > 0.0), items_where(|d| d < 0.0));
-        let (p_value, test) = match self.is_binary() {
-            true => (stats::mcnemar(gained.len(), lost.len()), "exact McNemar"),
-            false => (stats::sign_flip(&differences, self.seed), "sign flips"),
-        };
-        Comparison {
-            delta: differences.iter().sum::<f64>() / differences.len().max(1) as f64,
-            delta_ci95: match differences.is_empty() {
-                true => (-1.0, 1.0),
-                false => stats::bootstrap(&differences, self.seed),
-            },
-            p_value,
-            test,
-            gained,
-            lost,
-        }
+        scores::compare(&new, &old, self.is_binary(), self.seed)
     }
 
-    fn scores(&self, configuration: usize) -> Vec<f64> {
+    /// The score of each item, the mean of `configuration`'s samples.
+    pub fn scores(&self, configuration: usize) -> Vec<f64> {
         self.items.iter().map(|item| item.score(configuration)).collect()
     }
 

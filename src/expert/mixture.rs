@@ -82,8 +82,15 @@ impl Mixture {
         if !found.is_file() || found.len() > MAX_FILE_BYTES {
             return Err(Error::invalid(format!("expected a JSON file of at most {MAX_FILE_BYTES} bytes")));
         }
-        let text = std::fs::read_to_string(path).map_err(cannot_read)?;
-        let pairs: Pairs = serde_json::from_str(&text).map_err(|error| Error::invalid(error.to_string()))?;
+        Self::from_json(&std::fs::read_to_string(path).map_err(cannot_read)?)
+    }
+
+    /// Reads the text of a mixture file, or [`Self::to_json`]'s.
+    ///
+    /// # Errors
+    /// It is no such JSON, or holds names or weights that cannot be.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let pairs: Pairs = serde_json::from_str(text).map_err(|error| Error::invalid(error.to_string()))?;
         let number = |name: &str, value: &Value| {
             value.as_f64().ok_or_else(|| Error::expected(format!("a weight for '{name}'"), value))
         };

@@ -1,7 +1,7 @@
 //! Small programs in Python: what do they print, or what has to stand in a blank so that they print it?
 //!
-//! One variable and one or two statements, with an `if` or a loop among them, but not both; the unseen variant
-//! has one of each.
+//! One variable and one or two statements, with an `if x > …` or a loop among them, but not both; the unseen variant
+//! has an update and an `if x < …`.
 
 use super::draw::Draw;
 use super::Styles;
@@ -47,7 +47,7 @@ impl Kind {
     /// The kinds of a program's statements.
     fn draw(draw: &mut Draw, unseen: bool) -> Vec<Self> {
         if unseen {
-            return draw.several(&[Self::If, Self::Loop], 2);
+            return draw.several(&[Self::If, Self::Update], 2);
         }
         let n = draw.between(1, 2);
         loop {
@@ -66,20 +66,42 @@ const KINDS: [Kind; 10] = {
 };
 
 #[derive(Clone, Copy, PartialEq)]
+enum Relation {
+    Greater,
+    Less,
+}
+
+impl Relation {
+    fn symbol(self) -> char {
+        match self {
+            Self::Greater => '>',
+            Self::Less => '<',
+        }
+    }
+
+    fn holds(self, value: i64, threshold: i64) -> bool {
+        match self {
+            Self::Greater => value > threshold,
+            Self::Less => value < threshold,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
 enum Statement {
     Update(Step),
-    /// `if x > threshold:` and an update.
-    If(i64, Step),
+    /// `if x > threshold:`, or `<`, and an update.
+    If(Relation, i64, Step),
     /// `for i in range(times):` and an update.
     Loop(i64, Step),
 }
 
 impl Statement {
-    fn draw(draw: &mut Draw, kind: Kind, value: i64) -> Self {
+    fn draw(draw: &mut Draw, kind: Kind, relation: Relation, value: i64) -> Self {
         match kind {
             Kind::Update => Self::Update(Step::draw(draw, value)),
             // Thresholds lie near the value, so that both outcomes are common.
-            Kind::If => Self::If((value + draw.between(-6, 5)).max(1), Step::draw(draw, value)),
+            Kind::If => Self::If(relation, (value + draw.between(-6, 5)).max(1), Step::draw(draw, value)),
             Kind::Loop => {
                 let (times, amount) = (draw.between(2, 3), draw.between(2, 5));
                 let minus = value >= times * amount && draw.percent(40) || value + times * amount > MOST;
@@ -92,7 +114,9 @@ impl Statement {
     fn run(self, value: i64) -> Vec<i64> {
         match self {
             Self::Update(step) => vec![value + step.0],
-            Self::If(threshold, step) => vec![if value > threshold { value + step.0 } else { value }],
+            Self::If(relation, threshold, step) => {
+                vec![if relation.holds(value, threshold) { value + step.0 } else { value }]
+            }
             Self::Loop(times, step) => (1..=times).map(|i| value + i * step.0).collect(),
         }
     }
@@ -100,7 +124,9 @@ impl Statement {
     fn code(self, x: &str) -> String {
         match self {
             Self::Update(step) => format!("{x} {}\n", step.text()),
-            Self::If(threshold, step) => format!("if {x} > {threshold}:\n    {x} {}\n", step.text()),
+            Self::If(relation, threshold, step) => {
+                format!("if {x} {} {threshold}:\n    {x} {}\n", relation.symbol(), step.text())
+            }
             Self::Loop(times, step) => format!("for i in range({times}):\n    {x} {}\n", step.text()),
         }
     }
@@ -110,10 +136,10 @@ impl Statement {
         let results = list(&self.run(value));
         match self {
             Self::Update(step) => format!(", {}: {results}", step.text()),
-            Self::If(threshold, step) if value > threshold => {
-                format!(", > {threshold} yes, {}: {results}", step.text())
+            Self::If(relation, threshold, step) if relation.holds(value, threshold) => {
+                format!(", {} {threshold} yes, {}: {results}", relation.symbol(), step.text())
             }
-            Self::If(threshold, _) => format!(", > {threshold} no: {results}"),
+            Self::If(relation, threshold, _) => format!(", {} {threshold} no: {results}", relation.symbol()),
             Self::Loop(times, step) => format!(", {times} times {}: {results}", step.text()),
         }
     }
@@ -122,11 +148,12 @@ impl Statement {
         let results = list(&self.run(value));
         match self {
             Self::Update(step) => format!(" Then {x} {} gives {results}.", step.text()),
-            Self::If(threshold, step) if value > threshold => {
-                format!(" Then {value} > {threshold} is true, so {x} {} gives {results}.", step.text())
-            }
-            Self::If(threshold, _) => {
-                format!(" Then {value} > {threshold} is false, so {x} stays {results}.")
+            Self::If(relation, threshold, step) => {
+                let condition = format!("{value} {} {threshold}", relation.symbol());
+                match relation.holds(value, threshold) {
+                    true => format!(" Then {condition} is true, so {x} {} gives {results}.", step.text()),
+                    false => format!(" Then {condition} is false, so {x} stays {results}."),
+                }
             }
             Self::Loop(times, step) => format!(" Then {times} times {x} {} gives {results}.", step.text()),
         }
@@ -154,9 +181,10 @@ impl Program {
         if let Some(last) = kinds.last_mut().filter(|_| blank) {
             *last = Kind::Update;
         }
+        let relation = if unseen { Relation::Less } else { Relation::Greater };
         let (mut statements, mut value) = (Vec::new(), start);
         for kind in kinds {
-            let statement = Statement::draw(draw, kind, value);
+            let statement = Statement::draw(draw, kind, relation, value);
             value = *statement.run(value).last().unwrap_or(&value);
             statements.push(statement);
         }

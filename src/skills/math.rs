@@ -1,7 +1,8 @@
 //! Word problems: somebody has some things, and gains and loses some of them.
 //!
 //! One to three steps. A step is a gain or a loss, or the multiplication of boxes by things in a box, which
-//! only comes first, with at most one step after it; in the unseen variant two or three follow it.
+//! only comes first, with at most one step after it. In the unseen variant two or three gains and losses are told in one
+//! sentence, joined by "and".
 
 use super::draw::Draw;
 use super::Styles;
@@ -33,17 +34,19 @@ pub(super) struct Problem {
     boxes: Option<(i64, i64)>,
     start: i64,
     changes: Vec<Change>,
+    /// Whether the changes are told in one sentence.
+    joined: bool,
 }
 
 impl Problem {
     pub(super) fn draw(draw: &mut Draw, unseen: bool) -> Self {
         let name = draw.below(NAMES.len() as u32) as usize;
         let thing = draw.pick(&THINGS);
-        let boxes = (unseen || draw.percent(30)).then(|| (draw.between(2, 5), draw.between(2, 9)));
+        let boxes = (!unseen && draw.percent(30)).then(|| (draw.between(2, 5), draw.between(2, 9)));
         let start = boxes.map_or_else(|| draw.between(3, 40), |(count, each)| count * each);
         let n_changes = match boxes {
-            Some(_) if unseen => draw.between(2, 3),
             Some(_) => draw.between(0, 1),
+            None if unseen => draw.between(2, 3),
             None => draw.between(1, 3),
         };
         let (gains, losses) = (draw.several(&GAINS, 3), draw.several(&LOSSES, 3));
@@ -57,7 +60,7 @@ impl Problem {
             now += sign * amount;
             changes.push(Change { verb, amount, sign });
         }
-        Self { name, thing, boxes, start, changes }
+        Self { name, thing, boxes, start, changes, joined: unseen }
     }
 
     /// How many there are after the first `n` changes.
@@ -89,8 +92,12 @@ impl Styles for Problem {
             Some((count, each)) => format!("{name} has {count} boxes of {each} {thing}."),
             None => format!("{name} has {} {thing}.", self.start),
         };
-        for change in &self.changes {
-            text += &format!(" {name} {} {}.", change.verb, change.amount);
+        let changes: Vec<_> =
+            self.changes.iter().map(|change| format!("{} {}", change.verb, change.amount)).collect();
+        if self.joined {
+            text += &format!(" {name} {}.", changes.join(" and "));
+        } else {
+            changes.iter().for_each(|change| text += &format!(" {name} {change}."));
         }
         text + &format!(" How many {thing} does {name} have?")
     }

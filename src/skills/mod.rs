@@ -1,8 +1,8 @@
 //! The world of the embedded model: three synthetic skills with checkable answers, made from a seed.
 //!
-//! Each skill has questions of the kind the model was pretrained on, and a harder *unseen* variant: a combination
-//! of what it saw one by one that it never saw together. By a hash of its prompt a question belongs either to pretraining or to tasks,
-//! so that no item of a task can occur in the pretraining text.
+//! Each skill has questions of the kind the model was pretrained on, and a harder *unseen* variant: a form that it never
+//! saw, near enough to what it knows to be within its reach. By a hash of its prompt a question belongs either to
+//! pretraining or to tasks, so that no item of a task can occur in the pretraining text.
 //!
 //! [`corpus`] is what the model was pretrained on: the same questions as a base model meets them, answered
 //! well, at length, or wrongly.

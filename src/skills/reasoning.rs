@@ -1,7 +1,6 @@
 //! Ordering puzzles with four options: who is tallest, slowest, oldest in the family?
 //!
-//! Three people in any order of telling, or four told from one end to the other; the unseen variant has four in
-//! another order.
+//! Three people in any order of telling, or four told from one end to the other; the unseen variant has five.
 
 use super::draw::Draw;
 use super::math::NAMES;
@@ -30,21 +29,17 @@ pub(super) struct Puzzle {
 
 impl Puzzle {
     pub(super) fn draw(draw: &mut Draw, unseen: bool) -> Self {
-        let n = if unseen { 4 } else { draw.between(3, 4) as usize };
+        let n = if unseen { 5 } else { draw.between(3, 4) as usize };
         let everybody: Vec<usize> = (0..NAMES.len()).collect();
         let people = draw.several(&everybody, 5);
-        let (order, stranger) = (people[..n].to_vec(), people[4]);
+        let order = people[..n].to_vec();
         let mut told: Vec<usize> = (0..n - 1).collect();
-        if unseen {
-            while told.is_sorted() {
-                draw.shuffle(&mut told);
-            }
-        } else if n == 3 {
+        if n == 3 {
             draw.shuffle(&mut told);
         }
-        // Both ends are on offer, then others of the order, and a stranger where three people leave room.
+        // Both ends are on offer, then others of the order, and a stranger where it has no more.
         let mut others = draw.several(&order[1..n - 1], n - 2);
-        others.push(stranger);
+        others.extend(people.last());
         let mut options = [order[0], order[n - 1], others[0], others[1]];
         draw.shuffle(&mut options);
         Self {

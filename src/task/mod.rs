@@ -337,7 +337,7 @@ impl Task {
         let skill = Skill::ALL.into_iter().find(|skill| skill.name() == name.trim_end_matches("-unseen"));
         let description = match skill {
             Some(skill) if unseen => {
-                format!("{skill} of the embedded model, in combinations it was not trained on")
+                format!("{skill} of the embedded model, in a form it was not trained on")
             }
             Some(skill) => format!("{skill} of the embedded model"),
             None => String::from("which skill a question of the embedded model is about"),

@@ -7,9 +7,10 @@ use serde_json::{json, Value};
 
 use crate::cli::eval::one_line;
 use crate::cli::{ctrl_c, printer};
-use crate::engine::{sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, SamplerOptions, Session};
-use crate::error::{Error, Result};
-use crate::eval::{Configuration, EvalOptions, Evaluation, Questions};
+use crate::dispatch::{Choice, Setup};
+use crate::engine::{AdaptedModel, Joined};
+use crate::error::Result;
+use crate::eval::{Evaluation, Questions};
 use crate::expert::{Expert, Mixture};
 
 /// Samples shown per task.
@@ -20,37 +21,24 @@ pub const BATCH: u32 = 32;
 /// Greedy answers of the base model, run through the adapted layers, and of `expert` where there is one.
 pub fn evaluate<'a>(
     adapted: &Arc<AdaptedModel>,
-    questions: &Questions<'a>,
+    questions: &mut Questions<'a>,
     expert: Option<&Expert>,
     n_threads: u32,
 ) -> Result<Evaluation<'a>> {
-    let model = adapted.model();
-    let (n_sessions, options) = sessions_for(model, BATCH, questions.n_ctx_seq(), n_threads);
-    let n_slots = 1 + u32::from(expert.is_some());
-    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots };
-    let session = |_| Session::adapted(adapted, &options, &adapter);
-    let mut sessions = (0..n_sessions).map(session).collect::<Result<Vec<_>>>()?;
-    let mut configurations = vec![Configuration { name: "base".into(), slot: 0 }];
-    if let Some(expert) = expert {
-        for session in &mut sessions {
-            session.experts_mut()?.insert(expert.clone())?;
-            session.set_mixture(1, &Mixture::single(&expert.name))?;
-        }
-        configurations.push(Configuration { name: expert.name.clone(), slot: 1 });
-    }
-    let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
-    let evaluation = questions.evaluate(
-        &mut sessions,
-        &configurations,
-        &EvalOptions { samples: 1, sampler: greedy },
-        None,
-        &printer::Bar::new("answering"),
-        &ctrl_c::INTERRUPT,
-    )?;
-    match evaluation.is_partial() {
-        true => Err(Error::interrupted("interrupted")),
-        false => Ok(evaluation),
-    }
+    let experts: Vec<_> = expert.cloned().into_iter().collect();
+    let mixtures = [Mixture::base()].into_iter().chain(expert.map(|expert| Mixture::single(&expert.name)));
+    let choices: Vec<_> = mixtures.map(Choice::Fixed).collect();
+    let joined = Joined::residual(Arc::clone(adapted), experts);
+    let setup = Setup {
+        model: adapted.model(),
+        joined: Some(&joined),
+        dispatcher: None,
+        strength: 1.0,
+        batch: BATCH,
+        n_threads,
+    };
+    let bar = printer::Bar::new("answering");
+    Ok(setup.measure(questions, &choices, &bar, &ctrl_c::INTERRUPT)?.evaluation)
 }
 
 /// The row of a table: accuracy and its interval.

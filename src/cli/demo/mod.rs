@@ -1,8 +1,10 @@
 //! `llama-svf demo`: everything there is to see, on the embedded model.
 
+mod adapting;
 mod answers;
 mod training;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use answers::{evaluate, json_samples, row, show_samples};
@@ -11,7 +13,7 @@ use serde_json::{json, Value};
 use super::{ctrl_c, inputs, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, Model};
+use crate::engine::{AdaptedModel, Joined, Model};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
 use crate::sidecar::Sidecar;
@@ -20,8 +22,8 @@ use crate::task::{LoadOptions, Part, Task, SKILLS};
 /// See it work on the embedded model, in under two minutes
 ///
 /// A small model that comes with the program is decomposed and answers questions of its three skills, of their
-/// unseen variants, and which skill a question is about. Then an expert for one skill learns before your eyes.
-/// Nothing is left behind.
+/// unseen variants, and which skill a question is about. Then an expert for one skill learns before your eyes. At last
+/// the model adapts itself: for each question it chooses one of the experts that come with it. Nothing is left behind.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  llama-svf demo\n  llama-svf demo -n 100 --json")]
 pub struct Args {
@@ -75,8 +77,8 @@ pub fn main(args: &Args) -> Result<u8> {
     for (i, name) in SKILLS.iter().enumerate() {
         let task = Task::load(name, &LoadOptions::default())?;
         let items = task.items(Part::Test);
-        let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-        let evaluation = evaluate(&adapted, &questions, None, n_threads)?;
+        let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+        let evaluation = evaluate(&adapted, &mut questions, None, n_threads)?;
         let summary = evaluation.summary(0);
         if !args.json {
             printer::print(&row(name, &evaluation, 0))?;
@@ -101,9 +103,23 @@ pub fn main(args: &Args) -> Result<u8> {
     let task = Task::load(LEARNT, &LoadOptions::default())?;
     let learnt = training::learn(&adapted, &task, args.steps, n_threads, temporary.folder())?;
     let items = task.items(Part::Test);
-    let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-    let evaluation = evaluate(&adapted, &questions, Some(&learnt.expert), n_threads)?;
+    let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+    let evaluation = evaluate(&adapted, &mut questions, Some(&learnt.expert), n_threads)?;
     let comparison = evaluation.compare(1, 0);
+    let joined = Joined::residual(Arc::clone(&adapted), temporary.experts()?);
+    if !args.json {
+        printer::print(&format!(
+            "{learnt}\n{}{}\ndifference {:+.1} points, p = {:.1e} ({} test questions)\n\n\
+             Such an expert for each skill comes with the program, and one that was trained to name skills. Now the \
+             model\nadapts itself: pass 1 names the skill of a question, pass 2 answers with the expert for it.\n\n",
+            row("base", &evaluation, 0),
+            row("expert", &evaluation, 1),
+            100.0 * comparison.delta,
+            comparison.p_value,
+            evaluation.items.len(),
+        ))?;
+    }
+    let adapted = adapting::adapt(&model, &joined, args.n_items, n_threads)?;
     let seconds = began.elapsed().as_secs_f64();
     if args.json {
         return printer::print_json(&json!({
@@ -120,20 +136,14 @@ pub fn main(args: &Args) -> Result<u8> {
                 "accuracy_after": evaluation.summary(1).accuracy,
                 "p_value": comparison.p_value,
             },
+            "adaptation": adapted.json,
             "seconds": seconds,
         }))
         .map(|()| exit::DONE);
     }
     printer::print(&format!(
-        "{learnt}\n{}{}\ndifference {:+.1} points, p = {:.1e} ({} test questions)\n\n",
-        row("base", &evaluation, 0),
-        row("expert", &evaluation, 1),
-        100.0 * comparison.delta,
-        comparison.p_value,
-        evaluation.items.len(),
-    ))?;
-    printer::print(&format!(
-        "Done in {seconds:.0} s. The same on a task of yours: llama-svf eval --help, llama-svf train --help\n"
+        "{}\nDone in {seconds:.0} s. The same on a task of yours: llama-svf eval, train, adapt and run --help\n",
+        adapted.text
     ))?;
     Ok(exit::DONE)
 }

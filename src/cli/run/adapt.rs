@@ -90,6 +90,7 @@ mod tests {
     use clap::Parser;
 
     use super::super::Args;
+    use crate::cli::inputs::ModelFile;
     use crate::decompose::{decompose, DecomposeOptions};
     use crate::embedded;
     use crate::engine::{ChatMessage, Model};
@@ -107,8 +108,9 @@ mod tests {
     /// The logits after the answers to `messages`, each a conversation of its own, with the flags `words`.
     fn logits(words: &[&str], messages: &[String]) -> Vec<Vec<f32>> {
         let args = Line::parse_from([&["run"], words].concat()).args;
-        let checked = args.check(1).unwrap();
-        let model = Model::load(&args.model, 0).unwrap();
+        let file = ModelFile::new(args.model.as_deref()).unwrap();
+        let checked = args.check(&file, 1).unwrap();
+        let model = Model::load(file.path(), 0).unwrap();
         let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
         let mut answer = |message: &String| {
             let chat = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }]).unwrap();

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
+use super::inputs::{n_threads, ModelFile};
 use super::{ctrl_c, printer};
 use crate::dispatch::AdaptPrompt;
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
@@ -39,11 +40,12 @@ use generate::{Generator, Reply, Stop};
     llama-svf run -m model.gguf --svf model.svf.gguf --expert a=x.gguf --expert b=y.gguf --mix a=0.7,b=0.3\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf --adapt prompt \\\n    \
     --chat -p 'What is 12 * 12?'\n  \
-    llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json")]
+    llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json\n  \
+    llama-svf run --adapt classifier --chat --temp 0 -p 'What does this print? print(2 + 3)'")]
 pub struct Args {
-    /// The model, a GGUF file
+    /// The model, a GGUF file [default: the embedded model, which knows the questions of its skills only]
     #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// Complete this prompt
     #[arg(short, long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -127,7 +129,8 @@ const CELLS: u32 = 256;
 
 pub fn main(args: &Args) -> Result<u8> {
     let seed = args.seed.unwrap_or_else(random_seed);
-    let checked = args.check(seed)?;
+    let file = ModelFile::new(args.model.as_deref())?;
+    let checked = args.check(&file, seed)?;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
@@ -136,12 +139,12 @@ pub fn main(args: &Args) -> Result<u8> {
     }
 
     let began = Instant::now();
-    let model = Model::load(&args.model, args.n_gpu_layers)?;
+    let model = Model::load(file.path(), args.n_gpu_layers)?;
     let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, adapter, args.experts.strength);
+        return chat::main(&mut generator, adapter, args.experts.strength());
     };
     let pass1 = adapter.as_mut().map(|adapter| adapter.adapt(&mut generator, prompt)).transpose()?;
     let prompt = if is_chat {
@@ -178,7 +181,7 @@ struct Checked {
 
 impl Args {
     /// What can be wrong with the flags is found before a model of many gigabytes is loaded.
-    fn check(&self, seed: u32) -> Result<Checked> {
+    fn check(&self, file: &ModelFile, seed: u32) -> Result<Checked> {
         Ok(Checked {
             sampler: Sampler::new(&SamplerOptions {
                 temperature: self.temp,
@@ -189,7 +192,7 @@ impl Args {
             })?,
             mixture: self.experts.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
-            experts: self.experts.open()?,
+            experts: self.experts.open(file, self.adapt.is_on(), n_threads(self.threads)?)?,
         })
     }
 
@@ -197,7 +200,7 @@ impl Args {
     fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<(Generator, Option<adapt::Adapter>)> {
         let Checked { sampler, mixture, adapt_prompt, experts } = checked;
         let limit = usize::try_from(self.n_predict).ok();
-        let options = self.session(model);
+        let options = self.session(model)?;
         let Some(joined) = experts.map(|experts| experts.join(model)).transpose()? else {
             return Ok((Generator::new(Session::new(model, &options)?, sampler, limit, 0), None));
         };
@@ -221,18 +224,18 @@ impl Args {
         let mut generator = Generator::new(session, sampler, limit, room);
         generator.use_mixture(mixture)?;
         let adapter = dispatcher
-            .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength))
+            .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength()))
             .transpose()?;
         Ok((generator, adapter))
     }
 
-    fn session(&self, model: &Model) -> SessionOptions {
+    fn session(&self, model: &Model) -> Result<SessionOptions> {
         let defaults = SessionOptions::default();
         let options = SessionOptions {
             n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
             n_batch: self.batch_size,
             n_ubatch: self.ubatch_size,
-            n_threads: self.threads.unwrap_or(defaults.n_threads),
+            n_threads: n_threads(self.threads)?,
             ..defaults
         };
         if options.n_ctx > model.n_ctx_train() {
@@ -241,7 +244,7 @@ impl Args {
                 model.n_ctx_train()
             ));
         }
-        options
+        Ok(options)
     }
 }
 

@@ -10,10 +10,8 @@ use finished::Finished;
 use serde_json::{json, Value};
 
 use super::experts::FormFlag;
-use super::inputs::{ModelFile, TaskArgs};
+use super::inputs::{embedded_sidecar, ModelFile, TaskArgs};
 use super::{ctrl_c, printer};
-use crate::decompose::{decompose, DecomposeOptions};
-use crate::embedded;
 use crate::engine::{AdaptedModel, Model, Placement, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert;
@@ -320,7 +318,7 @@ impl Args {
         let file = ModelFile::new(self.model.as_deref())?;
         let sidecar = match (sidecar, &file) {
             (Some(sidecar), _) => sidecar,
-            (None, ModelFile::Embedded(embedded)) => decomposed(embedded, n_threads)?,
+            (None, ModelFile::Embedded(embedded)) => embedded_sidecar(embedded, n_threads)?,
             (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
         };
         let model = Model::load(file.path(), self.n_gpu_layers)?;
@@ -364,11 +362,4 @@ impl Args {
             "threads": n_threads,
         })
     }
-}
-
-/// The embedded model's sidecar: all weights, full rank.
-fn decomposed(embedded: &embedded::Temporary, n_threads: u32) -> Result<Sidecar> {
-    let options = DecomposeOptions::embedded(embedded, n_threads as usize);
-    decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
-    Sidecar::open(&options.output)
 }

@@ -1,7 +1,5 @@
 //! The report of a run: one HTML file with its pictures inside, for people. It needs nothing from elsewhere.
 
-mod chart;
-mod heat;
 mod page;
 
 use std::path::Path;
@@ -43,19 +41,4 @@ impl Report<'_> {
         let html = page::html(self);
         atomic::write(path, |out| out.write_all(html.as_bytes()))
     }
-}
-
-/// `text` as HTML, where names and values could hold anything.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -1,19 +1,14 @@
 //! Which mixture answers which item of a measurement: one for all, the one that the model chooses, or the one that an
 //! oracle would.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use serde_json::{json, Value};
-
-use super::ctrl_c;
-use super::experts::Joined;
-use crate::dispatch::{Cost, Decision, Dispatcher};
-use crate::engine::{sessions_for, Model, Session};
+use super::{Decision, Dispatched, Dispatcher};
+use crate::engine::{sessions_for, Joined, Model, Session};
 use crate::error::{Error, Result};
-use crate::eval::{Configuration, Questions};
+use crate::eval::{Configuration, EvalOptions, Evaluation, Questions, Trace};
 use crate::expert::Mixture;
+use crate::progress::{Interrupt, Progress};
 use crate::task::{Item, Task};
 
 /// Who chooses the mixture of an item.
@@ -31,6 +26,18 @@ impl Choice {
     /// Whether it is the base model.
     pub fn is_base(&self) -> bool {
         matches!(self, Self::Fixed(mixture) if mixture.is_base())
+    }
+
+    /// The name of the configuration that answers so.
+    pub fn name(&self, dispatcher: Option<&Dispatcher>) -> String {
+        match self {
+            Self::Fixed(mixture) if mixture.is_base() => "base".into(),
+            Self::Fixed(mixture) => mixture.to_string(),
+            Self::Adapted => {
+                format!("adapt {}", dispatcher.map_or("", |it| it.options().strategy.name()))
+            }
+            Self::Oracle => "oracle".into(),
+        }
     }
 }
 
@@ -51,40 +58,55 @@ impl Slots {
     }
 }
 
-/// What pass 1 decided about all items.
-pub struct Dispatched {
-    strategy: &'static str,
-    threshold: f64,
-    decisions: Vec<Decision>,
-    pub cost: Cost,
-    /// The task of each item.
-    sources: Vec<String>,
-    /// Whether the experts are called as the tasks are, so that a choice can be right or wrong.
-    is_named: bool,
-}
-
 /// Sessions with all mixtures in their slots, and the questions with the slots that answer them.
 pub struct Routed {
-    pub sessions: Vec<Session>,
+    sessions: Vec<Session>,
+    /// The choices, by name.
     pub configurations: Vec<Configuration>,
+    /// What the model chose, where it was to.
+    pub dispatched: Option<Dispatched>,
+}
+
+/// What a measurement found.
+pub struct Measured<'a> {
+    /// The answers.
+    pub evaluation: Evaluation<'a>,
+    /// Who gave them, by name.
+    pub configurations: Vec<Configuration>,
+    /// What the model chose, where it was to.
     pub dispatched: Option<Dispatched>,
 }
 
 /// How a measurement is set up.
+#[derive(Clone, Copy)]
 pub struct Setup<'a> {
+    /// The model.
     pub model: &'a Arc<Model>,
+    /// The same with experts; `None` runs the base model without adapted layers.
     pub joined: Option<&'a Joined>,
+    /// Who chooses for [`Choice::Adapted`].
     pub dispatcher: Option<&'a Dispatcher>,
     /// Scales the mixtures that are chosen.
     pub strength: f32,
+    /// Answers generated at once.
     pub batch: u32,
+    /// Threads.
     pub n_threads: u32,
 }
 
 impl Setup<'_> {
     /// Opens sessions for `choices`, the configurations in their order, lets the model choose where it is to, and
     /// routes `questions` accordingly.
-    pub fn route(&self, questions: &mut Questions, choices: &[Choice]) -> Result<Routed> {
+    ///
+    /// # Errors
+    /// An expert that is not loaded, a choice for the model without a dispatcher, sessions that cannot be opened, or
+    /// an error or interrupt of pass 1.
+    pub fn route(
+        &self,
+        questions: &mut Questions,
+        choices: &[Choice],
+        interrupt: &Interrupt,
+    ) -> Result<Routed> {
         let task = questions.task();
         let items = questions.items();
         let mut slots = Slots::default();
@@ -92,23 +114,17 @@ impl Setup<'_> {
         let configurations = choices
             .iter()
             .map(|choice| {
-                Ok(match choice {
-                    Choice::Fixed(mixture) => {
-                        let slot = slots.of(mixture);
-                        let name = if slot == 0 { "base".into() } else { mixture.to_string() };
-                        Configuration { name, slot }
-                    }
-                    Choice::Adapted => {
-                        let strategy = self.dispatcher.map_or("", |it| it.options().strategy.name());
-                        Configuration { name: format!("adapt {strategy}"), slot: 0 }
-                    }
+                let slot = match choice {
+                    Choice::Fixed(mixture) => slots.of(mixture),
+                    Choice::Adapted => 0,
                     Choice::Oracle => {
                         for item in items {
                             slots.of(&single(task.source(item))?);
                         }
-                        Configuration { name: "oracle".into(), slot: 0 }
+                        0
                     }
-                })
+                };
+                Ok(Configuration { name: choice.name(self.dispatcher), slot })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut pass1_slot = 0;
@@ -145,18 +161,9 @@ impl Setup<'_> {
 
         let mut dispatched = None;
         if let Some(dispatcher) = self.dispatcher {
-            let (decisions, cost) =
-                dispatcher.decide_all(&mut sessions, pass1_slot, &prompts, &ctrl_c::INTERRUPT)?;
-            let sources: Vec<_> = items.iter().map(|item| task.source(item).to_owned()).collect();
-            let labels = dispatcher.candidates().labels();
-            dispatched = Some(Dispatched {
-                strategy: dispatcher.options().strategy.name(),
-                threshold: dispatcher.options().threshold,
-                is_named: sources.iter().all(|source| labels.contains(source)),
-                decisions,
-                cost,
-                sources,
-            });
+            let (decisions, cost) = dispatcher.decide_all(&mut sessions, pass1_slot, &prompts, interrupt)?;
+            let sources = items.iter().map(|item| task.source(item).to_owned()).collect();
+            dispatched = Some(Dispatched::new(dispatcher, sources, decisions, cost));
         }
         for (i, choice) in choices.iter().enumerate() {
             let slots = match (choice, &dispatched) {
@@ -173,13 +180,64 @@ impl Setup<'_> {
         Ok(Routed { sessions, configurations, dispatched })
     }
 
+    /// Lets each of `choices` answer all `questions` greedily, in the same batches.
+    ///
+    /// # Errors
+    /// Those of [`Self::route`] and of [`Questions::evaluate`], or an interrupt.
+    pub fn measure<'a>(
+        &self,
+        questions: &mut Questions<'a>,
+        choices: &[Choice],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Measured<'a>> {
+        let routed = self.route(questions, choices, interrupt)?;
+        let measured = routed.evaluate(questions, &EvalOptions::greedy(), None, progress, interrupt)?;
+        match measured.evaluation.is_partial() {
+            true => Err(Error::interrupted("interrupted")),
+            false => Ok(measured),
+        }
+    }
+
     fn chosen(&self, dispatched: &Dispatched, slots: &mut Slots) -> Result<Vec<u32>> {
         let slot = |decision: &Decision| Ok(slots.of(&decision.mixture().strength(self.strength)?));
-        dispatched.decisions.iter().map(slot).collect()
+        dispatched.decisions().iter().map(slot).collect()
+    }
+}
+
+impl Routed {
+    /// Lets the choices answer the questions that were routed; after an interrupt the result holds those that are
+    /// answered.
+    ///
+    /// # Errors
+    /// Those of [`Questions::evaluate`].
+    pub fn evaluate<'a>(
+        self,
+        questions: &Questions<'a>,
+        options: &EvalOptions,
+        trace: Option<&mut Trace>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Measured<'a>> {
+        let Self { mut sessions, configurations, dispatched } = self;
+        let evaluation =
+            questions.evaluate(&mut sessions, &configurations, options, trace, progress, interrupt)?;
+        Ok(Measured { evaluation, configurations, dispatched })
+    }
+}
+
+impl Measured<'_> {
+    /// Seconds of writing the answers, where one choice gave them all.
+    pub fn pass2_seconds(&self) -> Option<f64> {
+        let evaluation = &self.evaluation;
+        (self.configurations.len() == 1).then_some(evaluation.seconds - evaluation.scoring_seconds)
     }
 }
 
 /// An oracle needs experts called as the tasks are.
+///
+/// # Errors
+/// One is missing.
 pub fn check_oracle(task: &Task, items: &[Item], experts: &[&str]) -> Result<()> {
     match items.iter().map(|item| task.source(item)).find(|source| !experts.contains(source)) {
         None => Ok(()),
@@ -188,75 +246,5 @@ pub fn check_oracle(task: &Task, items: &[Item], experts: &[&str]) -> Result<()>
                 .field("--against oracle")
                 .hint("load it under this name with --expert NAME=FILE"))
         }
-    }
-}
-
-impl Dispatched {
-    /// Task, then who answers its items, then how many.
-    fn confusion(&self) -> BTreeMap<&str, BTreeMap<&str, usize>> {
-        let mut confusion: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-        for (source, decision) in self.sources.iter().zip(&self.decisions) {
-            let chosen = decision.expert.as_deref().unwrap_or("base");
-            *confusion.entry(source).or_default().entry(chosen).or_default() += 1;
-        }
-        confusion
-    }
-
-    /// Share of items that the expert of their task answers; `None` where experts have other names.
-    pub fn accuracy(&self) -> Option<f64> {
-        let pairs = self.sources.iter().zip(&self.decisions);
-        let n_right = pairs.filter(|(source, decision)| decision.expert.as_ref() == Some(source)).count();
-        self.is_named.then(|| n_right as f64 / self.sources.len() as f64)
-    }
-
-    /// For `--json`; `pass2_seconds` where pass 2 was timed alone.
-    pub fn json(&self, pass2_seconds: Option<f64>) -> Value {
-        let n = self.decisions.len() as f64;
-        json!({
-            "strategy": self.strategy,
-            "threshold": self.threshold,
-            "accuracy": self.accuracy(),
-            "confusion": self.confusion(),
-            "confidence": self.decisions.iter().map(|decision| decision.confidence).sum::<f64>() / n,
-            "n_fallback": self.decisions.iter().filter(|decision| decision.is_fallback).count(),
-            "pass1_tokens": self.cost.n_tokens,
-            "pass1_ms": self.cost.ms,
-            "pass2_ms": pass2_seconds.map(|seconds| 1e3 * seconds),
-            "pass1_over_pass2": pass2_seconds.map(|seconds| self.cost.ms / (1e3 * seconds)),
-        })
-    }
-
-    /// The same as text.
-    pub fn table(&self, pass2_seconds: Option<f64>) -> String {
-        let confusion = self.confusion();
-        let mut columns: Vec<&str> = confusion.values().flat_map(|row| row.keys().copied()).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let width = confusion.keys().map(|source| source.len()).max().unwrap_or(0).max(8);
-        let mut text = format!("\nchosen by {}:\n{:width$}", self.strategy, "");
-        // Writing to a string cannot fail.
-        for column in &columns {
-            let _ = write!(text, "  {column:>8}");
-        }
-        text.push('\n');
-        for (source, row) in &confusion {
-            let _ = write!(text, "{source:width$}");
-            for column in &columns {
-                let _ = write!(text, "  {:>w$}", row.get(column).unwrap_or(&0), w = column.len().max(8));
-            }
-            text.push('\n');
-        }
-        if let Some(accuracy) = self.accuracy() {
-            let _ = writeln!(text, "{:.1} % by the expert of their task", 100.0 * accuracy);
-        }
-        let Cost { n_tokens, ms } = self.cost;
-        let _ = write!(text, "pass 1: {n_tokens} tokens in {:.2} s", ms / 1e3);
-        match pass2_seconds {
-            Some(seconds) => {
-                let _ = writeln!(text, ", {:.1} % of pass 2's {seconds:.2} s", ms / 10.0 / seconds);
-            }
-            None => text.push('\n'),
-        }
-        text
     }
 }

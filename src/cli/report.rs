@@ -1,0 +1,260 @@
+//! `llama-svf report`: the tables of Transformer² for a model, its experts and tasks.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::experts::ExpertArgs;
+use super::inputs::{n_threads, ModelFile};
+use super::{ctrl_c, printer};
+use crate::cem::Settings;
+use crate::dispatch::{
+    AdaptPrompt, Candidates, Dispatcher, Options, Reading, SearchOptions, Setup, Strategy, CLASSIFIER,
+};
+use crate::engine::Model;
+use crate::error::{exit, Error, Result};
+use crate::expert::ExpertSet;
+use crate::report::{Folder, Plan, Results, Targets};
+use crate::task::{presets, LoadOptions};
+use crate::train::Earlier;
+
+/// Measure experts and strategies on tasks, as a report
+///
+/// Each expert alone and each strategy (prompt, classifier, few-shot, the best single expert, an oracle) answers the test
+/// items of every task, and of all seen tasks as one shuffled stream. FOLDER gets the tables of Transformer² (arXiv
+/// 2501.06252) as report.md, report.html and report.json, with pictures, and cells.jsonl, from which an interrupted
+/// report goes on.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    llama-svf report                                     the embedded model, its experts and tasks\n  \
+    llama-svf report -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
+    --task maths.toml,code.toml --unseen hard-maths.toml -n 200 -o my-report\n\n\
+    A task's own expert is the one called as the task; rename experts with --expert NAME=FILE.")]
+pub struct Args {
+    /// The model, a GGUF file [default: the embedded model, with its experts and tasks]
+    #[arg(short, long, value_name = "FILE", requires = "task")]
+    model: Option<PathBuf>,
+    /// Tasks that experts were trained on: built-in tasks or task files, with commas between [default: the embedded
+    /// model's]
+    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',')]
+    task: Vec<String>,
+    /// Tasks that no expert was trained on
+    #[arg(long, value_name = "TASK,TASK", value_delimiter = ',', requires = "task")]
+    unseen: Vec<String>,
+    /// Run the code that the model writes, for tasks that are checked so
+    #[arg(long)]
+    allow_exec: bool,
+    /// Ask the first N test items of each task only
+    #[arg(short = 'n', long = "items", value_name = "N")]
+    n_items: Option<usize>,
+    /// Where the report goes
+    #[arg(short, long, value_name = "FOLDER", default_value = "report")]
+    output: PathBuf,
+    /// Go on with the report that was interrupted
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace a report, or write beside something else
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    experts: ExpertArgs,
+
+    /// The expert that names skills; it is never chosen itself
+    #[arg(long, value_name = "NAME", default_value = CLASSIFIER, help_heading = "Choosing")]
+    classifier: String,
+    /// Ask for the choice with this Jinja template instead of our own
+    #[arg(long, value_name = "FILE", help_heading = "Choosing")]
+    adapt_prompt: Option<PathBuf>,
+    /// Give choices that are less sure than this, from 0 to 1, to the base model
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(help_heading = "Choosing")]
+    threshold: f64,
+
+    /// Settings of the few-shot search; the flags below overrule it
+    #[arg(long, value_enum, default_value_t = PresetFlag::Light, help_heading = "Search")]
+    preset: PresetFlag,
+    /// Examples that score a mixture
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    shots: Option<usize>,
+    /// Generations
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    generations: Option<usize>,
+    /// Candidates of a generation
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    population: Option<usize>,
+    /// Candidates that the next generation is drawn around
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    elites: Option<usize>,
+    /// Groups of layers with weights of their own; of several numbers the best on validation items is taken
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", help_heading = "Search")]
+    groups: Vec<usize>,
+    /// Let the base model have a weight too; otherwise those of the experts sum to 1
+    #[arg(long, help_heading = "Search")]
+    with_base: bool,
+    /// Validation items to choose between several --groups by
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Search")]
+    select: usize,
+    /// Seed of the search, and of which items are shots
+    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Search")]
+    seed: u64,
+
+    /// Answers generated at once
+    #[arg(short, long, value_name = "N", default_value_t = 32)]
+    batch: u32,
+    /// Threads [default: all]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<u32>,
+    /// Layers to keep on a GPU, in builds for one (also -ngl)
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    n_gpu_layers: u32,
+    /// Print the numbers, which are those of report.json
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PresetFlag {
+    /// 3 shots, 10 generations
+    Light,
+    /// 10 shots, 50 generations
+    Reference,
+}
+
+/// The embedded model's tasks.
+const SEEN: [&str; 3] = ["math", "code", "reasoning"];
+const UNSEEN: [&str; 3] = ["math-unseen", "code-unseen", "reasoning-unseen"];
+
+pub fn main(args: &Args) -> Result<u8> {
+    // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
+    let search = args.search();
+    search.check()?;
+    args.experts.refuse_mixture("report")?;
+    if args.experts.strength() != 1.0 {
+        return Err(Error::invalid("report measures experts as they are").field("--strength"));
+    }
+    if args.batch == 0 {
+        return Err(Error::expected("1 or more", 0).field("--batch"));
+    }
+    let earlier = match (args.resume, args.force) {
+        (true, _) => Earlier::Resume,
+        (_, true) => Earlier::Replace,
+        _ => Earlier::Refuse,
+    };
+    Folder::check(&args.output, earlier)?;
+    let prompt = args.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()?;
+    let targets = args.targets()?;
+    let n_threads = n_threads(args.threads)?;
+
+    let file = ModelFile::new(args.model.as_deref())?;
+    let adapter = args.experts.adapter(&file, n_threads)?;
+    let model = Model::load(file.path(), args.n_gpu_layers)?;
+    let joined = adapter.join(&model)?;
+    let experts = joined.expert_set()?;
+    if experts.names().is_empty() {
+        return Err(Error::expected("1 expert or more", 0).field("--expert"));
+    }
+    let dispatchers = args.dispatchers(&model, &experts, prompt)?;
+    let setup = Setup {
+        model: &model,
+        joined: Some(&joined),
+        dispatcher: None,
+        strength: 1.0,
+        batch: args.batch,
+        n_threads,
+    };
+    let name = name(args.model.as_deref());
+    let plan = Plan::new(setup, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
+    let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;
+    plan.measure(&mut folder, &printer::Bar::new("measuring"), &ctrl_c::INTERRUPT).map_err(|error| {
+        if error.is_interrupted() {
+            error.hint("--resume goes on from here")
+        } else {
+            error
+        }
+    })?;
+
+    let results = Results::new(&plan, &folder)?;
+    results.write(&folder)?;
+    results.notes.iter().for_each(|note| printer::note(format_args!("note: {note}")));
+    match args.json {
+        true => printer::print_json(&results)?,
+        false => printer::print(&format!("{}\n", args.output.join("report.html").display()))?,
+    }
+    Ok(exit::DONE)
+}
+
+fn name(model: Option<&Path>) -> String {
+    match model {
+        None => "the embedded model".into(),
+        Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
+impl Args {
+    fn targets(&self) -> Result<Targets> {
+        let listed = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let (seen, unseen) = match self.task.is_empty() {
+            true => (listed(&SEEN), listed(&UNSEEN)),
+            false => (self.task.clone(), self.unseen.clone()),
+        };
+        if let Some(preset) = seen.iter().chain(&unseen).find(|name| presets::text(name).is_some()) {
+            return Err(Error::invalid("a preset has no data of its own")
+                .field(format!("task {preset}"))
+                .hint(format!("write a task file with base = \"{preset}\" and its data")));
+        }
+        let options = LoadOptions { allow_exec: self.allow_exec, ..LoadOptions::default() };
+        Targets::load(&seen, &unseen, self.n_items, &options)
+    }
+
+    fn search(&self) -> SearchOptions {
+        let (preset, n_shots) = match self.preset {
+            PresetFlag::Light => (Settings::light(), 3),
+            PresetFlag::Reference => (Settings::reference(), 10),
+        };
+        SearchOptions {
+            settings: Settings {
+                population: self.population.unwrap_or(preset.population),
+                elites: self.elites.unwrap_or(preset.elites),
+                generations: self.generations.unwrap_or(preset.generations),
+                seed: self.seed,
+                ..preset
+            },
+            n_shots: self.shots.unwrap_or(n_shots),
+            groups: self.groups.clone(),
+            with_base: self.with_base,
+            n_select: self.select,
+        }
+    }
+
+    /// The strategies that choose for each question, as far as the experts allow it.
+    fn dispatchers(
+        &self,
+        model: &Model,
+        experts: &ExpertSet,
+        prompt: Option<AdaptPrompt>,
+    ) -> Result<Vec<Dispatcher>> {
+        let names = experts.names();
+        let mut strategies = Vec::new();
+        if names.iter().any(|&name| name != self.classifier) {
+            strategies.push(Strategy::Prompt);
+            if names.contains(&self.classifier.as_str()) {
+                strategies.push(Strategy::Classifier);
+            }
+        }
+        let dispatcher = |strategy| {
+            let prompt = match &prompt {
+                Some(prompt) => prompt.clone(),
+                None => AdaptPrompt::suited(model, &Candidates::new(experts.iter(), &self.classifier)?),
+            };
+            let options = Options {
+                strategy,
+                classifier: self.classifier.clone(),
+                reading: Reading::Labels,
+                threshold: self.threshold,
+            };
+            Dispatcher::new(experts, prompt, options)
+        };
+        strategies.into_iter().map(dispatcher).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! Few-shot adaptation to a task as a whole: which of its items are shots, a search for each number of groups of layers,
+//! and the choice between these on validation items.
+
+use serde_json::{json, Value};
+
+use super::few_shot::{FewShot, Found, State};
+use super::{Choice, Setup};
+use crate::cem::{Cem, Score, Settings};
+use crate::engine::{sessions_for, Joined, Session};
+use crate::error::{Error, Result};
+use crate::eval::Questions;
+use crate::expert::Mixture;
+use crate::progress::{Interrupt, Progress};
+use crate::task::{Item, Part, Task};
+
+/// What is searched, and how.
+#[derive(Clone, Debug)]
+pub struct SearchOptions {
+    /// Of every search; their seed also says which items are shots.
+    pub settings: Settings,
+    /// Training items that score a mixture.
+    pub n_shots: usize,
+    /// Groups of layers with weights of their own, a search for each.
+    pub groups: Vec<usize>,
+    /// Whether the base model has a weight too.
+    pub with_base: bool,
+    /// Validation items that choose between several searches.
+    pub n_select: usize,
+}
+
+/// One search.
+pub struct Search {
+    /// Its groups of layers.
+    pub n_groups: usize,
+    /// What it found.
+    pub found: Found,
+    /// Accuracy on the validation items, where several searches compete.
+    pub selection: Option<f64>,
+}
+
+/// All searches for one task.
+pub struct Searched {
+    /// The expert that does best alone on the same shots.
+    pub single: String,
+    /// What it scores.
+    pub single_score: Score,
+    /// By number of groups, in the order asked for.
+    pub searches: Vec<Search>,
+    /// The one that is taken.
+    pub best: usize,
+}
+
+impl Searched {
+    /// The mixture that is taken.
+    pub fn mixture(&self) -> &Mixture {
+        &self.searches[self.best].found.mixture
+    }
+}
+
+impl SearchOptions {
+    /// Checks all that can be before anything is loaded.
+    ///
+    /// # Errors
+    /// Settings of the search out of range, or no groups.
+    pub fn check(&self) -> Result<()> {
+        if self.groups.is_empty() {
+            return Err(Error::expected("1 number or more", 0).field("--groups"));
+        }
+        for &n_groups in &self.groups {
+            Cem::new(1, n_groups, self.settings.clone())
+                .map_err(|error| error.hint("see --population, --elites, --generations and --groups"))?;
+        }
+        Ok(())
+    }
+
+    /// The shots: training items, chosen by a hash with the seed.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn shots(&self, task: &Task) -> Result<Vec<Item>> {
+        let n = self.n_shots;
+        let mut items = task.items(Part::Train).to_vec();
+        if items.is_empty() {
+            return Err(Error::invalid("the task has no training items").field("--shots"));
+        }
+        if n == 0 || n > items.len() {
+            let expected = format!("1 to {} training items", items.len());
+            return Err(Error::expected(expected, n).field("--shots"));
+        }
+        let seed = self.settings.seed;
+        let key = |item: &Item| *blake3::hash(format!("{seed} {}", item.prompt).as_bytes()).as_bytes();
+        items.sort_by_cached_key(key);
+        items.truncate(n);
+        Ok(items)
+    }
+}
+
+/// What a mixture is searched for.
+#[derive(Clone, Copy)]
+pub struct SearchProblem<'a> {
+    /// The task.
+    pub task: &'a Task,
+    /// Its items that score a mixture; see [`SearchOptions::shots`].
+    pub shots: &'a [Item],
+    /// The experts that are mixed.
+    pub experts: &'a [&'a str],
+    /// How.
+    pub options: &'a SearchOptions,
+}
+
+impl SearchProblem<'_> {
+    /// All that changes the result, by name; a search goes on only with the same.
+    pub fn identity(&self, joined: &Joined, setup: &Setup) -> Value {
+        let Self { task, shots, experts, options } = self;
+        let mut items = blake3::Hasher::new();
+        shots.iter().for_each(|item| {
+            items.update(format!("{item:?}").as_bytes());
+        });
+        items.update(task.rules().as_bytes());
+        json!({
+            "task": task.name(),
+            "shots": items.finalize().to_string(),
+            "experts": joined.hash(),
+            "among": experts,
+            "settings": options.settings,
+            "groups": options.groups,
+            "with_base": options.with_base,
+            "batch": setup.batch,
+            "threads": setup.n_threads,
+        })
+    }
+}
+
+/// The first `n` of `items`, or all if there are fewer.
+///
+/// # Errors
+/// None is left; the error names `flag`.
+pub fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> {
+    if n == 0 || items.is_empty() {
+        return Err(Error::expected("1 item or more", n.min(items.len())).field(flag));
+    }
+    Ok(&items[..n.min(items.len())])
+}
+
+impl Setup<'_> {
+    /// Searches for mixtures that solve `problem`. `states` are the searches begun earlier, the last of which goes on;
+    /// `save` gets those that are done and the one at work, after each generation. Progress counts the generations of a
+    /// search. The first search is taken; see [`Self::select`].
+    ///
+    /// # Errors
+    /// No experts or shots, or those of [`FewShot::search`].
+    pub fn search(
+        &self,
+        problem: SearchProblem,
+        mut states: Vec<State>,
+        mut save: impl FnMut(&[State], &State) -> Result<()>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Searched> {
+        let SearchProblem { task, shots, experts, options } = problem;
+        let joined = self
+            .joined
+            .ok_or_else(|| Error::expected("1 expert or more", 0).hint("load some with --expert FILE"))?;
+        let questions = Questions::new(self.model, task, shots)?;
+        let few_shot = FewShot::new(&questions, experts, options.with_base)?;
+        let n_candidates = options.settings.population.max(experts.len());
+        let mut sessions = self.sessions_of(joined, &questions, n_candidates)?;
+        let (single, single_score) = few_shot.best_single(&mut sessions, options.settings.ties, interrupt)?;
+        let mut searches = Vec::new();
+        for (i, &n_groups) in options.groups.iter().enumerate() {
+            if states.len() == i {
+                states.push(State::new(Cem::new(few_shot.n_weights(), n_groups, options.settings.clone())?));
+            }
+            let (done, rest) = states.split_at_mut(i);
+            let found = few_shot
+                .search(&mut sessions, &mut rest[0], progress, interrupt, |state| save(done, state))?;
+            searches.push(Search { n_groups, found, selection: None });
+        }
+        Ok(Searched { single, single_score, searches, best: 0 })
+    }
+
+    /// Takes the search that does best on the task's validation items, the first of equal ones; nothing is measured where
+    /// there is one search only.
+    ///
+    /// # Errors
+    /// No validation items, or those of [`Self::measure`].
+    pub fn select(
+        &self,
+        problem: SearchProblem,
+        searched: &mut Searched,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let SearchProblem { task, options, .. } = problem;
+        if searched.searches.len() < 2 {
+            return Ok(());
+        }
+        let items = first(task.items(Part::Validation), options.n_select, "--select")?;
+        let fixed = |search: &Search| Choice::Fixed(search.found.mixture.clone());
+        let choices: Vec<_> = searched.searches.iter().map(fixed).collect();
+        let mut questions = Questions::new(self.model, task, items)?;
+        let evaluation = self.measure(&mut questions, &choices, progress, interrupt)?.evaluation;
+        for (i, search) in searched.searches.iter_mut().enumerate() {
+            search.selection = Some(evaluation.summary(i).accuracy);
+        }
+        for i in 1..searched.searches.len() {
+            if searched.searches[i].selection > searched.searches[searched.best].selection {
+                searched.best = i;
+            }
+        }
+        Ok(())
+    }
+
+    fn sessions_of(
+        &self,
+        joined: &Joined,
+        questions: &Questions,
+        n_candidates: usize,
+    ) -> Result<Vec<Session>> {
+        let (n, options) = sessions_for(self.model, self.batch, questions.n_ctx_seq(), self.n_threads);
+        let n_slots = u32::try_from(n_candidates + 1)
+            .map_err(|_| Error::expected("fewer candidates", n_candidates).field("--population"))?;
+        (0..n).map(|_| joined.session(&options, n_slots)).collect()
+    }
+}

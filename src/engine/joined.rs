@@ -1,0 +1,87 @@
+//! An adapted model with the experts that were loaded for it: what sessions are opened from that all know them.
+
+use std::sync::{Arc, Once};
+
+use super::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Session, SessionOptions};
+use crate::error::Result;
+use crate::expert::{Expert, ExpertSet};
+
+/// Model, sidecar, experts, and how adapted layers run.
+pub struct Joined {
+    adapted: Arc<AdaptedModel>,
+    experts: Vec<Expert>,
+    form: Form,
+    op: GraphOp,
+    tell: fn(&str),
+    told: Once,
+}
+
+impl Joined {
+    /// The experts for `adapted`; whether they fit is known when sessions or sets are made.
+    pub fn new(adapted: Arc<AdaptedModel>, experts: Vec<Expert>, form: Form, op: GraphOp) -> Self {
+        Self { adapted, experts, form, op, tell: |_| (), told: Once::new() }
+    }
+
+    /// Lets `tell` hear where the adapted layers run, in one line, when the first session is opened and if not
+    /// all of them run on the CPU: what a GPU lacks would else be slow without a word.
+    pub fn telling(self, tell: fn(&str)) -> Self {
+        Self { tell, ..self }
+    }
+
+    /// The same in the residual form, with whichever implementation the device has.
+    pub fn residual(adapted: Arc<AdaptedModel>, experts: Vec<Expert>) -> Self {
+        Self::new(adapted, experts, Form::Residual, GraphOp::Auto)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        self.adapted.model()
+    }
+
+    /// All experts as a set.
+    ///
+    /// # Errors
+    /// One does not fit the sidecar, or two have the same name.
+    pub fn expert_set(&self) -> Result<ExpertSet> {
+        let mut set = ExpertSet::new(self.adapted.sidecar());
+        self.experts.iter().try_for_each(|expert| set.insert(expert.clone()))?;
+        Ok(set)
+    }
+
+    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
+    /// experts name.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
+        for weight in &self.adapted.sidecar().weights {
+            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
+            hasher.update(types.as_bytes());
+        }
+        for expert in &self.experts {
+            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
+            for (weight, m) in &expert.multipliers {
+                hasher.update(weight.as_bytes());
+                m.iter().for_each(|m| {
+                    hasher.update(&m.to_le_bytes());
+                });
+            }
+        }
+        hasher.finalize().to_string()
+    }
+
+    /// A session with `n_slots` slots and all experts.
+    ///
+    /// # Errors
+    /// Those of [`Session::adapted`] and of [`Self::expert_set`].
+    pub fn session(&self, options: &SessionOptions, n_slots: u32) -> Result<Session> {
+        let adapter = AdapterOptions { form: self.form, op: self.op, n_slots };
+        let mut session = Session::adapted(&self.adapted, options, &adapter)?;
+        for expert in &self.experts {
+            session.experts_mut()?.insert(expert.clone())?;
+        }
+        if let Some(line) = Placement::line(&session.placements()) {
+            self.told.call_once(|| (self.tell)(&line));
+        }
+        Ok(session)
+    }
+}
