@@ -164,7 +164,8 @@ impl Adapter {
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
         let Self { sidecar, experts, form, op } = self;
-        Ok(Joined::new(AdaptedModel::new(model, sidecar)?, experts, form, op, |line| printer::note(line)))
+        let joined = Joined::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
+        Ok(joined.telling(|line| printer::note(line)))
     }
 }
 

@@ -12,26 +12,25 @@ pub struct Joined {
     experts: Vec<Expert>,
     form: Form,
     op: GraphOp,
-    note: fn(&str),
-    has_noted: Once,
+    tell: fn(&str),
+    told: Once,
 }
 
 impl Joined {
-    /// The experts for `adapted`; whether they fit is known when sessions or sets are made. `note` is told once, with
-    /// the first session, where the adapted layers run, if that is not the CPU alone.
-    pub fn new(
-        adapted: Arc<AdaptedModel>,
-        experts: Vec<Expert>,
-        form: Form,
-        op: GraphOp,
-        note: fn(&str),
-    ) -> Self {
-        Self { adapted, experts, form, op, note, has_noted: Once::new() }
+    /// The experts for `adapted`; whether they fit is known when sessions or sets are made.
+    pub fn new(adapted: Arc<AdaptedModel>, experts: Vec<Expert>, form: Form, op: GraphOp) -> Self {
+        Self { adapted, experts, form, op, tell: |_| (), told: Once::new() }
     }
 
-    /// The same in the residual form, with whichever implementation the device has, and without a word.
+    /// Lets `tell` hear where the adapted layers run, in one line, when the first session is opened and if not
+    /// all of them run on the CPU: what a GPU lacks would else be slow without a word.
+    pub fn telling(self, tell: fn(&str)) -> Self {
+        Self { tell, ..self }
+    }
+
+    /// The same in the residual form, with whichever implementation the device has.
     pub fn residual(adapted: Arc<AdaptedModel>, experts: Vec<Expert>) -> Self {
-        Self::new(adapted, experts, Form::Residual, GraphOp::Auto, |_| {})
+        Self::new(adapted, experts, Form::Residual, GraphOp::Auto)
     }
 
     /// The model.
@@ -81,7 +80,7 @@ impl Joined {
             session.experts_mut()?.insert(expert.clone())?;
         }
         if let Some(line) = Placement::line(&session.placements()) {
-            self.has_noted.call_once(|| (self.note)(&line));
+            self.told.call_once(|| (self.tell)(&line));
         }
         Ok(session)
     }
