@@ -13,7 +13,7 @@
 //   x         [n_in, T]        F32              rows contiguous, any row stride
 //   result    [n_out, T]       F32              contiguous
 //
-// CUDA also takes factors in BF16. What a backend takes, its supports_op tells.
+// CUDA and Metal also take factors in BF16. What a backend takes, its supports_op tells.
 //
 // The result may lie in the memory of base or of x: nothing of x may be read after anything is written,
 // except by threads that own whole tokens, and base is read where it is written.

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(short = 'n', long = "items", value_name = "N", default_value_t = 300)]
     n_items: usize,
     /// Steps of training
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     steps: u64,
     /// Threads [default: all]
     #[arg(short, long, value_name = "N")]
