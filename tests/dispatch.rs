@@ -288,7 +288,7 @@ fn an_interrupted_search_goes_on_as_it_would_have() {
         ("", "an earlier search is there"),
         ("--resume --generations 13", "settings: the search was begun with"),
         ("--resume --shots 7", "shots: the search was begun with"),
-        ("--resume --strength 1 --form factored", "experts: the search was begun with"),
+        ("--resume --form factored", "experts: the search was begun with"),
     ] {
         // The flag given last counts.
         let mut arguments = search("stopped", extra);

@@ -382,7 +382,7 @@ fn bad_input_is_one_clear_line() {
         ),
         (format!("{all} --task math -n 0"), vec!["task math: expected 1 test item or more"]),
         (format!("{all} --task math --use math"), vec!["--use: report finds the mixture itself"]),
-        (format!("{all} --task math --strength 0.5"), vec!["--strength: report measures"]),
+        (format!("{all} --task math --strength 0.5"), vec!["--strength: report finds the mixture itself"]),
         (format!("{all} --task math --threshold 2"), vec!["--threshold: expected a probability"]),
         (format!("{all} --task math --batch 0"), vec!["--batch: expected 1 or more"]),
         (format!("{all} --task math --elites 1"), vec!["elites: expected 2 or more"]),

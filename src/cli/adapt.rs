@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use super::experts::ExpertArgs;
 use super::inputs::{n_threads, ModelFile, TaskArgs};
+use super::search_args::{Preset, SearchArgs};
 use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
 use crate::dispatch::few_shot::{Found, Generation};
-use crate::dispatch::{first, Choice, Search, SearchOptions, SearchProblem, Searched, Setup, CLASSIFIER};
+use crate::dispatch::{first, Choice, Search, SearchProblem, Searched, Setup, CLASSIFIER};
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Evaluation, Questions, Summary};
@@ -60,34 +60,9 @@ pub struct Args {
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Experts")]
     among: Vec<String>,
 
-    /// Settings of the search; the flags below overrule it
-    #[arg(long, value_enum, default_value_t = PresetFlag::Reference, help_heading = "Search")]
-    preset: PresetFlag,
-    /// Examples that score a mixture
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    shots: Option<usize>,
-    /// Generations
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    generations: Option<usize>,
-    /// Candidates of a generation
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    population: Option<usize>,
-    /// Candidates that the next generation is drawn around
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    elites: Option<usize>,
-    /// Groups of layers with weights of their own; of several numbers the best on validation items is taken
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", help_heading = "Search")]
-    groups: Vec<usize>,
-    /// Let the base model have a weight too; otherwise those of the experts sum to 1
-    #[arg(long, help_heading = "Search")]
-    with_base: bool,
-    /// Seed of the search, and of which items are shots
-    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Search")]
-    seed: u64,
+    #[command(flatten)]
+    search: SearchArgs,
 
-    /// Validation items to choose between several --groups by
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    select: usize,
     /// Test items to compare the mixture with the base model and the best single expert on; 0 for none
     #[arg(short = 'n', long = "items", value_name = "N", default_value_t = 200)]
     n_items: usize,
@@ -105,16 +80,8 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum PresetFlag {
-    /// 10 shots, 50 generations
-    Reference,
-    /// 3 shots, 10 generations
-    Light,
-}
-
 pub fn main(args: &Args) -> Result<u8> {
-    let options = args.search_options();
+    let options = args.search.options(Preset::Reference);
     options.check()?;
     args.experts.refuse_mixture("adapt")?;
     let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
@@ -194,28 +161,6 @@ pub fn main(args: &Args) -> Result<u8> {
     Ok(exit::DONE)
 }
 
-impl Args {
-    fn search_options(&self) -> SearchOptions {
-        let (preset, n_shots) = match self.preset {
-            PresetFlag::Reference => (Settings::reference(), 10),
-            PresetFlag::Light => (Settings::light(), 3),
-        };
-        SearchOptions {
-            settings: Settings {
-                population: self.population.unwrap_or(preset.population),
-                elites: self.elites.unwrap_or(preset.elites),
-                generations: self.generations.unwrap_or(preset.generations),
-                seed: self.seed,
-                ..preset
-            },
-            n_shots: self.shots.unwrap_or(n_shots),
-            groups: self.groups.clone(),
-            with_base: self.with_base,
-            n_select: self.select,
-        }
-    }
-}
-
 /// The mixture, the best single expert and the base model on test items.
 struct Test {
     n: usize,
@@ -278,7 +223,7 @@ impl Report<'_> {
             "task": self.task.name(),
             "seed": self.settings.seed,
             "settings": self.settings,
-            "with_base": self.args.with_base,
+            "with_base": self.args.search.with_base,
             "shots": self.shots.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(),
             "searches": searches.iter().map(search).collect::<Vec<_>>(),
             "chosen": best,

@@ -89,7 +89,11 @@ impl ExpertArgs {
 
     /// For commands that find the mixture themselves.
     pub fn refuse_mixture(&self, command: &str) -> Result<()> {
-        let given = [("--use", self.use_expert.is_some()), ("--mix", self.mix.is_some())];
+        let given = [
+            ("--use", self.use_expert.is_some()),
+            ("--mix", self.mix.is_some()),
+            ("--strength", self.strength.is_some()),
+        ];
         match given.iter().find(|(_, is_given)| *is_given) {
             Some((flag, _)) => {
                 Err(Error::invalid(format!("{command} finds the mixture itself")).field(*flag))

@@ -2,15 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use super::experts::ExpertArgs;
 use super::inputs::{n_threads, ModelFile};
+use super::search_args::{Preset, SearchArgs};
 use super::{ctrl_c, printer};
-use crate::cem::Settings;
-use crate::dispatch::{
-    AdaptPrompt, Candidates, Dispatcher, Options, Reading, SearchOptions, Setup, Strategy, CLASSIFIER,
-};
+use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Setup, Strategy, CLASSIFIER};
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::expert::ExpertSet;
@@ -71,33 +67,8 @@ pub struct Args {
     #[arg(help_heading = "Choosing")]
     threshold: f64,
 
-    /// Settings of the few-shot search; the flags below overrule it
-    #[arg(long, value_enum, default_value_t = PresetFlag::Light, help_heading = "Search")]
-    preset: PresetFlag,
-    /// Examples that score a mixture
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    shots: Option<usize>,
-    /// Generations
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    generations: Option<usize>,
-    /// Candidates of a generation
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    population: Option<usize>,
-    /// Candidates that the next generation is drawn around
-    #[arg(long, value_name = "N", help_heading = "Search")]
-    elites: Option<usize>,
-    /// Groups of layers with weights of their own; of several numbers the best on validation items is taken
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", help_heading = "Search")]
-    groups: Vec<usize>,
-    /// Let the base model have a weight too; otherwise those of the experts sum to 1
-    #[arg(long, help_heading = "Search")]
-    with_base: bool,
-    /// Validation items to choose between several --groups by
-    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Search")]
-    select: usize,
-    /// Seed of the search, and of which items are shots
-    #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Search")]
-    seed: u64,
+    #[command(flatten)]
+    search: SearchArgs,
 
     /// Answers generated at once
     #[arg(short, long, value_name = "N", default_value_t = 32)]
@@ -113,26 +84,15 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum PresetFlag {
-    /// 3 shots, 10 generations
-    Light,
-    /// 10 shots, 50 generations
-    Reference,
-}
-
 /// The embedded model's tasks.
 const SEEN: [&str; 3] = ["math", "code", "reasoning"];
 const UNSEEN: [&str; 3] = ["math-unseen", "code-unseen", "reasoning-unseen"];
 
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
-    let search = args.search();
+    let search = args.search.options(Preset::Light);
     search.check()?;
     args.experts.refuse_mixture("report")?;
-    if args.experts.strength() != 1.0 {
-        return Err(Error::invalid("report measures experts as they are").field("--strength"));
-    }
     if args.batch == 0 {
         return Err(Error::expected("1 or more", 0).field("--batch"));
     }
@@ -205,26 +165,6 @@ impl Args {
         }
         let options = LoadOptions { allow_exec: self.allow_exec, ..LoadOptions::default() };
         Targets::load(&seen, &unseen, self.n_items, &options)
-    }
-
-    fn search(&self) -> SearchOptions {
-        let (preset, n_shots) = match self.preset {
-            PresetFlag::Light => (Settings::light(), 3),
-            PresetFlag::Reference => (Settings::reference(), 10),
-        };
-        SearchOptions {
-            settings: Settings {
-                population: self.population.unwrap_or(preset.population),
-                elites: self.elites.unwrap_or(preset.elites),
-                generations: self.generations.unwrap_or(preset.generations),
-                seed: self.seed,
-                ..preset
-            },
-            n_shots: self.shots.unwrap_or(n_shots),
-            groups: self.groups.clone(),
-            with_base: self.with_base,
-            n_select: self.select,
-        }
     }
 
     /// The strategies that choose for each question, as far as the experts allow it.
