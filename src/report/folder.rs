@@ -3,7 +3,7 @@
 //! The first line of `cells.jsonl` holds the settings and their hash, each other one a cell, written when it is
 //! finished; a killed process loses the cell at work, or of a search the generation at work.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,10 @@ use serde_json::Value;
 use super::cells::{Answers, Cell, Search, Searching};
 use crate::atomic;
 use crate::error::{Error, Result};
-use crate::train::Earlier;
+use crate::train::{lock, Earlier, LOCK};
 
 const SCHEMA: &str = "llama-svf/report-cells/1";
 const CELLS: &str = "cells.jsonl";
-const LOCK: &str = "lock";
 /// What a report can consist of; a new one takes an old one's away.
 const FILES: [&str; 8] = [
     "report.md",
@@ -79,7 +78,7 @@ impl Folder {
     pub fn open(path: &Path, earlier: Earlier, settings: &Value) -> Result<Self> {
         Self::check(path, earlier)?;
         fs::create_dir_all(path).map_err(|source| Error::io("cannot make a folder", path, source))?;
-        let lock = lock(path)?;
+        let lock = lock(path, "another report is made here")?;
         // Another process may have been faster.
         Self::check(path, earlier)?;
         let cells_path = path.join(CELLS);
@@ -175,18 +174,6 @@ fn contents(path: &Path) -> Result<Contents> {
         false if names.iter().all(|name| name == LOCK) => Contents::Nothing,
         false => Contents::Else,
     })
-}
-
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::invalid("another report is made here")
-            .file(folder)
-            .hint("wait for it, or choose another -o")),
-        // Some file systems have no locks; a report without one is better than none.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
-    }
 }
 
 fn remove(path: &Path) -> Result<()> {

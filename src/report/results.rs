@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::cells::{Answers, Candidate, Pass1};
 use super::plan::{Kind, Plan, Target};
 use super::Folder;
-use crate::dispatch::Strategy;
+use crate::dispatch::{Choice, Strategy};
 use crate::error::{Error, Result};
 use crate::eval::scores;
 use crate::expert::Mixture;
@@ -218,15 +218,14 @@ impl Results {
             if target.kind != Kind::Stream {
                 let singles = plan.singles().into_iter().map(|mixture| {
                     let name = mixture.weights().next().map_or(BASE, |(name, _)| name).to_owned();
-                    let configuration = if mixture.is_base() { BASE.to_owned() } else { mixture.to_string() };
-                    Ok((name, of(&configuration)?))
+                    Ok((name, of(&named(&mixture))?))
                 });
                 results.experts_by_task.extend(compared(&singles.collect::<Result<Vec<_>>>()?));
             }
             let mut strategies = vec![(BASE.to_owned(), of(BASE)?)];
             for dispatcher in plan.choosing(target) {
                 let name = dispatcher.options().strategy.name();
-                let cell = of(&format!("adapt {name}"))?;
+                let cell = of(&Choice::Adapted.name(Some(dispatcher)))?;
                 if let Some(pass1) = &cell.pass1 {
                     results.dispatch.push(dispatch(plan, name, cell, pass1));
                 }
@@ -274,7 +273,7 @@ impl Results {
 
 /// What a mixture is called as a configuration.
 fn named(mixture: &Mixture) -> String {
-    crate::dispatch::Choice::Fixed(mixture.clone()).name(None)
+    Choice::Fixed(mixture.clone()).name(None)
 }
 
 fn answers<'a>(folder: &'a Folder, target: &Target, configuration: &str) -> Result<&'a Answers> {

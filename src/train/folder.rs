@@ -89,7 +89,7 @@ impl Folder {
     ) -> Result<(Log, State)> {
         let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
         std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
-        self.lock()?;
+        self.lock = Some(lock(&self.path, "another run is at work here")?);
         let ranks: Vec<_> = sigma.iter().map(Vec::len).collect();
         if earlier == Earlier::Resume && self.checkpoint().exists() {
             let state = checkpoint::load(&self.checkpoint(), options, settings, &ranks)?;
@@ -103,21 +103,6 @@ impl Folder {
             _ => {}
         }
         Ok((Log::create(&self.log(), settings)?, State::new(options, sigma)))
-    }
-
-    fn lock(&mut self) -> Result<()> {
-        let path = self.path.join("lock");
-        let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(Error::invalid("another run is at work here")
-                .file(&self.path)
-                .hint("wait for it, or choose another -o")),
-            // Some file systems have no locks; a run without one is better than none.
-            Ok(()) | Err(TryLockError::Error(_)) => {
-                self.lock = Some(file);
-                Ok(())
-            }
-        }
     }
 
     /// Keeps `state`.
@@ -159,6 +144,25 @@ impl Folder {
     /// For people.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
+    }
+}
+
+/// Name of the file that [`lock`] makes.
+pub const LOCK: &str = "lock";
+
+/// Keeps `folder` to this process for as long as the file lives; the system takes it back from whoever dies.
+///
+/// # Errors
+/// Another process has it, which `problem` says, or the file cannot be made.
+pub fn lock(folder: &Path, problem: &str) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::invalid(problem).file(folder).hint("wait for it, or choose another -o"))
+        }
+        // Some file systems have no locks; work without one is better than none.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
