@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <string>
 #include <unordered_map>
@@ -17,6 +18,7 @@
 struct svf_binding {
     svf_form form;
     svf_op   op;
+    int32_t  fused_tokens;
     std::array<int32_t, LLAMA_MAX_SEQ> slots = {}; // slot of each sequence
 
     struct adapted {
@@ -104,6 +106,13 @@ ggml_backend_dev_t device_of(const ggml_tensor * weight) {
     return elsewhere ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
+// Most tokens that the fused op of `device` is made for. Metal's takes eight at a time, and reads the factors again for
+// the next eight, where stock products take tiles.
+int64_t fused_tokens_of(ggml_backend_dev_t device) {
+    const char * backend = ggml_backend_reg_name(ggml_backend_dev_backend_reg(device));
+    return strcmp(backend, "MTL") == 0 ? 16 : INT64_MAX;
+}
+
 // Whether `device` supports every op from `node` down to what it is computed from.
 bool supports_all(ggml_backend_dev_t device, const ggml_tensor * node, const ggml_tensor * x, const ggml_tensor * base) {
     if (node == nullptr || node == x || node == base || node->op == GGML_OP_NONE) {
@@ -151,26 +160,29 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
     if (base_rows != nullptr && base->ne[2] == 1 && base->ne[3] == 1) {
         base_rows = base;
     }
-    // The same for any number of tokens, so that the graphs that llama.cpp reserves memory for are those it runs.
     ggml_backend_dev_t device = device_of(factors.weight);
-    ggml_tensor * y = nullptr;
+    ggml_tensor * fused = nullptr;
     if (binding->op != SVF_OP_COMPOSED) {
-        y = svf_mul_mat(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
-        if (ggml_backend_dev_supports_op(device, y)) {
-            adapted.way = SVF_WAY_FUSED;
-        } else if (binding->op == SVF_OP_FUSED) {
-            binding->fail(factors.weight, std::string(ggml_backend_dev_name(device))
-                + " has no fused operation for factors of types " + ggml_type_name(factors.vt->type) + " and "
-                + ggml_type_name(factors.u->type));
-            return base;
-        } else {
-            y = nullptr;
+        fused = svf_mul_mat(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
+        if (!ggml_backend_dev_supports_op(device, fused)) {
+            fused = nullptr;
         }
     }
-    if (y == nullptr) {
-        y = svf_mul_mat_composed(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
-        adapted.way = supports_all(device, y, x_rows, base_rows) ? SVF_WAY_COMPOSED : SVF_WAY_AWAY;
+    if (fused == nullptr && binding->op == SVF_OP_FUSED) {
+        binding->fail(factors.weight, std::string(ggml_backend_dev_name(device))
+            + " has no fused operation for factors of types " + ggml_type_name(factors.vt->type) + " and "
+            + ggml_type_name(factors.u->type));
+        return base;
     }
+    const int64_t fused_tokens = binding->fused_tokens > 0 ? binding->fused_tokens : fused_tokens_of(device);
+    ggml_tensor * y = fused;
+    bool stays = true;
+    if (fused == nullptr || (binding->op == SVF_OP_AUTO && n_rows > fused_tokens)) {
+        ggml_tensor * composed = svf_mul_mat_composed(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);
+        stays = supports_all(device, composed, x_rows, base_rows);
+        y     = fused == nullptr || stays ? composed : fused;
+    }
+    adapted.way   = fused != nullptr ? SVF_WAY_FUSED : stays ? SVF_WAY_COMPOSED : SVF_WAY_AWAY;
     adapted.built = true;
     return x_rows == x ? y : ggml_reshape_4d(ctx, y, y->ne[0], x->ne[1], x->ne[2], x->ne[3]);
 }
@@ -214,10 +226,11 @@ const ggml_tensor * svf_model_tensor(const llama_model * model, const char * nam
 
 svf_binding * svf_bind(
     llama_context * context, const svf_weight * weights, size_t n_weights, svf_form form, svf_op op,
-    char * error, size_t error_size) {
+    int32_t fused_tokens, char * error, size_t error_size) {
     auto binding  = std::make_unique<svf_binding>();
     binding->form = form;
     binding->op   = op;
+    binding->fused_tokens = fused_tokens;
     for (size_t i = 0; i < n_weights; i++) {
         binding->weights[weights[i].weight].factors = weights[i];
     }

@@ -27,7 +27,7 @@ enum svf_form {
 };
 
 enum svf_op {
-    SVF_OP_AUTO     = 0, // fused where the backend of the weight supports it, else composed
+    SVF_OP_AUTO     = 0, // fused where the backend of the weight supports it and is not slower so, else composed
     SVF_OP_FUSED    = 1,
     SVF_OP_COMPOSED = 2,
 };
@@ -40,12 +40,16 @@ LLAMA_API const struct ggml_tensor * svf_model_tensor(const struct llama_model *
 // Binds `weights` to `context`, replacing what was bound, and builds its worst-case graphs once to see
 // that every weight is reached and understood. Returns NULL and fills `error` (of `error_size` bytes)
 // when not; the context then runs the base model.
+//
+// `fused_tokens`, with SVF_OP_AUTO: graphs of more tokens run composed, where the device has all of its ops; 0 leaves the
+// number to the device.
 LLAMA_API struct svf_binding * svf_bind(
     struct llama_context    * context,
     const struct svf_weight * weights,
     size_t                    n_weights,
     enum svf_form             form,
     enum svf_op               op,
+    int32_t                   fused_tokens,
     char                    * error,
     size_t                    error_size);
 
@@ -57,7 +61,7 @@ LLAMA_API void svf_assign(struct svf_binding * binding, llama_seq_id sequence, i
 
 // How a bound weight runs.
 enum svf_way {
-    SVF_WAY_FUSED    = 0,
+    SVF_WAY_FUSED    = 0, // few tokens do; many may run composed
     SVF_WAY_COMPOSED = 1,
     SVF_WAY_AWAY     = 2, // composed, and the device of the weight lacks one of the ops: another one computes it
 };

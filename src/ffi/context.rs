@@ -1,5 +1,6 @@
 //! A llama.cpp context: batches in, logits out, with the adapted weights bound to it.
 
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -60,8 +61,10 @@ pub enum Form {
 /// Which implementation of the op the graph uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphOp {
-    /// Fused where the device of the weight supports it.
+    /// Fused where the device of the weight supports it and is not slower so.
     Auto,
+    /// As `Auto`, but with a limit of our own: graphs of more tokens run as stock ops.
+    FusedUpTo(NonZeroU16),
     /// Our kernel; an error where the device of a weight has none.
     Fused,
     /// Stock ggml ops.
@@ -174,10 +177,11 @@ impl Context {
             Form::Residual => svf::SVF_FORM_RESIDUAL,
             Form::Factored => svf::SVF_FORM_FACTORED,
         };
-        let op = match op {
-            GraphOp::Auto => svf::SVF_OP_AUTO,
-            GraphOp::Fused => svf::SVF_OP_FUSED,
-            GraphOp::Composed => svf::SVF_OP_COMPOSED,
+        let (op, fused_tokens) = match op {
+            GraphOp::Auto => (svf::SVF_OP_AUTO, 0),
+            GraphOp::FusedUpTo(n) => (svf::SVF_OP_AUTO, i32::from(n.get())),
+            GraphOp::Fused => (svf::SVF_OP_FUSED, 0),
+            GraphOp::Composed => (svf::SVF_OP_COMPOSED, 0),
         };
         let mut problem = [0u8; 512];
         // SAFETY: the tensors of `weights` live as long as the binding, which owns or shares them; the
@@ -189,6 +193,7 @@ impl Context {
                 weights.len(),
                 form,
                 op,
+                fused_tokens,
                 problem.as_mut_ptr().cast(),
                 problem.len(),
             )

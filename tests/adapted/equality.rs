@@ -326,6 +326,31 @@ fn an_expert_equals_a_model_merged_in_float64() {
     }
 }
 
+/// As a device may want it whose fused operation is for few tokens.
+#[test]
+fn many_tokens_may_run_composed_and_few_fused() {
+    let few = GraphOp::FusedUpTo(4.try_into().unwrap());
+    let adapted = Adapted::random(&RandomModel::tiny(), all(), RankPolicy::Full, TensorType::Q8_0);
+    for form in [Form::Residual, Form::Factored] {
+        let mut sessions = [few, GraphOp::Fused, GraphOp::Composed].map(|op| {
+            let mut session = adapted.session(form, op, 1, 2);
+            use_expert(&mut session, adapted.expert("expert", 17, 0.3), 1, 0);
+            session
+        });
+        assert_eq!(sessions[0].count_fused(), sessions[1].count_fused());
+        // Longer and shorter ones in turn: no graph takes the memory or the place of another.
+        for (i, n_tokens) in [40, 1, 5, 4, 400, 3, 33, 1].into_iter().enumerate() {
+            let prompt = tokens(30 + i as u64, n_tokens);
+            let [of_few, fused, composed] = sessions.each_mut().map(|session| {
+                let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                logits(session, 0, &prompt).into_iter().map(bits).collect::<Vec<_>>()
+            });
+            assert_ne!(fused, composed, "{n_tokens} tokens: nothing tells the two apart");
+            assert!(of_few == if n_tokens <= 4 { fused } else { composed }, "{form:?}, {n_tokens} tokens");
+        }
+    }
+}
+
 #[test]
 fn the_sidecar_of_another_model_is_refused() {
     let adapted = Adapted::random(&RandomModel::tiny(), Selection::Ffn, RankPolicy::Full, TensorType::F16);
