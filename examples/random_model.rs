@@ -56,6 +56,9 @@ enum Preset {
     /// 24 layers, 896 wide, the shape of a public 0.5B model.
     #[value(name = "0.5b")]
     HalfBillion,
+    /// 32 layers, 4096 wide, the shape of a public 8B model, but for its vocabulary.
+    #[value(name = "8b")]
+    EightBillion,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -68,6 +71,15 @@ fn main() -> anyhow::Result<()> {
             ffn: 4864,
             heads: 14,
             kv_heads: 2,
+            vocab: 32000,
+            ..RandomModel::tiny()
+        },
+        Preset::EightBillion => RandomModel {
+            layers: 32,
+            width: 4096,
+            ffn: 14336,
+            heads: 32,
+            kv_heads: 8,
             vocab: 32000,
             ..RandomModel::tiny()
         },

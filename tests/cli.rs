@@ -301,13 +301,24 @@ fn bench_reports_every_figure() {
         number(&value, "/agreement/lora") < 0.1 && number(&value, "/agreement/composed") < 0.1,
         "{value:#}"
     );
-    let table = files.run("bench -m @model.gguf --svf @model.svf.gguf --rounds 1 -t 1");
+    assert_eq!(value["replaced_bytes_per_token"], 0);
+    assert_eq!(value["placements"][0]["device"], "CPU");
+
+    // In place of the weights the factors are another way to the same function, and other bytes.
+    let arguments = "bench -m @model.gguf --svf @model.svf.gguf --rounds 1 -t 1";
+    let value = json(&files.run(&format!("{arguments} --form factored --json")));
+    let bytes = |of: &str| number(&value, &format!("/{of}_bytes_per_token"));
+    let bound = (bytes("base") - bytes("replaced") + bytes("factor")) / bytes("base");
+    assert!(bytes("replaced") > 0.0 && (number(&value, "/decode/byte_bound") - bound).abs() < 1e-9);
+    assert!(number(&value, "/agreement/lora") < 0.1, "{value:#}");
+
+    let table = files.run(arguments);
     assert_code(&table, 0);
     assert!(stdout(&table).contains("experts, fused"), "{}", stdout(&table));
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 37] = [
+const BAD: [(&str, &[&str]); 38] = [
     ("inspect @absent.gguf", &["absent.gguf", "cannot open"]),
     ("inspect @text.gguf", &["text.gguf", "magic", "hint"]),
     ("inspect @empty.gguf", &["empty.gguf", "empty file"]),
@@ -360,6 +371,7 @@ const BAD: [(&str, &[&str]); 37] = [
     ),
     ("run -m @model.gguf -p a --svf @low.svf.gguf --form factored", &["low.svf.gguf", "--form", "hint"]),
     ("bench -m @model.gguf --svf @model.svf.gguf --rounds 0", &["--rounds", "0"]),
+    ("bench -m @model.gguf --svf @low.svf.gguf --form factored", &["low.svf.gguf", "--form", "hint"]),
 ];
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{expert_name, Bench, Variant, N_SEQUENCES};
-use crate::engine::{Input, Session, Token};
+use crate::engine::{Input, Placement, Session, Token};
 use crate::error::Result;
 use crate::expert::Mixture;
 
@@ -27,9 +27,9 @@ pub struct Comparison {
     pub rounds: usize,
     /// The base model.
     pub base_ms: f64,
-    /// Residual form from stock ops.
+    /// Experts from stock ops.
     pub composed_ms: f64,
-    /// Residual form as the fused op.
+    /// Experts with the fused op.
     pub fused_ms: f64,
     /// llama.cpp's LoRA with F16 matrices.
     pub lora_ms: f64,
@@ -92,7 +92,7 @@ const BATCH_WORK: usize = 4;
 /// See [`Batch8`].
 const BATCH_VARIANTS: usize = 6;
 
-type Measured = (Comparison, Comparison, Batch8, Switching, Agreement, usize);
+type Measured = (Comparison, Comparison, Batch8, Switching, Agreement, Vec<Placement>);
 
 impl Bench<'_> {
     pub(super) fn measure(&self) -> Result<Measured> {
@@ -113,10 +113,8 @@ impl Bench<'_> {
             .into_iter()
             .map(|variant| Ok((variant, self.session(variant)?)))
             .collect::<Result<_>>()?;
-        let n_fused = sessions
-            .iter()
-            .find(|(variant, _)| *variant == Variant::Fused)
-            .map_or(0, |(_, s)| s.count_fused());
+        let fused = sessions.iter().find(|(variant, _)| *variant == Variant::Fused);
+        let placements = fused.map_or(Vec::new(), |(_, session)| session.placements());
         let agreement = self.agreement(&mut sessions)?;
         let decode = self.compare(&mut sessions, rounds, DECODE_WORK, decode_turn)?;
         let prefill = self.compare(&mut sessions, prefill_rounds, PREFILL_WORK, prefill_turn)?;
@@ -124,7 +122,7 @@ impl Bench<'_> {
         // Gives back its memory before the sessions of the batch figures are made.
         drop(sessions);
         let batch8 = self.batch8(rounds)?;
-        Ok((decode, prefill, batch8, switching, agreement, n_fused))
+        Ok((decode, prefill, batch8, switching, agreement, placements))
     }
 
     /// Lets the variants take turns; `turn` returns milliseconds.

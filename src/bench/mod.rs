@@ -14,7 +14,7 @@ mod measure;
 use std::sync::Arc;
 
 use crate::engine::Form;
-use crate::engine::{AdaptedModel, AdapterOptions, GraphOp, Lora, Model, Session, SessionOptions};
+use crate::engine::{AdaptedModel, AdapterOptions, GraphOp, Lora, Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture};
 use crate::progress::{Interrupt, Progress};
@@ -33,6 +33,8 @@ pub struct BenchOptions {
     pub rounds: usize,
     /// Threads.
     pub n_threads: u32,
+    /// How the experts' layers run. LoRA stays beside the weights.
+    pub form: Form,
     /// Seed of the random experts.
     pub seed: u64,
 }
@@ -40,10 +42,10 @@ pub struct BenchOptions {
 /// What was measured.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Adapted weights, and how many of them run as the fused op where it was asked for.
+    /// Adapted weights.
     pub n_weights: usize,
-    /// See [`Self::n_weights`].
-    pub n_fused: usize,
+    /// Where they run, and how, where the fused op was asked for.
+    pub placements: Vec<Placement>,
     /// Whether the factors are not all F16, so that the LoRA of the factors' type is one of its own.
     pub has_other_type: bool,
     /// Lower bounds of the time relative to the base model's.
@@ -98,7 +100,7 @@ pub fn run(
     if options.rounds == 0 {
         return Err(Error::expected("1 or more", 0).field("--rounds"));
     }
-    let bounds = Bounds::new(model.file(), &sidecar)?;
+    let bounds = Bounds::new(model.file(), &sidecar, options.form)?;
     let adapted = AdaptedModel::new(model, sidecar)?;
     let sidecar = adapted.sidecar();
     let experts: Vec<_> =
@@ -119,10 +121,10 @@ pub fn run(
     };
     let measured = bench.measure();
     progress.finish();
-    let (decode, prefill, batch8, switching, agreement, n_fused) = measured?;
+    let (decode, prefill, batch8, switching, agreement, placements) = measured?;
     Ok(Report {
         n_weights: sidecar.weights.len(),
-        n_fused,
+        placements,
         has_other_type,
         bounds,
         decode,
@@ -172,7 +174,7 @@ impl Bench<'_> {
                 return Ok(session);
             }
         };
-        let adapter = AdapterOptions { form: Form::Residual, op, n_slots: N_SEQUENCES + 1 };
+        let adapter = AdapterOptions { form: self.options.form, op, n_slots: N_SEQUENCES + 1 };
         let mut session = Session::adapted(&self.adapted, &options, &adapter)?;
         for (expert, slot) in self.experts.iter().zip(1..) {
             session.experts_mut()?.insert(expert.clone())?;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
+use super::experts::FormFlag;
 use super::{ctrl_c, printer};
 use crate::bench::{self, BenchOptions, Bounds, Comparison, Report};
-use crate::engine::{Model, SessionOptions};
+use crate::engine::{Form, Model, Placement, SessionOptions};
 use crate::error::{exit, Result};
 use crate::sidecar::Sidecar;
 
@@ -19,7 +20,8 @@ use crate::sidecar::Sidecar;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf bench -m model.gguf --svf model.svf.gguf\n  \
-    llama-svf bench -m model.gguf --svf model.svf.gguf -t 4 --rounds 50 --json\n\n\
+    llama-svf bench -m model.gguf --svf model.svf.gguf -t 4 --rounds 50 --json\n  \
+    llama-svf bench -m model.gguf --svf full.svf.gguf --form factored\n\n\
     A temporary LoRA adapter as large as the sidecar's factors in f16 is written to the folder for temporary \
     files.")]
 pub struct Args {
@@ -29,6 +31,9 @@ pub struct Args {
     /// Its sidecar
     #[arg(long, value_name = "FILE")]
     svf: PathBuf,
+    /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
+    #[arg(long, value_enum, default_value = "residual")]
+    form: FormFlag,
     /// Turns per variant; prompts take a third as many
     #[arg(long, value_name = "N", default_value_t = 25)]
     rounds: usize,
@@ -51,12 +56,17 @@ pub fn main(args: &Args) -> Result<u8> {
     let about = sidecar.about.clone();
     let model = Model::load(&args.model, args.n_gpu_layers)?;
     let n_threads = args.threads.unwrap_or(SessionOptions::default().n_threads);
-    let options = BenchOptions { rounds: args.rounds, n_threads, seed: args.seed };
+    let form = args.form.form();
+    let options = BenchOptions { rounds: args.rounds, n_threads, form, seed: args.seed };
     let report = bench::run(&model, sidecar, &options, &printer::Bar::new("measuring"), &ctrl_c::INTERRUPT)?;
-    if report.n_fused < report.n_weights {
+    if let Some(line) = Placement::line(&report.placements) {
+        printer::note(line);
+    }
+    let n_fused: usize = report.placements.iter().map(|placement| placement.fused).sum();
+    if n_fused < report.n_weights {
         printer::note(format_args!(
-            "note: only {} of {} weights lie on a device with the fused kernel",
-            report.n_fused, report.n_weights
+            "note: only {n_fused} of {} weights lie on a device with the fused kernel",
+            report.n_weights
         ));
     }
     if args.json {
@@ -68,6 +78,7 @@ pub fn main(args: &Args) -> Result<u8> {
             "rank": about.rank.map_or("full".into(), |rank| rank.to_string()),
             "type": about.factor_type.name(),
         });
+        value["form"] = json!(form_name(form));
         value["threads"] = json!(n_threads);
         value["seed"] = json!(args.seed);
         printer::print_json(&value)?;
@@ -75,8 +86,9 @@ pub fn main(args: &Args) -> Result<u8> {
         let rank = about.rank.map_or("full".into(), |rank| rank.to_string());
         let ty = about.factor_type.name();
         printer::print(&format!(
-            "{} weights, rank {rank}, {ty} factors, residual form; {n_threads} threads; {}\n\n{}",
+            "{} weights, rank {rank}, {ty} factors, {} form; {n_threads} threads; {}\n\n{}",
             report.n_weights,
+            form_name(form),
             cpu_features().join(" "),
             table(&report, ty)
         ))?;
@@ -89,9 +101,10 @@ fn json(report: &Report) -> Value {
     json!({
         "schema": "llama-svf/bench/1",
         "cpu_features": cpu_features(),
-        "fused_weights": report.n_fused,
+        "placements": report.placements,
         "base_bytes_per_token": bounds.base_bytes,
         "factor_bytes_per_token": bounds.factor_bytes,
+        "replaced_bytes_per_token": bounds.replaced_bytes,
         "decode": comparison_json(&report.decode, bounds),
         "prefill": comparison_json(&report.prefill, bounds),
         "batch8": {
@@ -118,6 +131,13 @@ fn json(report: &Report) -> Value {
     })
 }
 
+fn form_name(form: Form) -> &'static str {
+    match form {
+        Form::Residual => "residual",
+        Form::Factored => "factored",
+    }
+}
+
 /// Of a prompt, `byte_bound` is what reading the factors once adds; `flop_bound` what computing with them does.
 fn comparison_json(comparison: &Comparison, bounds: &Bounds) -> Value {
     let overhead = |ms: f64| overhead(ms, comparison.base_ms);
@@ -136,6 +156,7 @@ fn comparison_json(comparison: &Comparison, bounds: &Bounds) -> Value {
         "lora_byte_bound": bounds.lora_f16_byte_bound(),
         "flop_bound": bounds.flop_bound(),
         "fused_overhead_to_byte_bound": overhead(comparison.fused_ms) / (bounds.byte_bound() - 1.0),
+        "fused_to_byte_bound": comparison.fused_ms / comparison.base_ms / bounds.byte_bound(),
     })
 }
 
@@ -146,31 +167,37 @@ fn overhead(ms: f64, base_ms: f64) -> f64 {
 
 fn table(report: &Report, ty: &str) -> String {
     let Report { bounds, decode, prefill, batch8, switching, agreement, .. } = report;
-    let mut text = format!("{:<22}  {:>22}  {:>24}\n", "", "decode, ms per token", "prompt of 512, ms");
+    let mut text =
+        format!("{:<22}  {:>22}  {:>7}  {:>24}\n", "", "decode, ms per token", "GB/s", "prompt of 512, ms");
     let lora_same_type = format!("LoRA {ty}");
+    let adapted_bytes = bounds.adapted_bytes();
+    let lora_bytes = bounds.base_bytes + bounds.lora_f16_bytes;
+    let lora_same_type_bytes = bounds.base_bytes + bounds.factor_bytes;
     let rows = [
-        ("base model", Some(decode.base_ms), Some(prefill.base_ms)),
-        ("experts, composed", Some(decode.composed_ms), Some(prefill.composed_ms)),
-        ("experts, fused", Some(decode.fused_ms), Some(prefill.fused_ms)),
-        ("LoRA f16", Some(decode.lora_ms), Some(prefill.lora_ms)),
-        (&lora_same_type, decode.lora_same_type_ms, prefill.lora_same_type_ms),
+        ("base model", bounds.base_bytes, Some(decode.base_ms), Some(prefill.base_ms)),
+        ("experts, composed", adapted_bytes, Some(decode.composed_ms), Some(prefill.composed_ms)),
+        ("experts, fused", adapted_bytes, Some(decode.fused_ms), Some(prefill.fused_ms)),
+        ("LoRA f16", lora_bytes, Some(decode.lora_ms), Some(prefill.lora_ms)),
+        (&lora_same_type, lora_same_type_bytes, decode.lora_same_type_ms, prefill.lora_same_type_ms),
     ];
-    for (name, decode_ms, prefill_ms) in rows {
+    for (name, bytes, decode_ms, prefill_ms) in rows {
         let (Some(decode_ms), Some(prefill_ms)) = (decode_ms, prefill_ms) else { continue };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{name:<22}  {decode_ms:>11.3}  {:>+7.1} %  {prefill_ms:>13.1}  {:>+7.1} %",
+            "{name:<22}  {decode_ms:>11.3}  {:>+7.1} %  {:>7.1}  {prefill_ms:>13.1}  {:>+7.1} %",
             100.0 * overhead(decode_ms, decode.base_ms),
+            bytes as f64 / decode_ms / 1e6,
             100.0 * overhead(prefill_ms, prefill.base_ms)
         );
     }
     let _ = writeln!(
         text,
-        "{:<22}  {:>11}  {:>+7.1} %  {:>13}  {:>+7.1} %",
+        "{:<22}  {:>11}  {:>+7.1} %  {:>7}  {:>13}  {:>+7.1} %",
         "lower bound, experts",
         "bytes",
         100.0 * (bounds.byte_bound() - 1.0),
+        "",
         "arithmetic",
         100.0 * (bounds.flop_bound() - 1.0)
     );

@@ -53,7 +53,8 @@ impl Selection {
         }
     }
 
-    fn matches(&self, name: &str) -> bool {
+    /// Whether the weight `name` is selected.
+    pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Ffn => FFN.is_match(name),
             Self::Attn => ATTN.is_match(name),

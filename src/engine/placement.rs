@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::ffi::context::Way;
 use crate::ffi::device::Device;
 
 /// The adapted layers of one device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Placement {
     /// ggml's name of the device, such as `CPU` or `CUDA0`.
     pub device: String,
