@@ -87,7 +87,8 @@ fn write(header: &mut SidecarHeader, factors: &[Factor], seed: u64, path: &Path)
     let mut checksums = HashMap::new();
     for (i, (name, factor)) in header.tensors().iter().zip(factors).enumerate() {
         let bytes = factor.random(seed, i as u64)?;
-        let offset = header.data_offset(name).ok_or_else(|| Error::invalid("not in the header").field(name))?;
+        let offset =
+            header.data_offset(name).ok_or_else(|| Error::invalid("not in the header").field(name))?;
         file.seek(SeekFrom::Start(offset as u64)).and_then(|_| file.write_all(&bytes)).map_err(failed)?;
         checksums.insert(name.clone(), blake3::hash(&bytes));
     }

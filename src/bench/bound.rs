@@ -90,6 +90,7 @@ impl Bounds {
 
     /// Multiplications with experts ÷ those of the base model, for long prompts.
     pub fn flop_bound(&self) -> f64 {
-        (self.base_products - self.replaced_products + self.factor_products) as f64 / self.base_products as f64
+        (self.base_products - self.replaced_products + self.factor_products) as f64
+            / self.base_products as f64
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde_json::{json, Value};
 
 use super::experts::ExpertArgs;
-use super::inputs::{n_threads, ModelFile, TaskArgs};
+use super::inputs::{ModelFile, TaskArgs};
+use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
@@ -14,7 +15,6 @@ use crate::atomic;
 use crate::cem::Settings;
 use crate::dispatch::few_shot::{Found, Generation};
 use crate::dispatch::{first, Choice, Search, SearchProblem, Searched, Setup, CLASSIFIER};
-use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Evaluation, Questions, Summary};
 use crate::expert::Mixture;
@@ -66,15 +66,8 @@ pub struct Args {
     /// Test items to compare the mixture with the base model and the best single expert on; 0 for none
     #[arg(short = 'n', long = "items", value_name = "N", default_value_t = 200)]
     n_items: usize,
-    /// Answers generated at once
-    #[arg(short, long, value_name = "N", default_value_t = 32)]
-    batch: u32,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -85,15 +78,13 @@ pub fn main(args: &Args) -> Result<u8> {
     options.check()?;
     args.experts.refuse_mixture("adapt")?;
     let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
-    if args.batch == 0 {
-        return Err(Error::expected("1 or more", 0).field("--batch"));
-    }
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
     let task = args.task.load()?;
     let shots = options.shots(&task)?;
     let model_file = ModelFile::new(args.model.as_deref())?;
-    let adapter = args.experts.adapter(&model_file, n_threads(args.threads)?)?;
+    let adapter = args.experts.adapter(&model_file, n_threads)?;
 
-    let model = Model::load(model_file.path(), args.n_gpu_layers)?;
+    let model = args.batch.device.load(model_file.path())?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {
@@ -106,14 +97,8 @@ pub fn main(args: &Args) -> Result<u8> {
             return Err(Error::invalid(format!("'{name}' is named twice")).field("--among"));
         }
     }
-    let setup = Setup {
-        model: &model,
-        joined: Some(&joined),
-        dispatcher: None,
-        strength: 1.0,
-        batch: args.batch,
-        n_threads: n_threads(args.threads)?,
-    };
+    let setup =
+        Setup { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
     let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
     let identity = problem.identity(&joined, &setup);
     let states = file.load(&identity)?;

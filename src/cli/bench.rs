@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use serde_json::{json, Value};
 
 use super::experts::FormFlag;
+use super::runtime_args::DeviceArgs;
 use super::{ctrl_c, printer};
 use crate::bench::{self, BenchOptions, Bounds, Comparison, Report};
-use crate::engine::{Form, Model, Placement, SessionOptions};
+use crate::engine::Placement;
 use crate::error::{exit, Result};
 use crate::sidecar::Sidecar;
 
@@ -37,12 +38,8 @@ pub struct Args {
     /// Turns per variant; prompts take a third as many
     #[arg(long, value_name = "N", default_value_t = 25)]
     rounds: usize,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Seed of the random experts
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -54,8 +51,8 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<u8> {
     let sidecar = Sidecar::open(&args.svf)?;
     let about = sidecar.about.clone();
-    let model = Model::load(&args.model, args.n_gpu_layers)?;
-    let n_threads = args.threads.unwrap_or(SessionOptions::default().n_threads);
+    let model = args.device.load(&args.model)?;
+    let n_threads = args.device.n_threads()?;
     let form = args.form.form();
     let options = BenchOptions { rounds: args.rounds, n_threads, form, seed: args.seed };
     let report = bench::run(&model, sidecar, &options, &printer::Bar::new("measuring"), &ctrl_c::INTERRUPT)?;
@@ -78,7 +75,7 @@ pub fn main(args: &Args) -> Result<u8> {
             "rank": about.rank.map_or("full".into(), |rank| rank.to_string()),
             "type": about.factor_type.name(),
         });
-        value["form"] = json!(form_name(form));
+        value["form"] = json!(form.name());
         value["threads"] = json!(n_threads);
         value["seed"] = json!(args.seed);
         printer::print_json(&value)?;
@@ -88,7 +85,7 @@ pub fn main(args: &Args) -> Result<u8> {
         printer::print(&format!(
             "{} weights, rank {rank}, {ty} factors, {} form; {n_threads} threads; {}\n\n{}",
             report.n_weights,
-            form_name(form),
+            form.name(),
             cpu_features().join(" "),
             table(&report, ty)
         ))?;
@@ -129,13 +126,6 @@ fn json(report: &Report) -> Value {
             "lora": agreement.lora,
         },
     })
-}
-
-fn form_name(form: Form) -> &'static str {
-    match form {
-        Form::Residual => "residual",
-        Form::Factored => "factored",
-    }
 }
 
 /// Of a prompt, `byte_bound` is what reading the factors once adds; `flop_bound` what computing with them does.

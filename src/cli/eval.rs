@@ -8,7 +8,8 @@ use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
 use super::experts::{Adapter, ExpertArgs};
-use super::inputs::{n_threads, ModelFile, TaskArgs};
+use super::inputs::{ModelFile, TaskArgs};
+use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
 use crate::dispatch::{check_oracle, Choice, Measured, Setup};
 use crate::engine::{Joined, Model, SamplerOptions};
@@ -67,15 +68,8 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 0, help_heading = "Sampling")]
     seed: u32,
 
-    /// Answers generated at once
-    #[arg(short, long, value_name = "N", default_value_t = 32)]
-    batch: u32,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// Write every answer with its score to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -109,6 +103,7 @@ const N_SHOWN: usize = 5;
 
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
     let options = args.options()?;
     let choices = args.choices()?;
     let adapt_prompt = args.adapt.prompt()?;
@@ -119,10 +114,9 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::expected("1 item or more", 0).field("-n"));
     }
     let file = ModelFile::new(args.model.as_deref())?;
-    let n_threads = n_threads(args.threads)?;
     let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
 
-    let model = Model::load(file.path(), args.n_gpu_layers)?;
+    let model = args.batch.device.load(file.path())?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
@@ -140,7 +134,7 @@ pub fn main(args: &Args) -> Result<u8> {
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
         strength: args.experts.strength(),
-        batch: args.batch,
+        batch,
         n_threads,
     };
     let routed = setup.route(&mut questions, &choices, &ctrl_c::INTERRUPT)?;
@@ -178,9 +172,6 @@ impl Args {
             return Err(Error::invalid("at temperature 0 all samples are equal")
                 .field("--temp")
                 .hint("use --temp 1"));
-        }
-        if self.batch == 0 {
-            return Err(Error::expected("1 or more", 0).field("--batch"));
         }
         // Nothing is left out: samples come from the model's own distribution.
         let sampler = SamplerOptions { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, seed: self.seed };

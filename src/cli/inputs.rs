@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{ctrl_c, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::SessionOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Task};
 
@@ -65,12 +64,4 @@ pub fn embedded_sidecar(embedded: &embedded::Temporary, n_threads: u32) -> Resul
     let options = DecomposeOptions::embedded(embedded, n_threads as usize);
     decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
     Sidecar::open(&options.output)
-}
-
-/// The threads that `-t` asks for, or all.
-pub fn n_threads(threads: Option<u32>) -> Result<u32> {
-    match threads.unwrap_or(SessionOptions::default().n_threads) {
-        0 => Err(Error::expected("1 or more", 0).field("threads")),
-        n => Ok(n),
-    }
 }

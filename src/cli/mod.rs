@@ -18,6 +18,7 @@ mod inspect;
 mod printer;
 mod report;
 mod run;
+mod runtime_args;
 mod search_args;
 mod search_file;
 mod train;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::experts::ExpertArgs;
-use super::inputs::{n_threads, ModelFile};
+use super::inputs::ModelFile;
+use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::{ctrl_c, printer};
 use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Setup, Strategy, CLASSIFIER};
@@ -11,6 +12,7 @@ use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::expert::ExpertSet;
 use crate::report::{Folder, Plan, Results, Targets};
+use crate::skills::Skill;
 use crate::task::{presets, LoadOptions};
 use crate::train::Earlier;
 
@@ -70,32 +72,19 @@ pub struct Args {
     #[command(flatten)]
     search: SearchArgs,
 
-    /// Answers generated at once
-    #[arg(short, long, value_name = "N", default_value_t = 32)]
-    batch: u32,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// Print the numbers, which are those of report.json
     #[arg(long)]
     json: bool,
 }
-
-/// The embedded model's tasks.
-const SEEN: [&str; 3] = ["math", "code", "reasoning"];
-const UNSEEN: [&str; 3] = ["math-unseen", "code-unseen", "reasoning-unseen"];
 
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let search = args.search.options(Preset::Light);
     search.check()?;
     args.experts.refuse_mixture("report")?;
-    if args.batch == 0 {
-        return Err(Error::expected("1 or more", 0).field("--batch"));
-    }
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
     let earlier = match (args.resume, args.force) {
         (true, _) => Earlier::Resume,
         (_, true) => Earlier::Replace,
@@ -104,25 +93,18 @@ pub fn main(args: &Args) -> Result<u8> {
     Folder::check(&args.output, earlier)?;
     let prompt = args.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()?;
     let targets = args.targets()?;
-    let n_threads = n_threads(args.threads)?;
 
     let file = ModelFile::new(args.model.as_deref())?;
     let adapter = args.experts.adapter(&file, n_threads)?;
-    let model = Model::load(file.path(), args.n_gpu_layers)?;
+    let model = args.batch.device.load(file.path())?;
     let joined = adapter.join(&model)?;
     let experts = joined.expert_set()?;
     if experts.names().is_empty() {
         return Err(Error::expected("1 expert or more", 0).field("--expert"));
     }
     let dispatchers = args.dispatchers(&model, &experts, prompt)?;
-    let setup = Setup {
-        model: &model,
-        joined: Some(&joined),
-        dispatcher: None,
-        strength: 1.0,
-        batch: args.batch,
-        n_threads,
-    };
+    let setup =
+        Setup { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
     let name = name(args.model.as_deref());
     let plan = Plan::new(setup, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
     let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;
@@ -153,9 +135,9 @@ fn name(model: Option<&Path>) -> String {
 
 impl Args {
     fn targets(&self) -> Result<Targets> {
-        let listed = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let embedded = |ending: &str| Skill::ALL.iter().map(|skill| format!("{skill}{ending}")).collect();
         let (seen, unseen) = match self.task.is_empty() {
-            true => (listed(&SEEN), listed(&UNSEEN)),
+            true => (embedded(""), embedded("-unseen")),
             false => (self.task.clone(), self.unseen.clone()),
         };
         if let Some(preset) = seen.iter().chain(&unseen).find(|name| presets::text(name).is_some()) {

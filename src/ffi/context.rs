@@ -58,6 +58,16 @@ pub enum Form {
     Factored,
 }
 
+impl Form {
+    /// As flags spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Residual => "residual",
+            Self::Factored => "factored",
+        }
+    }
+}
+
 /// Which implementation of the op the graph uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphOp {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use answers::{evaluate, json_samples, row, show_samples};
 use serde_json::{json, Value};
 
-use super::{ctrl_c, inputs, printer};
+use super::{ctrl_c, printer, runtime_args};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::{AdaptedModel, Joined, Model};
@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Result<u8> {
     if args.steps == 0 {
         return Err(Error::expected("1 or more", 0).field("--steps"));
     }
-    let n_threads = inputs::n_threads(args.threads)?;
+    let n_threads = runtime_args::n_threads(args.threads)?;
     let began = Instant::now();
     let temporary = embedded::Temporary::new()?;
     let options = DecomposeOptions::embedded(&temporary, n_threads as usize);

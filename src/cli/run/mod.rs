@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
-use super::inputs::{n_threads, ModelFile};
+use super::inputs::ModelFile;
+use super::runtime_args::DeviceArgs;
 use super::{ctrl_c, printer};
 use crate::dispatch::AdaptPrompt;
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
@@ -70,18 +71,14 @@ pub struct Args {
     /// Tokens of context; 0 for as many as the model was trained with [default: that, at most 4096]
     #[arg(short, long = "ctx-size", value_name = "N")]
     ctx_size: Option<u32>,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
     /// Most prompt tokens per call of llama.cpp
     #[arg(short, long, value_name = "N", default_value_t = 2048)]
     batch_size: u32,
     /// Most prompt tokens computed at once (also -ub)
     #[arg(long, value_name = "N", default_value_t = 512)]
     ubatch_size: u32,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    device: DeviceArgs,
 
     /// Temperature; 0 always takes the most likely token
     #[arg(
@@ -139,7 +136,7 @@ pub fn main(args: &Args) -> Result<u8> {
     }
 
     let began = Instant::now();
-    let model = Model::load(file.path(), args.n_gpu_layers)?;
+    let model = args.device.load(file.path())?;
     let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
@@ -192,7 +189,7 @@ impl Args {
             })?,
             mixture: self.experts.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
-            experts: self.experts.open(file, self.adapt.is_on(), n_threads(self.threads)?)?,
+            experts: self.experts.open(file, self.adapt.is_on(), self.device.n_threads()?)?,
         })
     }
 
@@ -235,7 +232,7 @@ impl Args {
             n_ctx: self.ctx_size.unwrap_or(model.n_ctx_train().min(DEFAULT_CONTEXT)),
             n_batch: self.batch_size,
             n_ubatch: self.ubatch_size,
-            n_threads: n_threads(self.threads)?,
+            n_threads: self.device.n_threads()?,
             ..defaults
         };
         if options.n_ctx > model.n_ctx_train() {

@@ -11,8 +11,9 @@ use serde_json::{json, Value};
 
 use super::experts::FormFlag;
 use super::inputs::{embedded_sidecar, ModelFile, TaskArgs};
+use super::runtime_args::BatchArgs;
 use super::{ctrl_c, printer};
-use crate::engine::{AdaptedModel, Model, Placement, SessionOptions};
+use crate::engine::{AdaptedModel, Placement};
 use crate::error::{Error, Result};
 use crate::expert;
 use crate::optimiser::Shape;
@@ -128,15 +129,8 @@ pub struct Args {
     /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
     #[arg(long, value_enum, default_value_t = FormFlag::Residual)]
     form: FormFlag,
-    /// Answers written at once
-    #[arg(short, long, value_name = "N", default_value_t = 32)]
-    batch: u32,
-    /// Threads [default: all]
-    #[arg(short, long, value_name = "N")]
-    threads: Option<u32>,
-    /// Layers to keep on a GPU, in builds for one (also -ngl)
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    n_gpu_layers: u32,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -179,12 +173,7 @@ enum RewardFlag {
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let options = args.options()?;
-    let n_threads = args.threads.unwrap_or(SessionOptions::default().n_threads);
-    for (flag, value) in [("--threads", n_threads), ("--batch", args.batch)] {
-        if value == 0 {
-            return Err(Error::expected("1 or more", 0).field(flag));
-        }
-    }
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
     let mut folder = Folder::of(&args.output);
     folder.check(args.earlier())?;
     let task = args.task.load()?;
@@ -199,7 +188,7 @@ pub fn main(args: &Args) -> Result<u8> {
     }
     let model_options = ModelOptions {
         form: args.form.form(),
-        batch: args.batch,
+        batch,
         n_threads,
         max_candidates: if estimator.uses_groups() { 1 } else { 2 * Evolution::default().pairs },
         validation_items: options.validation_items,
@@ -212,7 +201,7 @@ pub fn main(args: &Args) -> Result<u8> {
         RewardFlag::Task => Box::new(model_policy),
         RewardFlag::Random => Box::new(RandomReward { policy: model_policy }),
     };
-    let settings = args.settings(&options, &task, sidecar, estimator.name(), n_threads);
+    let settings = args.settings(&options, &task, sidecar, estimator.name(), (batch, n_threads));
     let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
     let (log, state) = folder.open(args.earlier(), &options, &settings, &sigma)?;
     if state.step > 0 {
@@ -321,7 +310,7 @@ impl Args {
             (None, ModelFile::Embedded(embedded)) => embedded_sidecar(embedded, n_threads)?,
             (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
         };
-        let model = Model::load(file.path(), self.n_gpu_layers)?;
+        let model = self.batch.device.load(file.path())?;
         Ok((AdaptedModel::new(&model, sidecar)?, file))
     }
 
@@ -332,7 +321,7 @@ impl Args {
         task: &Task,
         sidecar: &Sidecar,
         estimator: &str,
-        n_threads: u32,
+        (batch, n_threads): (u32, u32),
     ) -> Value {
         let mut items = blake3::Hasher::new();
         for part in [Part::Train, Part::Validation] {
@@ -356,9 +345,9 @@ impl Args {
             "sidecar": factors.finalize().to_string(),
             "reward": if self.reward == RewardFlag::Random { "random" } else { "task" },
             "estimator": estimator,
-            "form": if self.form.form() == crate::engine::Form::Residual { "residual" } else { "factored" },
+            "form": self.form.form().name(),
             "options": options,
-            "batch": self.batch,
+            "batch": batch,
             "threads": n_threads,
         })
     }
