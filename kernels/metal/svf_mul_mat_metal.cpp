@@ -19,6 +19,19 @@ size_t t_bytes(const ggml_tensor * node) {
     return ggml_nelements(node->src[SVF_SRC_IDS]) * node->src[SVF_SRC_VT]->ne[1] * sizeof(float);
 }
 
+// What lies behind the result.
+struct scratch {
+    ggml_metal_buffer_id t;      // F32 [r, T]
+    ggml_metal_buffer_id active; // U32 [T]: whether anything scales the token
+};
+
+scratch scratch_of(const ggml_tensor * node, ggml_metal_buffer_id y) {
+    scratch behind = { y, y };
+    behind.t.offs      += t_offset(node);
+    behind.active.offs += t_offset(node) + t_bytes(node);
+    return behind;
+}
+
 // The smallest of the kernels' numbers of tokens that takes all, or the largest.
 int64_t tile_of(int64_t n_tokens) {
     int64_t tile = 1;
@@ -68,7 +81,6 @@ bool svf_mul_mat_metal_supports(const ggml_tensor * node) {
 }
 
 size_t svf_mul_mat_metal_extra(const ggml_tensor * node) {
-    // Behind t, a flag for each token: whether anything scales it.
     const size_t flags = ggml_nelements(node->src[SVF_SRC_IDS]) * sizeof(uint32_t);
     return t_offset(node) - ggml_nbytes(node) + t_bytes(node) + flags;
 }
@@ -79,9 +91,7 @@ void svf_mul_mat_metal_scaled(
     const ggml_tensor * x  = node->src[SVF_SRC_X];
     const ggml_tensor * vt = node->src[SVF_SRC_VT];
 
-    ggml_metal_buffer_id t = buffers->y, active = buffers->y;
-    t.offs += t_offset(node);
-    active.offs += t_offset(node) + t_bytes(node);
+    const scratch behind = scratch_of(node, buffers->y);
 
     svf_metal_args args = {};
     args.row_bytes = vt->nb[1];
@@ -97,8 +107,8 @@ void svf_mul_mat_metal_scaled(
     ggml_metal_encoder_set_buffer(encoder, buffers->x, 2);
     ggml_metal_encoder_set_buffer(encoder, buffers->s, 3);
     ggml_metal_encoder_set_buffer(encoder, buffers->ids, 4);
-    ggml_metal_encoder_set_buffer(encoder, t, 5);
-    ggml_metal_encoder_set_buffer(encoder, active, 6);
+    ggml_metal_encoder_set_buffer(encoder, behind.t, 5);
+    ggml_metal_encoder_set_buffer(encoder, behind.active, 6);
     ggml_metal_encoder_dispatch_threadgroups(
         encoder, divided(vt->ne[1], SVF_METAL_ROWS), divided(x->ne[1], tile), 1, 32 * SVF_METAL_SIMDS, 1, 1);
 }
@@ -109,9 +119,7 @@ void svf_mul_mat_metal_result(
     const ggml_tensor * u    = node->src[SVF_SRC_U];
     const ggml_tensor * base = node->src[SVF_SRC_BASE];
 
-    ggml_metal_buffer_id t = buffers->y, active = buffers->y;
-    t.offs += t_offset(node);
-    active.offs += t_offset(node) + t_bytes(node);
+    const scratch behind = scratch_of(node, buffers->y);
 
     svf_metal_args args = {};
     args.row_bytes   = u->nb[1];
@@ -131,8 +139,8 @@ void svf_mul_mat_metal_result(
     ggml_metal_encoder_set_pipeline(encoder, pipeline(library, "result", u->type, tile));
     set_args(encoder, args);
     ggml_metal_encoder_set_buffer(encoder, buffers->u, 1);
-    ggml_metal_encoder_set_buffer(encoder, t, 2);
-    ggml_metal_encoder_set_buffer(encoder, active, 3);
+    ggml_metal_encoder_set_buffer(encoder, behind.t, 2);
+    ggml_metal_encoder_set_buffer(encoder, behind.active, 3);
     ggml_metal_encoder_set_buffer(encoder, base == nullptr ? buffers->y : buffers->base, 4);
     ggml_metal_encoder_set_buffer(encoder, buffers->y, 5);
     ggml_metal_encoder_dispatch_threadgroups(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape;
+use super::svg::{self, Svg};
 
 /// Lines over steps.
 pub struct Chart<'a> {
@@ -61,18 +62,14 @@ impl Chart<'_> {
         let x = |step: f64| LEFT + (WIDTH - LEFT - RIGHT) * step / last;
         let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low);
 
-        let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\">\
-             <text class=\"title\" x=\"{LEFT}\" y=\"16\">{0}</text>\n",
-            escape(self.title)
-        );
+        let mut body = format!("<text class=\"title\" x=\"{LEFT}\" y=\"16\">{}</text>\n", escape(self.title));
         let n_lines = ((high - low) / tick).round() as usize;
         for i in 0..=n_lines {
             let value = low + tick * i as f64;
             let at = y(value);
             // Writing to a string cannot fail.
             let _ = writeln!(
-                svg,
+                body,
                 "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\"/>\
                  <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 WIDTH - RIGHT,
@@ -85,34 +82,34 @@ impl Chart<'_> {
         for i in 0..=(last / step) as usize {
             let value = step * i as f64;
             let _ = writeln!(
-                svg,
+                body,
                 "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{value}</text>",
                 x(value),
                 HEIGHT - BOTTOM + 16.0
             );
         }
         let _ = writeln!(
-            svg,
+            body,
             "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">step</text>",
             (LEFT + WIDTH - RIGHT) / 2.0,
             HEIGHT - 8.0
         );
         for series in &self.series {
-            series.draw(&mut svg, &x, &y);
+            series.draw(&mut body, &x, &y);
         }
-        self.legend(&mut svg);
-        svg + "</svg>\n"
+        self.legend(&mut body);
+        Svg { width: WIDTH, height: HEIGHT, label: self.title.into(), body }.inline()
     }
 
     fn legend(&self, svg: &mut String) {
         let mut right = WIDTH - RIGHT;
         for series in self.series.iter().rev() {
-            // About 6 units a letter; nothing here depends on it being exact.
-            let width = 6.2 * series.name.chars().count() as f64;
+            let width = svg::width(series.name, 11.0);
             let _ = writeln!(
                 svg,
-                "<text class=\"tick\" x=\"{right:.1}\" y=\"16\" text-anchor=\"end\">{}</text>\
+                "<text class=\"tick\" x=\"{:.1}\" y=\"16\">{}</text>\
                  <line x1=\"{:.1}\" y1=\"12\" x2=\"{:.1}\" y2=\"12\" stroke=\"{}\" stroke-width=\"{}\"{}/>",
+                right - width,
                 escape(series.name),
                 right - width - 20.0,
                 right - width - 5.0,
