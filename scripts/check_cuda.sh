@@ -59,7 +59,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 manifest=$(cargo metadata --format-version 1 --filter-platform "$host" | grep -o '"manifest_path":"[^"]*llama-cpp-sys-2-[^"]*/Cargo.toml"' | cut -d'"' -f4)
 pristine=${manifest%/Cargo.toml}/llama.cpp
 
-key=$({ "$nvcc" --version; echo "$pristine"; cat "$0" ggml-patches/*.patch kernels/*.h kernels/cuda/*; } | cksum | tr ' ' -)
+key=$({ "$nvcc" --version; echo "$pristine"; cat scripts/check_cuda.sh ggml-patches/*.patch kernels/*.h kernels/cuda/*; } | cksum | tr ' ' -)
 report=$work/report-$key
 if [ -f "$report" ]; then
     cat "$report"

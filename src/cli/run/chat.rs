@@ -1,6 +1,7 @@
 //! The chat loop: lines from the terminal (or a pipe), replies to stdout, commands that begin with `/`.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 
 use rustyline::error::ReadlineError;
 use rustyline::DefaultEditor;
@@ -33,8 +34,10 @@ pub fn main(generator: &mut Generator, adapter: Option<Adapter>, strength: f32) 
     let mut editor = DefaultEditor::new().map_err(cannot_read)?;
     let mut chat = Chat { generator, adapter, strength, messages: Vec::new() };
     printer::note(format_args!("mixture: {}. /help lists the commands.", chat.generator.mixture()));
+    // On terminals that it cannot steer, rustyline would print a prompt even for a pipe, in the midst of the replies.
+    let prompt = if std::io::stdin().is_terminal() { "> " } else { "" };
     loop {
-        let line = match editor.readline("> ") {
+        let line = match editor.readline(prompt) {
             Ok(line) => line,
             Err(ReadlineError::Eof) => return Ok(exit::DONE),
             Err(ReadlineError::Interrupted) => return Ok(exit::INTERRUPTED),
