@@ -22,8 +22,8 @@ impl Joined {
         Self { adapted, experts, form, op, tell: |_| (), told: Once::new() }
     }
 
-    /// Lets `tell` hear where the adapted layers run, in one line, when the first session is opened and if not
-    /// all of them run on the CPU: what a GPU lacks would else be slow without a word.
+    /// Lets `tell` hear where the adapted layers run, in one line, when the first session is opened in a build for
+    /// GPUs: what a GPU lacks would else be slow without a word.
     pub fn telling(self, tell: fn(&str)) -> Self {
         Self { tell, ..self }
     }

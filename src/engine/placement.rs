@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::ffi::context::Way;
-use crate::ffi::device::Device;
+use crate::ffi::device::{backends, Device};
 
 /// The adapted layers of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,15 +43,28 @@ impl Placement {
         counted.into_iter().map(|(_, placement)| placement).collect()
     }
 
-    /// All in one line; `None` where the CPU does everything, which goes without saying.
+    /// All in one line; `None` in a build for the CPU alone, where it goes without saying.
     pub fn line(placements: &[Self]) -> Option<String> {
-        if placements.iter().all(|placement| placement.is_cpu) {
-            return None;
-        }
+        let gpus: Vec<_> =
+            backends().into_iter().filter(|name| !ON_THE_CPU.contains(&name.as_str())).collect();
+        let is_found = |name: &String| Device::all().iter().any(|device| device.backend() == *name);
+        let idle: Vec<_> = gpus.iter().filter(|name| !is_found(name)).cloned().collect();
+        (!gpus.is_empty()).then(|| Self::line_with(placements, &idle))
+    }
+
+    /// The same in a build for GPUs, where the backends `idle` have no device.
+    fn line_with(placements: &[Self], idle: &[String]) -> String {
         let devices: Vec<_> = placements.iter().map(Self::to_string).collect();
-        Some(format!("adapted layers: {}", devices.join("; ")))
+        let mut line = format!("adapted layers: {}", devices.join("; "));
+        if !idle.is_empty() {
+            line += &format!(" (built for {}, which found no device)", idle.join(", "));
+        }
+        line
     }
 }
+
+/// Backends of ggml that compute in main memory.
+const ON_THE_CPU: [&str; 2] = ["CPU", "BLAS"];
 
 /// Such as `CUDA0 40 fused, 2 composed`.
 impl fmt::Display for Placement {
@@ -79,12 +92,13 @@ mod tests {
         assert_eq!(all.to_string(), "CUDA0 40 fused, 2 composed, 1 composed and partly on another device");
         let fused = Placement { device: "CPU".into(), is_cpu: true, fused: 3, composed: 0, away: 0 };
         assert_eq!(fused.to_string(), "CPU 3 fused");
-        assert_eq!(Placement::line(std::slice::from_ref(&fused)), None);
         assert_eq!(
-            Placement::line(&[all, fused]).as_deref(),
-            Some(
-                "adapted layers: CUDA0 40 fused, 2 composed, 1 composed and partly on another device; CPU 3 fused"
-            )
+            Placement::line_with(&[all, fused.clone()], &[]),
+            "adapted layers: CUDA0 40 fused, 2 composed, 1 composed and partly on another device; CPU 3 fused"
+        );
+        assert_eq!(
+            Placement::line_with(&[fused], &["CUDA".into()]),
+            "adapted layers: CPU 3 fused (built for CUDA, which found no device)"
         );
     }
 
