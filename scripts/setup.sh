@@ -5,7 +5,8 @@
 #   scripts/setup.sh            run it
 #   . scripts/setup.sh          or source it, so that a cargo installed just now is found
 #
-# With svf_for_tests=1 it also installs the clang that the tests of GPU kernels use, where that is possible.
+# With svf_for_tests=1 it also installs the python3 that tests let a model's programs run with, and the clang that the
+# tests of GPU kernels use, where that is possible.
 
 # Cargo.toml's rust-version.
 svf_rust_minor=89
@@ -51,6 +52,7 @@ svf_install_tools() {
     svf_has cmake || { apt+=(cmake); brew+=(cmake); }
     svf_has_libclang || { apt+=(libclang-dev); brew+=(llvm); }
     svf_has curl || svf_has_recent_cargo || apt+=(curl ca-certificates)
+    [ -z "${svf_for_tests:-}" ] || svf_has python3 || { apt+=(python3); brew+=(python3); }
     if ! { svf_has cc && svf_has c++ && svf_has make; }; then
         if [ "$(uname)" = Darwin ]; then
             svf_say "a compiler is missing; starting Apple's installer. Run this again when it has finished."
