@@ -8,7 +8,7 @@
 #   scripts/gpu_check.sh bench [op|0.5b|8b]  the op alone; base model, experts and LoRA on random models of these shapes
 #
 # Only `build` needs NVIDIA's CUDA toolkit. It needs no GPU where CMAKE_CUDA_ARCHITECTURES names one (90-real: H100), so
-# that the folder can be built on one machine and used on another.
+# that the folder can be built on one machine and used on another; RUSTFLAGS="" makes it independent of the CPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,25 +18,23 @@ fail() { printf '%s\n' "gpu_check: $*" >&2; exit 2; }
 
 build() {
     . scripts/setup.sh
-    local log target program
-    log=$(mktemp)
+    local log=$folder/build.log target program
+    rm -rf "$folder"
+    mkdir -p "$folder"
     target=${CARGO_TARGET_DIR:-target}/release
     # Links that an earlier build of shared libraries left, over which llama-cpp-sys-2 stumbles.
     [ ! -d "$target" ] || find "$target" -maxdepth 2 -name 'lib*.so' -type l -delete
     cargo build --release --features cuda --bins --examples
     cargo test --release --features cuda --no-run --test op --test adapted 2>&1 | tee "$log"
     cargo bench --features cuda --no-run --bench op 2>&1 | tee -a "$log"
-    rm -rf "$folder"
-    mkdir -p "$folder"
     cp "$target/llama-svf" "$target"/examples/random_{model,sidecar} "$folder"
     for source in tests/op tests/adapted/main benches/op; do
         program=$(sed -n "s|.*Executable $source\.rs (\(.*\))\$|\1|p" "$log" | tail -n 1)
         cp "$program" "$folder/${source//\//-}"
     done
-    rm "$log"
     # Where llama.cpp was built as shared libraries (LLAMA_BUILD_SHARED_LIBS=1).
     find "$target"/build/llama-cpp-sys-2-*/out/lib* -name '*.so*' -exec cp -P {} "$folder" \;
-    find "$folder" -type f -exec strip {} +
+    find "$folder" -type f ! -name '*.log' -exec strip {} +
     du -sh "$folder"
 }
 
@@ -48,12 +46,18 @@ ready() {
     nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.memory --format=csv
 }
 
+# Runs a program that has to name the GPU it uses.
+on_gpu() {
+    "$@" 2>&1 | tee "$folder/last.log"
+    grep -q CUDA0 "$folder/last.log" || fail "that ran without a GPU"
+}
+
 check() {
     ready
     step "the op against float64, on every device"
-    tests-op every_device --nocapture
+    on_gpu tests-op every_device --nocapture
     step "whole models on the GPU and on the CPU, eight experts in one batch"
-    tests-adapted-main gpu:: --nocapture
+    on_gpu tests-adapted-main gpu:: --nocapture
 }
 
 sanitize() {
@@ -62,9 +66,9 @@ sanitize() {
     local tool
     for tool in memcheck racecheck; do
         step "compute-sanitizer $tool: the op"
-        compute-sanitizer --tool "$tool" --error-exitcode 1 "$folder/tests-op" every_device
+        on_gpu compute-sanitizer --tool "$tool" --error-exitcode 1 "$folder/tests-op" every_device --nocapture
         step "compute-sanitizer $tool: whole models"
-        compute-sanitizer --tool "$tool" --error-exitcode 1 "$folder/tests-adapted-main" gpu::
+        on_gpu compute-sanitizer --tool "$tool" --error-exitcode 1 "$folder/tests-adapted-main" gpu:: --nocapture
     done
 }
 
@@ -79,7 +83,7 @@ bench_models() { # preset layers
         for form in residual factored; do
             [ "$rank $form" != "64 factored" ] || continue
             step "speed: $1, $2 layers, rank $rank, $form"
-            TMPDIR=$models llama-svf bench -m "$models/m.gguf" --svf "$models/m.svf.gguf" --form "$form"
+            TMPDIR=$models on_gpu llama-svf bench -m "$models/m.gguf" --svf "$models/m.svf.gguf" --form "$form"
         done
     done
     rm -rf "$models"
@@ -91,7 +95,7 @@ bench() {
     case $what in all | op | 0.5b | 8b) ;; *) fail "bench takes op, 0.5b or 8b, not $what" ;; esac
     if [ "$what" = all ] || [ "$what" = op ]; then
         step "speed of the op, and bytes of factors per second"
-        benches-op gpu
+        on_gpu benches-op gpu
     fi
     if [ "$what" = all ] || [ "$what" = 0.5b ]; then
         bench_models 0.5b 24
