@@ -28,6 +28,17 @@ if(GGML_CUDA)
     svf_check_cuda()
 endif()
 
+# Left alone, CMake says much later that "native" was no architecture.
+function(svf_check_cuda_architectures)
+    get_target_property(wanted ggml-cuda CUDA_ARCHITECTURES)
+    get_directory_property(found DIRECTORY "${SVF_COPY}/ggml/src/ggml-cuda" DEFINITION CMAKE_CUDA_ARCHITECTURES_NATIVE)
+    if(wanted STREQUAL "native" AND NOT found MATCHES "^[0-9]")
+        message(FATAL_ERROR "llama-svf: this machine has no NVIDIA GPU to compile for. Say which one the program will run on, in the "
+            "variable CMAKE_CUDA_ARCHITECTURES: 80-real (A100), 86-real (RTX 30), 89-real (RTX 40), 90-real (H100), 120a-real (RTX 50), "
+            "or several with semicolons between. First run: cargo clean --release -p llama-cpp-sys-2. Or build without --features cuda.")
+    endif()
+endfunction()
+
 # --- the private copy -----------------------------------------------------------------------------
 # Copied once: copying again would put the pristine files, older than the patched ones, back.
 if(NOT EXISTS "${SVF_COPY}/.complete")
@@ -140,6 +151,9 @@ function(svf_add_op)
             target_include_directories(${target} PRIVATE "${SVF_KERNELS}")
         endif()
     endforeach()
+    if(TARGET ggml-cuda)
+        svf_check_cuda_architectures()
+    endif()
     if(TARGET ggml-metal)
         target_sources(ggml-metal PRIVATE "${SVF_KERNELS}/metal/svf_mul_mat_metal.cpp")
         target_include_directories(ggml-metal PRIVATE "${SVF_KERNELS}" "${SVF_COPY}/ggml/src/ggml-metal")
