@@ -50,9 +50,16 @@ fn check_patches(repository: &Path, llama: &Path) -> Result<(), String> {
         ));
     };
     let now = stamp_of(repository).map_err(|error| format!("cannot read the patches: {error}"))?;
+    // For scripts, which then run the same command once more.
+    let changed = stamp.with_file_name("changed");
     if built == now {
+        if changed.exists() {
+            fs::remove_file(&changed)
+                .map_err(|error| format!("cannot remove {}: {error}", changed.display()))?;
+        }
         return Ok(());
     }
+    fs::write(&changed, "").map_err(|error| format!("cannot write {}: {error}", changed.display()))?;
     // Without its recorded output, cargo runs the build script of llama-cpp-sys-2 again.
     let output = llama.with_file_name("output");
     fs::remove_file(&output).map_err(|error| format!("cannot remove {}: {error}", output.display()))?;

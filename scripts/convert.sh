@@ -63,12 +63,10 @@ output=${output:-${model%.gguf}.svf.gguf}
 
 # 1. The program.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-if [ -f "$root/scripts/setup.sh" ]; then
-    . "$root/scripts/setup.sh"
-fi
+. "$root/scripts/setup.sh"
 say "building (a few minutes the first time)"
 # From inside the repository, whose .cargo/config.toml the build needs.
-(cd "$root" && cargo build --release --quiet --bin llama-svf)
+(cd "$root" && svf_cargo build --release --quiet --bin llama-svf)
 # Cargo lets users move the target folder.
 target=$(cd "$root" && cargo metadata --format-version 1 --no-deps |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')

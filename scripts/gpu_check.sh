@@ -24,7 +24,7 @@ build() {
     target=${CARGO_TARGET_DIR:-target}/release
     # Links that an earlier build of shared libraries left, over which llama-cpp-sys-2 stumbles.
     [ ! -d "$target" ] || find "$target" -maxdepth 2 -name 'lib*.so' -type l -delete
-    cargo build --release --features cuda --bins --examples
+    svf_cargo build --release --features cuda --bins --examples
     cargo test --release --features cuda --no-run --test op --test adapted 2>&1 | tee "$log"
     cargo bench --features cuda --no-run --bench op 2>&1 | tee -a "$log"
     cp "$target/llama-svf" "$target"/examples/random_{model,sidecar} "$folder"

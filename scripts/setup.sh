@@ -3,7 +3,7 @@
 # libclang and cargo. Says what it does; does nothing where all is there.
 #
 #   scripts/setup.sh            run it
-#   . scripts/setup.sh          or source it, so that a cargo installed just now is found
+#   . scripts/setup.sh          or source it, so that a cargo installed just now is found, and svf_cargo is there
 #
 # With svf_for_tests=1 it also installs the python3 that tests let a model's programs run with, and the clang that the
 # tests of GPU kernels use, where that is possible.
@@ -122,6 +122,16 @@ svf_install_cargo() {
     svf_has_recent_cargo && return 0
     svf_say "$(command -v cargo || echo cargo) is still older than 1.$svf_rust_minor; let a newer one come first on the PATH"
     return 1
+}
+
+# cargo, once more where build.rs found that patches or kernels had changed, and had llama.cpp rebuilt.
+svf_cargo() {
+    cargo "$@" && return
+    local changed
+    changed=$(find "${CARGO_TARGET_DIR:-target}/release/build" -path '*/out/build/svf/changed' 2>/dev/null)
+    [ -n "$changed" ] || return
+    svf_say "llama.cpp is rebuilt with this version's patches"
+    cargo "$@"
 }
 
 svf_setup() {

@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 svf_for_tests=1
 . scripts/setup.sh
 
-cargo test --release
+svf_cargo test --release
 if cargo clippy --version >/dev/null 2>&1; then
     cargo clippy --release --all-targets -- -D warnings
 fi
