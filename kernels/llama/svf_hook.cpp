@@ -98,14 +98,6 @@ graph_input_slots * slots_of(const llm_graph_context & graph) {
     return static_cast<graph_input_slots *>(graph.res->add_input(std::move(input)));
 }
 
-ggml_backend_dev_t device_of(const ggml_tensor * weight) {
-    ggml_backend_buffer_type_t type   = ggml_backend_buffer_get_type(weight->buffer);
-    ggml_backend_dev_t         device = ggml_backend_buft_get_device(type);
-    // Buffers in main memory may name no device, or the GPU that they are pinned for.
-    const bool elsewhere = device != nullptr && !ggml_backend_buft_is_host(type);
-    return elsewhere ? device : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-}
-
 // Most tokens that the fused op of `device` is made for. Metal's takes eight at a time, and reads the factors again for
 // the next eight, where stock products take tiles.
 int64_t fused_tokens_of(ggml_backend_dev_t device) {
@@ -160,7 +152,7 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
     if (base_rows != nullptr && base->ne[2] == 1 && base->ne[3] == 1) {
         base_rows = base;
     }
-    ggml_backend_dev_t device = device_of(factors.weight);
+    ggml_backend_dev_t device = factors.device;
     ggml_tensor * fused = nullptr;
     if (binding->op != SVF_OP_COMPOSED) {
         fused = svf_mul_mat(ctx, base_rows, factors.vt, factors.u, factors.s, ids, x_rows);

@@ -5,6 +5,7 @@
 // of each sequence; neither needs a new graph.
 #pragma once
 
+#include "ggml-backend.h"
 #include "ggml.h"
 #include "llama.h"
 
@@ -13,12 +14,13 @@ extern "C" {
 #endif
 
 // One adapted weight: the model's own tensor and its factors, shaped as in svf_mul_mat.h. The factors
-// live in a backend buffer that outlives the binding.
+// live in a backend buffer that outlives the binding, where `device` computes, as it does with the weight.
 struct svf_weight {
     const struct ggml_tensor * weight;
     struct ggml_tensor       * vt;
     struct ggml_tensor       * u;
     struct ggml_tensor       * s;
+    ggml_backend_dev_t         device;
 };
 
 enum svf_form {

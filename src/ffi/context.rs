@@ -178,6 +178,7 @@ impl Context {
                     vt: factor.vt,
                     u: factor.u,
                     s: tensor,
+                    device: factor.device.as_ptr(),
                 });
             }
             memory.allocate(group[0].device)?;
