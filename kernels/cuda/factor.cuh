@@ -34,9 +34,11 @@ struct f32_factor {
     }
 };
 
-struct f16_factor {
+// Elements of two bytes; Format widens one of them, or two that lie in one word.
+template <class Format>
+struct two_byte_factor {
     static __device__ __forceinline__ const char * address(const char * row, int k) { return row + (int64_t) k * 2; }
-    static __device__ __forceinline__ float at(const char * row, int k) { return __half2float(((const half *) row)[k]); }
+    static __device__ __forceinline__ float at(const char * row, int k) { return Format::widen(address(row, k)); }
     template <bool ALIGNED>
     static __device__ __forceinline__ void load(const char * row, int k, float * to) {
         if constexpr (ALIGNED) {
@@ -44,7 +46,7 @@ struct f16_factor {
             const uint32_t words[4] = { raw.x, raw.y, raw.z, raw.w };
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const float2 pair = __half22float2(*(const half2 *) &words[i]);
+                const float2 pair = Format::widen_two(words[i]);
                 to[2*i] = pair.x;
                 to[2*i + 1] = pair.y;
             }
@@ -57,30 +59,23 @@ struct f16_factor {
     }
 };
 
+struct f16_format {
+    static __device__ __forceinline__ float widen(const char * one) { return __half2float(*(const half *) one); }
+    static __device__ __forceinline__ float2 widen_two(uint32_t word) { return __half22float2(*(const half2 *) &word); }
+};
+
 // The upper half of a float.
-struct bf16_factor {
-    static __device__ __forceinline__ const char * address(const char * row, int k) { return row + (int64_t) k * 2; }
-    static __device__ __forceinline__ float at(const char * row, int k) {
-        return __uint_as_float((uint32_t) ((const uint16_t *) row)[k] << 16);
+struct bf16_format {
+    static __device__ __forceinline__ float widen(const char * one) {
+        return __uint_as_float((uint32_t) *(const uint16_t *) one << 16);
     }
-    template <bool ALIGNED>
-    static __device__ __forceinline__ void load(const char * row, int k, float * to) {
-        if constexpr (ALIGNED) {
-            const uint4 raw = *(const uint4 *) address(row, k);
-            const uint32_t words[4] = { raw.x, raw.y, raw.z, raw.w };
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                to[2*i]     = __uint_as_float(words[i] << 16);
-                to[2*i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-            }
-        } else {
-#pragma unroll
-            for (int i = 0; i < GROUP; i++) {
-                to[i] = at(row, k + i);
-            }
-        }
+    static __device__ __forceinline__ float2 widen_two(uint32_t word) {
+        return { __uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u) };
     }
 };
+
+using f16_factor  = two_byte_factor<f16_format>;
+using bf16_factor = two_byte_factor<bf16_format>;
 
 // Blocks of 32: a scale (half), then 32 signed bytes. A row holds whole blocks, so that `at` is not needed.
 struct q8_0_factor {
