@@ -90,7 +90,6 @@ void svf_mul_mat_metal_scaled(
     const svf_metal_buffers * buffers) {
     const ggml_tensor * x  = node->src[SVF_SRC_X];
     const ggml_tensor * vt = node->src[SVF_SRC_VT];
-
     const scratch behind = scratch_of(node, buffers->y);
 
     svf_metal_args args = {};
@@ -118,7 +117,6 @@ void svf_mul_mat_metal_result(
     const svf_metal_buffers * buffers) {
     const ggml_tensor * u    = node->src[SVF_SRC_U];
     const ggml_tensor * base = node->src[SVF_SRC_BASE];
-
     const scratch behind = scratch_of(node, buffers->y);
 
     svf_metal_args args = {};

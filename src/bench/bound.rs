@@ -2,7 +2,8 @@
 //!
 //! A decoded token reads every weight once, so at batch 1 time follows bytes: nothing that reads the factors
 //! beside the weights can take less than (base bytes + factor bytes) ÷ base bytes of the base model's time; the
-//! factored form reads them in place of the weights that they describe. A long prompt reads the same bytes once for all its tokens and is limited by arithmetic instead.
+//! factored form reads them in place of the weights that they describe. A long prompt reads the same bytes once for
+//! all its tokens and is limited by arithmetic instead.
 //! Attention, norms and caches are left out of both: they only make the base model slower.
 
 use crate::engine::Form;

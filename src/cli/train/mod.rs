@@ -201,7 +201,7 @@ pub fn main(args: &Args) -> Result<u8> {
         RewardFlag::Task => Box::new(model_policy),
         RewardFlag::Random => Box::new(RandomReward { policy: model_policy }),
     };
-    let settings = args.settings(&options, &task, sidecar, estimator.name(), (batch, n_threads));
+    let settings = args.settings(&options, &task, sidecar, estimator.name(), &model_options);
     let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
     let (log, state) = folder.open(args.earlier(), &options, &settings, &sigma)?;
     if state.step > 0 {
@@ -321,7 +321,7 @@ impl Args {
         task: &Task,
         sidecar: &Sidecar,
         estimator: &str,
-        (batch, n_threads): (u32, u32),
+        answering: &ModelOptions,
     ) -> Value {
         let mut items = blake3::Hasher::new();
         for part in [Part::Train, Part::Validation] {
@@ -345,10 +345,10 @@ impl Args {
             "sidecar": factors.finalize().to_string(),
             "reward": if self.reward == RewardFlag::Random { "random" } else { "task" },
             "estimator": estimator,
-            "form": self.form.form().name(),
+            "form": answering.form.name(),
             "options": options,
-            "batch": batch,
-            "threads": n_threads,
+            "batch": answering.batch,
+            "threads": answering.n_threads,
         })
     }
 }
