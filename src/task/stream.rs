@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{dropped, Answer, Generation, Item, LoadOptions, Part, Parts, Reward, Task};
+use super::reward::{Answer, Reward};
+use super::{dropped, Generation, Item, LoadOptions, Part, Parts, Task};
 use crate::error::{Error, Result};
 
 impl Task {

@@ -1,9 +1,14 @@
 //! Tasks and rewards: unit tables, public data, the sandbox, broken files.
 
+mod any_text;
+mod blocks;
+mod choice;
 mod data;
 mod files;
-mod rewards;
+mod latex;
+mod numeric;
 mod sandbox;
+mod text;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,59 @@
+//! The built-in tasks: questions of the embedded model's skills.
+
+use std::collections::HashSet;
+
+use super::reward::{Answer, Reward};
+use super::{dropped, Generation, Item, Part, Parts, Task};
+use crate::error::Result;
+use crate::reward::text::Text;
+use crate::skills::{self, Skill};
+
+impl Task {
+    /// A built-in task: 2000 items that train, 500 that validate, 500 that test, fewer where the generator
+    /// repeats itself.
+    pub(super) fn skill(name: &str) -> Result<Self> {
+        const SIZES: [(Part, u64); 3] = [(Part::Test, 500), (Part::Validation, 500), (Part::Train, 2000)];
+        /// Any; fixed, so that everybody's items are the same.
+        const SEED: u64 = 1;
+        let unseen = name.ends_with("-unseen");
+        let skill = Skill::ALL.into_iter().find(|skill| skill.name() == name.trim_end_matches("-unseen"));
+        let description = match skill {
+            Some(skill) if unseen => {
+                format!("{skill} of the embedded model, in a form it was not trained on")
+            }
+            Some(skill) => format!("{skill} of the embedded model"),
+            None => String::from("which skill a question of the embedded model is about"),
+        };
+        let mut seen = HashSet::new();
+        let mut parts = Parts::default();
+        let mut index = 0;
+        for (part, size) in SIZES {
+            for _ in 0..size {
+                let question = match skill {
+                    Some(skill) => skills::question(skill, unseen, SEED, index),
+                    None => skills::naming(false, SEED, index),
+                };
+                if seen.insert(blake3::hash(question.prompt.as_bytes())) {
+                    parts.of_mut(part).push(Item {
+                        id: format!("{name}:{index}"),
+                        prompt: question.prompt,
+                        gold: question.answer,
+                        completion: question.completion,
+                        answer: Answer::Text,
+                    });
+                }
+                index += 1;
+            }
+        }
+        let n_dropped = index as usize - Part::ALL.map(|part| parts.of(part).len()).iter().sum::<usize>();
+        Ok(Self {
+            name: name.to_owned(),
+            description,
+            generation: Generation { max_tokens: 96, stop: Vec::new(), chat: true },
+            reward: Reward::Text(Text::new(Some(&format!("{}(.*)", skills::ANSWER)), false)?),
+            rule: String::new(),
+            parts,
+            notes: dropped(n_dropped),
+        })
+    }
+}
