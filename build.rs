@@ -76,6 +76,8 @@ fn stamp_of(repository: &Path) -> std::io::Result<String> {
     list_files(&repository.join("kernels"), &mut kernels)?;
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
     patches.sort();
+    // Editing the manual there rebuilds nothing.
+    kernels.retain(|path| path.extension().is_none_or(|extension| extension != "md"));
     kernels.sort();
     let mut stamp = String::new();
     for path in [repository.join("ggml-patches/inject.cmake")].iter().chain(&patches).chain(&kernels) {
