@@ -61,7 +61,8 @@ fn eight_experts_in_one_batch_answer_on_a_gpu_as_on_the_cpu() {
     let gpus: Vec<_> = Device::all().into_iter().filter(|device| !device.is_cpu()).collect();
     println!("GPUs: {:?}", gpus.iter().map(|gpu| gpu.name()).collect::<Vec<_>>());
     // What rounding may add to the logits' difference, which the base model has too. On the CPU, Q8_0 factors
-    // meet activations of 16 bits, and on a GPU of 8 bits where tokens are many: README has 6e-2 for these.
+    // meet activations of 16 bits, and on a GPU of 8 bits where tokens are many: `kernels/README.md` has 6e-2 for
+    // these.
     for (ty, added) in [(TensorType::F16, 1e-2), (TensorType::Q8_0, 1.2e-1)] {
         let shape = RandomModel { width: 128, ffn: 256, ..RandomModel::tiny() };
         let adapted = Adapted::random(&shape, Selection::parse("all").unwrap(), RankPolicy::Full, ty);
