@@ -106,6 +106,7 @@ fn write_bindings(llama: &Path) {
     bindgen::Builder::default()
         .header("kernels/svf_mul_mat.h")
         .header("kernels/llama/svf_hook.h")
+        .header("kernels/llama/svf_chat.h")
         .clang_arg(format!("-I{}", llama.join("include").display()))
         .allowlist_item("svf_.*|SVF_.*")
         // ggml's and llama.cpp's own types come from llama-cpp-sys-2.

@@ -4,6 +4,7 @@
 //! here, in Rust, before ggml sees it.
 #![allow(unsafe_code)]
 
+pub mod chat;
 pub mod context;
 pub mod device;
 pub mod factors;

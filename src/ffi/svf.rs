@@ -1,4 +1,4 @@
-//! Generated bindings of `kernels/svf_mul_mat.h` and `kernels/llama/svf_hook.h`.
+//! Generated bindings of the headers in `kernels/` and `kernels/llama/`.
 #![allow(
     missing_docs,
     non_camel_case_types,
