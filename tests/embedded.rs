@@ -23,8 +23,7 @@ const SEED: u64 = 11;
 /// What the model says to `prompt` at temperature 0.
 fn answer(session: &mut Session, prompt: &str) -> String {
     let model = session.model().clone();
-    let message = ChatMessage { role: "user", content: prompt.to_owned() };
-    let tokens = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true);
+    let tokens = model.chat_prompt(&[ChatMessage::user(prompt)]).unwrap().tokens;
     let mut sampler = Sampler::new(&SamplerOptions { temperature: 0.0, ..Default::default() }).unwrap();
     let mut text = Vec::new();
     session.clear(0).unwrap();

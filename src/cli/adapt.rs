@@ -78,13 +78,13 @@ pub fn main(args: &Args) -> Result<u8> {
     options.check()?;
     args.experts.refuse_mixture("adapt")?;
     let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
-    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let task = args.task.load()?;
     let shots = options.shots(&task)?;
     let model_file = ModelFile::new(args.model.as_deref())?;
     let adapter = args.experts.adapter(&model_file, n_threads)?;
 
-    let model = args.batch.device.load(model_file.path())?;
+    let model = args.batch.model.load(model_file.path())?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {

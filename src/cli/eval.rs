@@ -103,7 +103,7 @@ const N_SHOWN: usize = 5;
 
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
-    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let options = args.options()?;
     let choices = args.choices()?;
     let adapt_prompt = args.adapt.prompt()?;
@@ -116,7 +116,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let file = ModelFile::new(args.model.as_deref())?;
     let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
 
-    let model = args.batch.device.load(file.path())?;
+    let model = args.batch.model.load(file.path())?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;

@@ -84,7 +84,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let search = args.search.options(Preset::Light);
     search.check()?;
     args.experts.refuse_mixture("report")?;
-    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let earlier = match (args.resume, args.force) {
         (true, _) => Earlier::Resume,
         (_, true) => Earlier::Replace,
@@ -96,7 +96,7 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let file = ModelFile::new(args.model.as_deref())?;
     let adapter = args.experts.adapter(&file, n_threads)?;
-    let model = args.batch.device.load(file.path())?;
+    let model = args.batch.model.load(file.path())?;
     let joined = adapter.join(&model)?;
     let experts = joined.expert_set()?;
     if experts.names().is_empty() {

@@ -1,6 +1,6 @@
 //! The flags that say on what a model runs, shared by the commands that run one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::{Model, SessionOptions};
@@ -27,6 +27,46 @@ impl DeviceArgs {
     }
 }
 
+/// Of commands that ask a model in the form of its chat template.
+#[derive(clap::Args)]
+pub struct ChatModelArgs {
+    /// Chat template in place of the model's own: Jinja, or the name of one of llama.cpp's, such as chatml
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "chat_template_file")]
+    chat_template: Option<String>,
+    /// Chat template in place of the model's own, in a file
+    #[arg(long, value_name = "FILE")]
+    chat_template_file: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl ChatModelArgs {
+    /// The threads that `-t` asks for, or all.
+    pub fn n_threads(&self) -> Result<u32> {
+        self.device.n_threads()
+    }
+
+    pub fn load(&self, path: &Path) -> Result<Arc<Model>> {
+        Model::load_with_template(path, self.device.n_gpu_layers, self.template()?)
+    }
+
+    fn template(&self) -> Result<Option<String>> {
+        let (text, flag) = match (&self.chat_template, &self.chat_template_file) {
+            (Some(text), _) => (text.clone(), "--chat-template"),
+            (None, Some(path)) => {
+                let read = std::fs::read_to_string(path);
+                let text = read.map_err(|error| Error::io("cannot read", path, error));
+                (text.map_err(|error| error.field("--chat-template-file"))?, "--chat-template-file")
+            }
+            (None, None) => return Ok(None),
+        };
+        if text.trim().is_empty() {
+            return Err(Error::invalid("the template is empty").field(flag));
+        }
+        Ok(Some(text))
+    }
+}
+
 /// Of commands that answer many questions.
 #[derive(clap::Args)]
 pub struct BatchArgs {
@@ -34,7 +74,7 @@ pub struct BatchArgs {
     #[arg(short, long, value_name = "N", default_value_t = 32)]
     batch: u32,
     #[command(flatten)]
-    pub device: DeviceArgs,
+    pub model: ChatModelArgs,
 }
 
 impl BatchArgs {

@@ -2,7 +2,7 @@
 
 use super::prompt::Filled;
 use super::{AdaptPrompt, Candidates, LabelTree};
-use crate::engine::{ChatMessage, Model, Token};
+use crate::engine::{ChatMessage, Model, Thinking, Token};
 use crate::error::{Error, Result};
 
 /// What pass 1 reads for one question.
@@ -14,9 +14,6 @@ pub struct Ask {
     /// them begin alike. Tokens that would reach over the border are the model's to write.
     pub prompt: Vec<Token>,
 }
-
-/// Stands for the question where it must be cut out again: a character of no language.
-const QUESTION: char = '\u{E0A2}';
 
 impl Ask {
     /// Puts `question` into `prompt`, within `model`'s chat template if it has one.
@@ -32,25 +29,8 @@ impl Ask {
                 .field(format!("expert {}", expert.name))
                 .hint("such an expert is not to be trusted; train it again"));
         }
-        // Tokens reach over the borders of a question, so it is cut out only where it has to be.
-        let is_plain =
-            !has_control_tokens(model, question) && !question.contains([super::prompt::ANSWER, QUESTION]);
-        let inner = if is_plain { question.to_owned() } else { QUESTION.to_string() };
-        let text = around(model, &prompt.fill(&inner, candidates)?)?;
-        let tokens = |label: &str| {
-            let text = format!("{text}{label}");
-            if is_plain {
-                return model.tokenize(&text, true, true);
-            }
-            let mut tokens: Vec<Token> = Vec::new();
-            for (i, part) in text.split(QUESTION).enumerate() {
-                if i > 0 {
-                    tokens.extend(model.tokenize(question, false, false));
-                }
-                tokens.extend(model.tokenize(part, i == 0, true));
-            }
-            tokens
-        };
+        let text = around(model, &prompt.fill(&model.shield(question), candidates)?)?;
+        let tokens = |label: &str| model.tokenize_shielded(&format!("{text}{label}"));
         let texts: Vec<_> = candidates.labels().iter().map(|label| tokens(label)).collect();
         let tree = LabelTree::new(&texts)?;
         let bare = tokens("");
@@ -65,8 +45,8 @@ fn around(model: &Model, Filled { message, answer }: &Filled) -> Result<String> 
     if !model.has_chat_template() {
         return Ok(format!("{message}\n{answer}"));
     }
-    let prompt = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }])?;
-    Ok(format!("{prompt}{answer}"))
+    let (prompt, thinking) = model.render_shielded(&[ChatMessage::user(message.as_str())])?;
+    Ok(format!("{prompt}{}{answer}", Thinking::closed(thinking.as_ref())))
 }
 
 /// Whether `text` says things such as `<|im_end|>` that this model reads as control tokens.

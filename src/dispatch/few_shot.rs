@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cem::{normalised, Cem, Incumbent, Score, Ties};
-use crate::engine::{complete, log_prob, prefill, Prompt, Request, SamplerOptions, Session, Token};
+use crate::engine::{complete, log_prob, prefill, Prompt, Request, SamplerOptions, Session, Thinking, Token};
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::Mixture;
@@ -130,7 +130,8 @@ impl<'a> FewShot<'a> {
         let mut answers = vec![vec![(0.0, 0.0, 0usize); items.len()]; mixtures.len()];
         complete(sessions, &requests, interrupt, |index, completion| {
             let (slot, shot) = places[index];
-            let value = task.score(&items[shot], &completion.text)?.value;
+            let text = Thinking::whole(self.shots.thinking(), completion.text);
+            let value = task.score(&items[shot], &text)?.value;
             let answer = &mut answers[slot as usize - 1][shot];
             answer.0 = value;
             if value >= 1.0 {
@@ -167,13 +168,14 @@ impl<'a> FewShot<'a> {
             tokens
         };
         let completions: Vec<Vec<Token>> = self.shots.items().iter().map(completion).collect();
+        let closed = model.tokenize(&Thinking::closed(self.shots.thinking()), false, true);
         let mut places = Vec::new();
         let mut prompts = Vec::new();
         for (shot, completion) in completions.iter().enumerate() {
             // What the last token leads to is not asked.
             let Some((_, read)) = completion.split_last() else { continue };
             for slot in 1..=n as u32 {
-                let tokens = [&self.shots.prompts()[shot][..], read].concat();
+                let tokens = [&self.shots.prompts()[shot][..], &closed, read].concat();
                 places.push((slot as usize - 1, shot));
                 prompts.push(Prompt { tokens, slot, n_outputs: completion.len() });
             }

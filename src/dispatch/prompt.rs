@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Candidate, Candidates, OTHER};
 use crate::embedded;
-use crate::engine::Model;
+use crate::engine::{Model, RESERVED};
 use crate::error::{Error, Result};
 use crate::skills::Skill;
 
@@ -44,8 +44,8 @@ pub(super) struct Filled {
     pub answer: String,
 }
 
-/// Where the template says `{{ answer }}`: a character of no language.
-pub(super) const ANSWER: char = '\u{E0A1}';
+/// Where the template says `{{ answer }}`: a character that no question holds.
+const ANSWER: char = *RESERVED.end();
 /// Prompts are short; more is a mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const KEY: &str = "prompt";
@@ -122,6 +122,7 @@ impl AdaptPrompt {
         &self.name
     }
 
+    /// Fills the template in for a question that is [shielded](Model::shield).
     pub(super) fn fill(&self, question: &str, candidates: &Candidates) -> Result<Filled> {
         let wrong = |error: minijinja::Error| {
             let problem = format!("the template cannot be filled in: {}", plainly(&error));

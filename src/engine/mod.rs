@@ -17,7 +17,8 @@ mod sampler;
 mod session;
 
 pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
-pub use chat::ChatMessage;
+pub(crate) use chat::control::RESERVED;
+pub use chat::{ChatMessage, ChatPrompt, Thinking};
 pub use joined::Joined;
 pub use model::{AdaptedModel, Model, Token};
 pub use placement::Placement;

@@ -1,10 +1,12 @@
 //! A model in memory, and the same with the factors of its adapted weights.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::token::LlamaToken;
 
+use super::chat::control::ControlTokens;
+use super::chat::Chat;
 use crate::error::{Error, Result};
 use crate::ffi::context::Lora;
 use crate::ffi::factors::{FactorSource, Factors};
@@ -19,11 +21,23 @@ pub type Token = i32;
 pub struct Model {
     pub(super) handle: Arc<ModelHandle>,
     file: GgufFile,
+    pub(super) chat: Chat,
+    control: OnceLock<ControlTokens>,
 }
 
 impl Model {
-    /// Loads the model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
+        Self::load_with_template(path, n_gpu_layers, None)
+    }
+
+    /// The same with another chat template than the model's own: one in Jinja, or the name of one of llama.cpp's
+    /// built-in ones, such as `chatml`.
+    pub fn load_with_template(
+        path: &Path,
+        n_gpu_layers: u32,
+        chat_template: Option<String>,
+    ) -> Result<Arc<Self>> {
         let file = GgufFile::open(path)?;
         if let Some(kind) = file.str("general.type")?.filter(|&kind| kind != "model") {
             return Err(Error::expected("a model", format!("'{kind}'"))
@@ -32,7 +46,7 @@ impl Model {
                 .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
         }
         let handle = ModelHandle::load(path, n_gpu_layers)?;
-        Ok(Arc::new(Self { handle, file }))
+        Ok(Arc::new(Self { handle, file, chat: Chat::new(chat_template), control: OnceLock::new() }))
     }
 
     /// The model's file.
@@ -47,8 +61,18 @@ impl Model {
         vocab.tokenize(text.as_bytes(), add_special, parse_special).into_iter().map(|token| token.0).collect()
     }
 
+    /// The control tokens of the vocabulary.
+    pub(super) fn control_tokens(&self) -> &ControlTokens {
+        self.control.get_or_init(|| ControlTokens::new(&self.handle))
+    }
+
     /// The bytes `token` stands for; part of a UTF-8 character where a character is several tokens.
+    ///
+    /// Control tokens stand for nothing, but for those with which a reasoning model marks its thinking.
     pub fn piece(&self, token: Token) -> Vec<u8> {
+        if let Some((_, text)) = self.thinking_pieces().iter().find(|(known, _)| *known == token) {
+            return text.clone().into_bytes();
+        }
         self.handle.llama().vocab().token_to_piece(LlamaToken(token), false, None)
     }
 

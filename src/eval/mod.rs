@@ -14,7 +14,7 @@ pub use scores::Comparison;
 pub use trace::Trace;
 
 use crate::engine::{
-    complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Token,
+    complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::progress::{Interrupt, Progress};
@@ -107,6 +107,8 @@ pub struct Questions<'a> {
     items: &'a [Item],
     /// Prompt tokens, by item.
     prompts: Vec<Vec<Token>>,
+    /// How the model tells thinking from answering.
+    thinking: Option<Thinking>,
     /// By configuration: the slot that answers each item, where that differs from item to item.
     routes: BTreeMap<usize, Vec<u32>>,
     /// Tokens of context the model was trained with.
@@ -125,18 +127,23 @@ impl<'a> Questions<'a> {
     /// Turns the prompts of `items`, which belong to `task`, into tokens of `model`, with the model's chat
     /// template around them if the task wants it.
     pub fn new(model: &Model, task: &'a Task, items: &'a [Item]) -> Result<Self> {
-        let Generation { chat, .. } = *task.generation();
+        let mut thinking = None;
         let tokens = |item: &Item| -> Result<Vec<Token>> {
-            if !chat {
+            if !task.generation().chat {
                 return Ok(model.tokenize(&item.prompt, true, false));
             }
-            let message = ChatMessage { role: "user", content: item.prompt.clone() };
-            let prompt =
-                model.chat_prompt(&[message]).map_err(|error| error.field(format!("item {}", item.id)))?;
-            Ok(model.tokenize(&prompt, true, true))
+            let prompt = model.chat_prompt(&[ChatMessage::user(item.prompt.as_str())]).map_err(|error| {
+                error.field(format!("item {}", item.id)).hint(
+                    "chat = false in the task's [generation] asks without a template; another template may be given",
+                )
+            })?;
+            // The same in all prompts: it depends on the template alone.
+            thinking = prompt.thinking;
+            Ok(prompt.tokens)
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
-        Ok(Self { task, items, prompts, routes: BTreeMap::new(), n_ctx_train: model.n_ctx_train() })
+        let n_ctx_train = model.n_ctx_train();
+        Ok(Self { task, items, prompts, thinking, routes: BTreeMap::new(), n_ctx_train })
     }
 
     /// The task.
@@ -170,6 +177,11 @@ impl<'a> Questions<'a> {
     /// The prompts' tokens, by item.
     pub fn into_prompts(self) -> Vec<Vec<Token>> {
         self.prompts
+    }
+
+    /// How the model tells thinking from answering, if it thinks.
+    pub fn thinking(&self) -> Option<&Thinking> {
+        self.thinking.as_ref()
     }
 
     /// Tokens of context that the longest item needs, prompt and answer, as far as the model was trained for
@@ -292,7 +304,8 @@ impl<'a> Questions<'a> {
     }
 
     fn score(&self, item: usize, completion: Completion) -> Result<Answer> {
-        let score = self.task.score(&self.items[item], &completion.text)?;
+        let text = Thinking::whole(self.thinking(), completion.text);
+        let score = self.task.score(&self.items[item], &text)?;
         if !(0.0..=1.0).contains(&score.value) {
             return Err(Error::expected("a score between 0 and 1", score.value)
                 .field(format!("item {}", self.items[item].id)));
@@ -302,7 +315,7 @@ impl<'a> Questions<'a> {
             reason: score.reason,
             n_tokens: completion.tokens.len(),
             is_cut: completion.ended == Ended::Length,
-            completion: completion.text,
+            completion: text,
         })
     }
 }

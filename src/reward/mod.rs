@@ -8,13 +8,15 @@
 //! | [`text`] | the completion, or what a regex captures in it, with a text |
 //! | [`code`] | nothing: it runs the completion as a program, and its tests |
 //!
-//! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error.
+//! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error. What a reasoning
+//! model thinks before it answers is no part of the answer ([`thinking`]).
 
 pub mod choice;
 pub mod code;
 pub mod latex;
 pub mod numeric;
 pub mod text;
+pub mod thinking;
 
 /// What one completion is worth.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,7 +10,7 @@ use crate::reward::code::sandbox::Limits;
 use crate::reward::code::{without_fences, Code};
 use crate::reward::numeric::{Number, Numeric};
 use crate::reward::text::Text;
-use crate::reward::{latex, Score};
+use crate::reward::{latex, thinking, Score};
 
 /// The gold answer, as the task's reward wants it.
 #[derive(Clone, Debug)]
@@ -78,9 +78,19 @@ impl Task {
     /// # Errors
     /// The sandbox failed, or the item is of another task. No completion is an error: a bad one scores 0.
     pub fn score(&self, item: &Item, completion: &str) -> Result<Score> {
-        if completion.trim().is_empty() {
-            return Ok(Score { value: 0.0, reason: String::from("the completion is empty") });
+        let Some(answer) = thinking::split(completion).answer else {
+            return Ok(Score { value: 0.0, reason: String::from("the thinking never ends") });
+        };
+        if answer.trim().is_empty() {
+            let what =
+                if completion.trim().is_empty() { "the completion" } else { "the answer after the thinking" };
+            return Ok(Score { value: 0.0, reason: format!("{what} is empty") });
         }
+        self.score_answer(item, &answer)
+    }
+
+    /// Scores what was said.
+    fn score_answer(&self, item: &Item, completion: &str) -> Result<Score> {
         match (&self.reward, &item.answer) {
             (Reward::Numeric(numeric), Answer::Number(gold)) => Ok(numeric.score(*gold, completion)),
             (Reward::Latex, Answer::Text) => Ok(latex::score(&item.gold, completion)),
@@ -90,7 +100,7 @@ impl Task {
                 code.score(&program(continues.as_deref(), completion), tests)
             }
             (Reward::Stream(tasks), Answer::Of(i, answer)) if *i < tasks.len() => {
-                tasks[*i].score(&Item { answer: (**answer).clone(), ..item.clone() }, completion)
+                tasks[*i].score_answer(&Item { answer: (**answer).clone(), ..item.clone() }, completion)
             }
             _ => Err(Error::invalid("the item is of another task").field(&item.id)),
         }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::{
     complete, sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Placement, Request, SamplerOptions,
-    Session, Token,
+    Session, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -24,6 +24,7 @@ pub struct ModelPolicy<'a> {
     max_candidates: usize,
     train: Vec<Vec<Token>>,
     validation: Vec<Vec<Token>>,
+    thinking: Option<Thinking>,
 }
 
 /// How a model answers.
@@ -49,6 +50,7 @@ impl<'a> ModelPolicy<'a> {
     pub fn new(adapted: &Arc<AdaptedModel>, task: &'a Task, options: &ModelOptions) -> Result<Self> {
         let model = adapted.model();
         let mut n_ctx_seq = 0;
+        let mut thinking = None;
         let mut prompts = |part: Part, n: usize| -> Result<Vec<Vec<Token>>> {
             let items = task.items(part);
             let items = &items[..n.min(items.len())];
@@ -60,6 +62,7 @@ impl<'a> ModelPolicy<'a> {
             let questions = Questions::new(model, task, items)?;
             check_lengths(items, questions.prompts(), task.generation().max_tokens, model.n_ctx_train())?;
             n_ctx_seq = n_ctx_seq.max(questions.n_ctx_seq());
+            thinking = questions.thinking().cloned();
             Ok(questions.into_prompts())
         };
         let train = prompts(Part::Train, usize::MAX)?;
@@ -75,6 +78,7 @@ impl<'a> ModelPolicy<'a> {
             max_candidates: options.max_candidates,
             train,
             validation,
+            thinking,
         })
     }
 
@@ -167,7 +171,8 @@ impl Policy for ModelPolicy<'_> {
                 interrupt.check()?;
                 let completion = completion.ok_or_else(|| Error::engine("a completion is missing"))?;
                 let item = &self.task.items(wanted.part)[wanted.item];
-                let score = self.task.score(item, &completion.text)?;
+                let text = Thinking::whole(self.thinking.as_ref(), completion.text);
+                let score = self.task.score(item, &text)?;
                 if !(0.0..=1.0).contains(&score.value) {
                     return Err(Error::expected("a score between 0 and 1", score.value)
                         .field(format!("item {}", item.id)));

@@ -152,9 +152,8 @@ fn the_embedded_model_answers_in_batches_as_it_does_alone() {
     let model = Model::load(file.path(), 0).unwrap();
     let ask = |i: u64| {
         let skill = Skill::ALL[i as usize % 3];
-        let message =
-            ChatMessage { role: "user", content: question(skill, i.is_multiple_of(2), 1, i).prompt };
-        request(model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true), 60)
+        let message = ChatMessage::user(question(skill, i.is_multiple_of(2), 1, i).prompt);
+        request(model.chat_prompt(&[message]).unwrap().tokens, 60)
     };
     let requests: Vec<_> = (0..60).map(ask).collect();
     let options = |n_seq| SessionOptions { n_ctx: 256 * n_seq, kv_unified: false, ..exact(n_seq) };
@@ -257,8 +256,8 @@ fn the_end_token_ends_a_completion_and_is_not_text() {
     let file = embedded::Temporary::new().unwrap();
     let model = Model::load(file.path(), 0).unwrap();
     let mut batch = sessions(&model, 1, &exact(1));
-    let message = ChatMessage { role: "user", content: question(Skill::Math, false, 1, 1).prompt };
-    let prompt = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true);
+    let message = ChatMessage::user(question(Skill::Math, false, 1, 1).prompt);
+    let prompt = model.chat_prompt(&[message]).unwrap().tokens;
     let completion = complete_all(&mut batch, &[request(prompt, 200)]).remove(0);
     let (last, before) = completion.tokens.split_last().unwrap();
     assert_eq!(completion.ended, Ended::End, "{}", completion.text);

@@ -113,8 +113,7 @@ mod tests {
         let model = Model::load(file.path(), 0).unwrap();
         let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
         let mut answer = |message: &String| {
-            let chat = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }]).unwrap();
-            let prompt = model.tokenize(&chat, true, true);
+            let prompt = model.chat_prompt(&[ChatMessage::user(message.clone())]).unwrap().tokens;
             if let Some(adapter) = &mut adapter {
                 adapter.adapt(&mut generator, message).unwrap();
             }

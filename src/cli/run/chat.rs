@@ -9,9 +9,10 @@ use rustyline::DefaultEditor;
 use super::adapt::{Adapter, Pass1};
 use super::generate::{Generator, Reply, Stop};
 use super::{ctrl_c, describe, open_expert, printer};
-use crate::engine::ChatMessage;
+use crate::engine::{ChatMessage, ChatPrompt, Thinking};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
+use crate::reward::thinking::{self, Parts};
 
 const HELP: &str = "\
 /use [NAME]         use one expert; without a name, the base model
@@ -24,15 +25,16 @@ const HELP: &str = "\
 /exit               leave (also Ctrl-D)
 Ctrl-C stops a reply. Another mixture reads the conversation again.";
 
-/// Chats until the input ends; `strength` scales every mixture. With an `adapter` each message chooses its expert,
+/// Chats until the input ends; every conversation begins with `system`, and `strength` scales every mixture. With an `adapter` each message chooses its expert,
 /// until one is chosen by hand.
-pub fn main(generator: &mut Generator, adapter: Option<Adapter>, strength: f32) -> Result<u8> {
-    if !generator.session.model().has_chat_template() {
-        // The model's own words for it, with file, field and hint.
-        generator.session.model().chat_prompt(&[])?;
-    }
+pub fn main(
+    generator: &mut Generator,
+    adapter: Option<Adapter>,
+    strength: f32,
+    system: Vec<ChatMessage>,
+) -> Result<u8> {
     let mut editor = DefaultEditor::new().map_err(cannot_read)?;
-    let mut chat = Chat { generator, adapter, strength, messages: Vec::new() };
+    let mut chat = Chat { generator, adapter, strength, messages: system.clone(), system };
     printer::note(format_args!("mixture: {}. /help lists the commands.", chat.generator.mixture()));
     // On terminals that it cannot steer, rustyline would print a prompt even for a pipe, in the midst of the replies.
     let prompt = if std::io::stdin().is_terminal() { "> " } else { "" };
@@ -72,12 +74,14 @@ struct Chat<'a> {
     adapter: Option<Adapter>,
     strength: f32,
     messages: Vec<ChatMessage>,
+    /// What every conversation begins with.
+    system: Vec<ChatMessage>,
 }
 
 impl Chat<'_> {
     /// Answers one message. After an error the conversation is as before.
     fn say(&mut self, message: &str) -> Result<()> {
-        self.messages.push(ChatMessage { role: "user", content: message.to_owned() });
+        self.messages.push(ChatMessage::user(message));
         let (reply, pass1) = match self.answer(message) {
             Ok(reply) => reply,
             Err(error) => {
@@ -90,10 +94,13 @@ impl Chat<'_> {
             printer::note(pass1.describe(reply.ms()));
         }
         printer::note(describe(&reply, self.generator.mixture()));
-        if reply.stop == Stop::Interrupted && reply.text.is_empty() {
+        if reply.stop == Stop::Interrupted && reply.n_generated == 0 {
             self.messages.pop();
         } else {
-            self.messages.push(ChatMessage { role: "assistant", content: reply.text });
+            let Parts { thinking, answer } = thinking::split(&reply.text);
+            let reasoning = Some(thinking).filter(|text| !text.trim().is_empty());
+            self.messages
+                .push(ChatMessage { reasoning, ..ChatMessage::assistant(answer.unwrap_or_default()) });
         }
         Ok(())
     }
@@ -101,12 +108,14 @@ impl Chat<'_> {
     /// Both passes for the conversation as it stands; `message` is its last.
     fn answer(&mut self, message: &str) -> Result<(Reply, Option<Pass1>)> {
         let model = self.generator.session.model().clone();
-        let tokens = model.tokenize(&model.chat_prompt(&self.messages)?, true, true);
+        let ChatPrompt { tokens, thinking, .. } = model.chat_prompt(&self.messages)?;
         let mut pass1 = None;
         if let Some(adapter) = &mut self.adapter {
             pass1 = Some(adapter.adapt(self.generator, message)?);
         }
-        Ok((self.generator.reply(&tokens, printer::print)?, pass1))
+        let mut reply = self.generator.reply(&tokens, printer::print)?;
+        reply.text = Thinking::whole(thinking.as_ref(), reply.text);
+        Ok((reply, pass1))
     }
 
     fn command(&mut self, command: &str) -> Result<()> {
@@ -114,7 +123,7 @@ impl Chat<'_> {
         let argument = argument.trim();
         match name {
             "help" => printer::note(HELP),
-            "clear" => self.messages.clear(),
+            "clear" => self.messages.clone_from(&self.system),
             "experts" => printer::note(self.list()?),
             "use" if argument.is_empty() => self.use_mixture(Mixture::base())?,
             "use" => self.use_mixture(Mixture::single(argument))?,

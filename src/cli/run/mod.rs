@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::inputs::ModelFile;
-use super::runtime_args::DeviceArgs;
+use super::runtime_args::ChatModelArgs;
 use super::{ctrl_c, printer};
 use crate::dispatch::AdaptPrompt;
 use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
@@ -53,6 +53,9 @@ pub struct Args {
     /// Use the model's chat template; without -p, messages are read line by line
     #[arg(long)]
     chat: bool,
+    /// What a chat's system message says, which directs all replies
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
 
     #[command(flatten)]
     experts: ExpertArgs,
@@ -78,7 +81,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 512)]
     ubatch_size: u32,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: ChatModelArgs,
 
     /// Temperature; 0 always takes the most likely token
     #[arg(
@@ -135,21 +138,34 @@ pub fn main(args: &Args) -> Result<u8> {
             .hint("give one with -p TEXT, or --chat to read messages from standard input"));
     }
 
+    if args.system.is_some() && !is_chat {
+        return Err(Error::invalid("a plain prompt has no system message")
+            .field("--system")
+            .hint("add --chat"));
+    }
+
     let began = Instant::now();
     let model = args.device.load(file.path())?;
     let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
+    if is_chat && !model.has_chat_template() {
+        return Err(Error::invalid("the model carries no chat template")
+            .file(file.path())
+            .field("tokenizer.chat_template")
+            .hint("give one with --chat-template, such as chatml, or complete a plain prompt with -p and without --chat"));
+    }
+    let system: Vec<_> = args.system.iter().map(ChatMessage::system).collect();
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, adapter, args.experts.strength());
+        return chat::main(&mut generator, adapter, args.experts.strength(), system);
     };
     let pass1 = adapter.as_mut().map(|adapter| adapter.adapt(&mut generator, prompt)).transpose()?;
     let prompt = if is_chat {
-        model.chat_prompt(&[ChatMessage { role: "user", content: prompt.clone() }])?
+        let messages = [system, vec![ChatMessage::user(prompt.as_str())]].concat();
+        model.chat_prompt(&messages)?.tokens
     } else {
-        prompt.clone()
+        model.tokenize(prompt, true, true)
     };
-    let prompt = model.tokenize(&prompt, true, true);
     let reply = generator.reply(&prompt, |text| {
         if args.json {
             return Ok(());
@@ -179,6 +195,9 @@ struct Checked {
 impl Args {
     /// What can be wrong with the flags is found before a model of many gigabytes is loaded.
     fn check(&self, file: &ModelFile, seed: u32) -> Result<Checked> {
+        // In a chat the embedded model's experts may be called by name at any time.
+        let is_own = matches!(file, ModelFile::Embedded(_));
+        let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none();
         Ok(Checked {
             sampler: Sampler::new(&SamplerOptions {
                 temperature: self.temp,
@@ -189,7 +208,7 @@ impl Args {
             })?,
             mixture: self.experts.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
-            experts: self.experts.open(file, self.adapt.is_on(), self.device.n_threads()?)?,
+            experts: self.experts.open(file, are_at_hand, self.device.n_threads()?)?,
         })
     }
 

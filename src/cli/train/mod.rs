@@ -173,7 +173,7 @@ enum RewardFlag {
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let options = args.options()?;
-    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.device.n_threads()?);
+    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let mut folder = Folder::of(&args.output);
     folder.check(args.earlier())?;
     let task = args.task.load()?;
@@ -310,7 +310,7 @@ impl Args {
             (None, ModelFile::Embedded(embedded)) => embedded_sidecar(embedded, n_threads)?,
             (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
         };
-        let model = self.batch.device.load(file.path())?;
+        let model = self.batch.model.load(file.path())?;
         Ok((AdaptedModel::new(&model, sidecar)?, file))
     }
 
