@@ -53,6 +53,8 @@ svf_install_tools() {
     svf_has_libclang || { apt+=(libclang-dev); brew+=(llvm); }
     svf_has curl || svf_has_recent_cargo || apt+=(curl ca-certificates)
     [ -z "${svf_for_tests:-}" ] || svf_has python3 || { apt+=(python3); brew+=(python3); }
+    # Debian has what makes virtual environments in a package of its own.
+    [ -z "${svf_for_tests:-}" ] || python3 -c 'import ensurepip' 2>/dev/null || apt+=(python3-venv)
     if ! { svf_has cc && svf_has c++ && svf_has make; }; then
         if [ "$(uname)" = Darwin ]; then
             svf_say "a compiler is missing; starting Apple's installer. Run this again when it has finished."
