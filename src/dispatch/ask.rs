@@ -22,10 +22,13 @@ impl Ask {
     /// A template that cannot be filled in, an expert whose description holds control tokens of the model, or labels
     /// that the model cannot tell apart.
     pub fn new(model: &Model, prompt: &AdaptPrompt, candidates: &Candidates, question: &str) -> Result<Self> {
-        if let Some(expert) =
-            candidates.experts().iter().find(|expert| has_control_tokens(model, &expert.description))
+        let is_forged = |text: &str| has_control_tokens(model, text);
+        if let Some(expert) = candidates
+            .experts()
+            .iter()
+            .find(|expert| is_forged(&expert.description) || is_forged(&expert.name))
         {
-            return Err(Error::invalid("its description holds control tokens of this model")
+            return Err(Error::invalid("its name or description holds control tokens of this model")
                 .field(format!("expert {}", expert.name))
                 .hint("such an expert is not to be trusted; train it again"));
         }
