@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::experts::ExpertArgs;
-use super::inputs::ModelFile;
+use super::inputs::{ModelFile, OverrideArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::{ctrl_c, printer};
@@ -42,6 +42,8 @@ pub struct Args {
     /// Run the code that the model writes, for tasks that are checked so
     #[arg(long)]
     allow_exec: bool,
+    #[command(flatten)]
+    overrides: OverrideArgs,
     /// Ask the first N test items of each task only
     #[arg(short = 'n', long = "items", value_name = "N")]
     n_items: Option<usize>,
@@ -145,7 +147,11 @@ impl Args {
                 .field(format!("task {preset}"))
                 .hint(format!("write a task file with base = \"{preset}\" and its data")));
         }
-        let options = LoadOptions { allow_exec: self.allow_exec, ..LoadOptions::default() };
+        let options = LoadOptions {
+            allow_exec: self.allow_exec,
+            overrides: self.overrides.overrides(),
+            ..LoadOptions::default()
+        };
         Targets::load(&seen, &unseen, self.n_items, &options)
     }
 

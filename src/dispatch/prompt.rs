@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::Environment;
 use serde::Serialize;
 
 use super::{Candidate, Candidates, OTHER};
@@ -16,6 +16,7 @@ use crate::embedded;
 use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::skills::Skill;
+use crate::task::jinja::{self, plainly};
 
 /// A checked template.
 #[derive(Clone, Debug)]
@@ -101,9 +102,7 @@ impl AdaptPrompt {
 
     /// Checks a template.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let mut environment = jinja::environment();
         environment.add_template_owned(KEY, text.to_owned()).map_err(|error| {
             let problem = plainly(&error);
             Error::invalid(format!("in line {} of the template: {problem}", error.line().unwrap_or(1)))
@@ -142,12 +141,5 @@ impl AdaptPrompt {
             .map_err(wrong)?;
         let (message, answer) = text.rsplit_once(ANSWER).unwrap_or((&text, ""));
         Ok(Filled { message: message.to_owned(), answer: answer.to_owned() })
-    }
-}
-
-fn plainly(error: &minijinja::Error) -> String {
-    match error.detail() {
-        Some(detail) => detail.to_owned(),
-        None => error.kind().to_string(),
     }
 }
