@@ -143,3 +143,30 @@ impl AdaptPrompt {
         Ok(Filled { message: message.to_owned(), answer: answer.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::expert::Expert;
+    use crate::sidecar::Fingerprint;
+
+    #[test]
+    fn templates_may_be_written_as_for_python() {
+        let expert = |name: &str| Expert {
+            name: name.to_owned(),
+            description: format!(" good at {name} "),
+            fingerprint: Fingerprint::parse(&"0".repeat(64)).unwrap(),
+            multipliers: BTreeMap::new(),
+            training: None,
+        };
+        let candidates = Candidates::new(&[expert("maths"), expert("code")], "cls").unwrap();
+        let text = "{{ question.strip().split('\\n')[-1].lower() }} {{ ', '.join(labels[:-1]) }} \
+                    {{ labels.index('maths') }} {% for e in experts %}{{ e.description.strip().title() }}; {% endfor %}\
+                    {{ answer }}{{ other.upper() }}:";
+        let filled = AdaptPrompt::parse("own", text).unwrap().fill(" One.\nTWO? ", &candidates).unwrap();
+        assert_eq!(filled.message, "two? code, maths 1 Good At Code; Good At Maths; ");
+        assert_eq!(filled.answer, "OTHER:");
+    }
+}

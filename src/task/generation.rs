@@ -36,38 +36,32 @@ pub struct Overrides {
 }
 
 impl Generation {
-    /// Checks what the task's file says; the error names the key below `generation`.
-    pub(super) fn check(&self) -> std::result::Result<(), (&'static str, Error)> {
+    /// Checks what the task's file says. `blame` names the place of a key below `generation`.
+    pub(super) fn check(&self, blame: &dyn Fn(&str, Error) -> Error) -> Result<()> {
         if self.max_tokens == 0 {
-            return Err(("max_tokens", Error::expected("at least 1", 0)));
+            return Err(blame("max_tokens", Error::expected("at least 1", 0)));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(("stop", Error::invalid("a stop string is empty")));
+            return Err(blame("stop", Error::invalid("a stop string is empty")));
         }
         if self.system.is_some() && !self.chat {
-            let error = Error::invalid("without chat = true there is no system message");
-            return Err(("system", error.hint("set chat = true, or begin the prompt with the text")));
+            let error = Error::invalid("without the chat template there is no system message");
+            return Err(blame("system", error.hint("chat = true in a task file turns the template on")));
         }
         Ok(())
     }
 
     /// With what a user says over it.
     pub(super) fn with(mut self, overrides: &Overrides) -> Result<Self> {
-        let had_system = self.system.is_some();
+        if overrides.no_chat && self.system.is_some() {
+            return Err(Error::invalid("the task has a system message, which needs the chat template")
+                .field("system")
+                .hint("leave it out in the task file, or keep the template"));
+        }
         self.max_tokens = overrides.max_tokens.unwrap_or(self.max_tokens);
         self.chat &= !overrides.no_chat;
         self.system = overrides.system.clone().or(self.system);
-        self.check().map_err(|(key, error)| match key {
-            "system" if overrides.no_chat && had_system => {
-                Error::invalid("the task has a system message, which needs the chat template").field(key)
-            }
-            "system" => {
-                Error::invalid("the task's prompts go without a chat template, so there is no system message")
-                    .field(key)
-                    .hint("set chat = true in a task file with this one as its base")
-            }
-            _ => error.field(key),
-        })?;
+        self.check(&|key, error| error.field(key))?;
         Ok(self)
     }
 }

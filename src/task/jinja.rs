@@ -20,6 +20,8 @@ pub fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    // Without it an error of a release build does not say what is undefined.
+    environment.set_debug(true);
     environment.set_unknown_method_callback(method);
     minijinja_contrib::add_to_environment(&mut environment);
     environment.add_filter("regex_replace", regex_replace);

@@ -56,7 +56,7 @@ impl Task {
         let gold = file.gold.ok_or_else(|| missing("gold"))?;
         let completion = file.completion.unwrap_or_else(|| gold.clone());
         let generation = file.generation;
-        generation.check().map_err(|(key, error)| source.blame(&format!("generation.{key}"), error))?;
+        generation.check(&|key, error| source.blame(&format!("generation.{key}"), error))?;
         let generation = generation.with(&options.overrides)?;
 
         let mut templates = Templates::new();

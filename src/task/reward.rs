@@ -135,8 +135,12 @@ pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Res
                 GoldIs::Label => (0..options.len()).find(|&index| labels.label(index) == named),
                 GoldIs::Text => options.iter().position(|option| option.trim() == named),
             };
-            let index =
-                index.ok_or_else(|| at_gold(Error::expected("one of the options", format!("'{named}'"))))?;
+            let index = index.ok_or_else(|| {
+                let error = Error::expected("one of the options", format!("'{named}'"));
+                at_gold(
+                    error.hint("where the data has labels of its own, give the option's place with gold_is"),
+                )
+            })?;
             let choice = Choice::new(labels, options, index).map_err(|error| error.file(&row.place))?;
             gold = choice.gold();
             Answer::Choice(choice)

@@ -131,7 +131,8 @@ fn chains_of_files() {
 #[test]
 fn errors_point_at_the_file_that_is_wrong() {
     let base = |text: &str| format!("base = \"gsm8k\"\n\n[generation]\n{text}\n{DATA}");
-    let table: Vec<(Vec<(&str, String)>, &[&str])> = vec![
+    type Files<'a> = Vec<(&'a str, String)>;
+    let table: Vec<(Files, &[&str])> = vec![
         (vec![("main.toml", base("max_tokens = 0"))], &["main.toml:4: generation.max_tokens: "]),
         (vec![("main.toml", base("max_tokens = \"many\""))], &["main.toml:4: max_tokens: invalid type"]),
         (

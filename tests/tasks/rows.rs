@@ -96,7 +96,7 @@ fn arc_as_it_is_downloaded() {
 #[test]
 fn arc_in_another_form_is_the_same() {
     let Some(path) = shared("arc/arc_challenge.jsonl.gz") else { return };
-    let ours = Task::load("arc-challenge", &options(&[path.clone()])).unwrap();
+    let ours = Task::load("arc-challenge", &options(std::slice::from_ref(&path))).unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(
         &mut flate2::read::GzDecoder::new(fs::File::open(path).unwrap()),
@@ -139,7 +139,8 @@ fn mbpp_full_and_sanitized() {
         "prompt": "Write a function to find the area of a circle.", "code": code,
         "test_imports": ["import math", "import os"], "test_list": tests,
     });
-    let (full, half) = (load("mbpp", &[full]).unwrap(), load("mbpp", &[sanitized.clone()]).unwrap());
+    let (full, half) =
+        (load("mbpp", &[full]).unwrap(), load("mbpp", std::slice::from_ref(&sanitized)).unwrap());
     assert_eq!(only(&full).prompt, only(&half).prompt);
     for task in [&full, &half] {
         let item = only(task);
@@ -148,7 +149,7 @@ fn mbpp_full_and_sanitized() {
         assert!(item.prompt.contains("area(1)") && item.prompt.contains("area(2)"));
     }
     // The prompt shows one test, the others grade.
-    let hidden = load("mbpp-hidden", &[sanitized.clone()]).unwrap();
+    let hidden = load("mbpp-hidden", std::slice::from_ref(&sanitized)).unwrap();
     let item = only(&hidden);
     assert!(item.prompt.contains("area(1)") && !item.prompt.contains("area(2)"), "{}", item.prompt);
     assert!(!item.prompt.contains("area(0)"));
@@ -160,7 +161,7 @@ fn mbpp_full_and_sanitized() {
     );
     let mut one = sanitized;
     one["test_list"] = json!(["assert area(0) == 0"]);
-    let error = load("mbpp-hidden", &[one.clone()]).err().unwrap();
+    let error = load("mbpp-hidden", std::slice::from_ref(&one)).err().unwrap();
     assert!(error.starts_with("rows.jsonl:1: reward.tests: "), "{error}");
     one["test_list"] = json!([]);
     one["test_imports"] = json!([]);
@@ -172,7 +173,9 @@ fn mbpp_full_and_sanitized() {
 fn mbpp_hidden_on_all_of_mbpp() {
     let Some(path) = shared("mbpp/mbpp.jsonl.gz") else { return };
     let task = Task::load("mbpp-hidden", &options(&[path])).unwrap();
-    assert_eq!(all(&task).len(), 974);
+    // Two programs have the same sentence and the same first test.
+    assert_eq!(all(&task).len(), 973);
+    assert_eq!(task.notes()[0], "1 items had the prompt of another one and were dropped");
     let some: Vec<_> = all(&task).into_iter().step_by(25).collect();
     let check = task.check(&some, &llama_svf::progress::Silent, &Default::default()).unwrap();
     assert!(check.faults.is_empty() && check.n_checked == some.len(), "{:?}", check.faults);
@@ -204,7 +207,8 @@ fn math_as_it_is_downloaded() {
             "\\pi",
         ),
     ] {
-        let task = load("hendrycks-math", &[row.clone()]).unwrap_or_else(|error| panic!("{row}: {error}"));
+        let task = load("hendrycks-math", std::slice::from_ref(&row))
+            .unwrap_or_else(|error| panic!("{row}: {error}"));
         let item = only(&task);
         assert_eq!(item.gold, gold, "{row}");
         assert!(item.prompt.starts_with(problem));
@@ -264,7 +268,8 @@ fn rows_of_another_data_set_are_refused_with_the_preset_that_reads_them() {
         ("arc-challenge", &none, &["goal, label (null), sol1, sol2", own]),
         ("gsm8k", &json!({}), &["no fields", "question, answer"]),
     ] {
-        let error = load(preset, &[row.clone()]).err().unwrap_or_else(|| panic!("{preset} read {row}"));
+        let error =
+            load(preset, std::slice::from_ref(row)).err().unwrap_or_else(|| panic!("{preset} read {row}"));
         println!("{error}");
         assert!(error.starts_with("rows.jsonl:1: "), "{error}");
         for part in parts {
