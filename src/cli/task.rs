@@ -214,7 +214,7 @@ impl Shown<'_> {
             line("note", &note);
         }
         let framed = |title: &str, text: &str| {
-            format!("\n{title:-<80}\n{}\n{:-<80}\n", text.trim_end_matches('\n'), "")
+            format!("\n{title:-<80}\n{}\n{:-<80}\n", visible(text.trim_end_matches('\n')), "")
         };
         match seen {
             None => text += &framed(&format!("-- prompt of {} ", example.id), &example.prompt),
@@ -224,7 +224,7 @@ impl Shown<'_> {
             }
         }
         text += &framed("-- gold completion ", &example.completion);
-        let _ = writeln!(text, "gold answer: {}\n", example.gold.trim());
+        let _ = writeln!(text, "gold answer: {}\n", visible(example.gold.trim()));
         let n_right = check.n_checked - check.faults.len();
         let _ = writeln!(text, "{n_right} of {} gold completions score 1", check.n_checked);
         for fault in check.faults.iter().take(N_SHOWN) {
@@ -249,6 +249,12 @@ impl Shown<'_> {
         }
         text
     }
+}
+
+/// Data is not ours: nothing in it may move the cursor.
+fn visible(text: &str) -> String {
+    let is_hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The first and the last of `pieces`, where templates put what matters.

@@ -77,13 +77,11 @@ fn row(line: &[u8], is_cut: bool) -> Result<Map<String, Value>> {
 
 /// Why `path`, whose first line is no row, is a file of another format, if it is one.
 fn other_format(line: &[u8], path: &Path) -> Option<Error> {
-    let file = path.display();
-    let output = path.with_extension("jsonl");
-    let output = output.display();
+    let (file, output) = (in_shell(path), in_shell(&path.with_extension("jsonl")));
     let pandas = |read: &str| {
         format!(
-            "convert it with: python3 -c \"import pandas; pandas.{read}('{file}').to_json('{output}', \
-             orient='records', lines=True)\""
+            "convert it with: python3 -c \"import sys, pandas; pandas.{read}(sys.argv[1]).to_json(sys.argv[2], \
+             orient='records', lines=True)\" {file} {output}"
         )
     };
     let jq = |filter: &str| format!("convert it with: jq -c {filter} {file} > {output}");
@@ -121,4 +119,14 @@ fn other_format(line: &[u8], path: &Path) -> Option<Error> {
         _ => return None,
     };
     Some(Error::expected("JSON Lines", name).file(path).field("data").hint(hint))
+}
+
+/// A path as a word of a command.
+fn in_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }

@@ -85,13 +85,16 @@ impl Templates {
         row: &Row,
         used: impl Iterator<Item = String>,
     ) -> Error {
-        // The detail begins with the name, or the path below it, where the engine knows it: "`a.b` is undefined".
-        let said = error.detail().and_then(|detail| detail.split('`').nth(1)?.split(['.', '[']).next());
-        let is_known = |name: &String| {
+        let is_known = |name: &str| {
             row.fields.contains_key(name) || self.environment.globals().any(|(known, _)| known == name)
         };
-        let missing = used.filter(|name| !is_known(name) && said.is_none_or(|said| said == name)).min();
-        match missing.filter(|_| error.kind() == ErrorKind::UndefinedError) {
+        let missing = match undefined(&error) {
+            // What is undefined within a field, or within what a template sets, is no field.
+            Some(name) => Some(name.to_owned()).filter(|name| !name.contains(['.', '[']) && !is_known(name)),
+            None if error.kind() == ErrorKind::UndefinedError => used.filter(|name| !is_known(name)).min(),
+            None => None,
+        };
+        match missing {
             Some(field) => {
                 Error::invalid(format!("no such field, but '{key}' uses it")).field(field).file(&row.place)
             }
@@ -100,6 +103,12 @@ impl Templates {
                 .file(&row.place),
         }
     }
+}
+
+/// What `error` calls undefined: a name, or a path such as `a.b`.
+fn undefined(error: &minijinja::Error) -> Option<&str> {
+    let (before, _) = error.detail()?.split_once("` is undefined")?;
+    Some(before.rsplit_once('`')?.1)
 }
 
 /// An expression without the braces that a template would have around it.

@@ -26,6 +26,7 @@ fn render(template: &str) -> Result<String, String> {
         "ratio": 0.5,
         "money": "It costs $5, or $5.50.",
         "accents": "ñandú",
+        "Paráfrase": "o mesmo",
         "options": [{ "atext": "yes", "aid": 1 }, { "atext": "no", "aid": 2 }],
     });
     let folder = tempfile::tempdir().unwrap();
@@ -92,6 +93,12 @@ fn templates_of_evaluation_harnesses() {
         // As Python prints them: boolq's answers, lists that a model is shown.
         ("{{ is_true }} {{ nothing }} {{ choices.text }}", "True None ['up', 'down', 'left']"),
         ("{{ level ~ ': ' ~ ratio }}", "4: 0.5"),
+        // galician_bench, spanish_bench: names with accents.
+        ("{{ Paráfrase.split()[0] }}", "o"),
+        // coqa, webqs and others.
+        ("{% for i in range(aliases | length - 1) %}{{ aliases[i] }};{% endfor %}{{ aliases[-1] }}", "Paris;City of Light"),
+        // wic: places that fields give.
+        ("{{ text[level:level + 3] }}", "cat"),
         ("{{ answer_options.answer_id.index(correct_answer_id | int) }}", "3"),
     ]);
 }
@@ -162,6 +169,9 @@ fn what_cannot_be_done_says_why() {
             "{% if maybe is defined %}{% endif %}{{ absent }}{% for i in range(2) %}{{ i }}{% endfor %}",
             &["rows.jsonl:1: absent: no such field", "'prompt'"],
         ),
+        ("{{ absent.split(' ')[-1].strip() }}", &["rows.jsonl:1: absent: no such field"]),
+        ("{{ absent['a'] }}", &["rows.jsonl:1: absent: no such field"]),
+        ("{% for c in options %}{{ c.absent }}{% endfor %}", &["rows.jsonl:1: prompt: ", "c.absent"]),
         (
             "{% if maybe is defined %}{% endif %}{{ choices.absent }}",
             &["rows.jsonl:1: prompt: ", "choices.absent"],

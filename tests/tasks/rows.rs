@@ -329,7 +329,7 @@ fn other_formats_are_told_apart() {
         (
             "a.parquet",
             b"PAR1\x15\x04\x15\n\x00".to_vec(),
-            &["a.parquet: data: ", "Parquet", "read_parquet('a.parquet')", "a.jsonl"],
+            &["a.parquet: data: ", "Parquet", "read_parquet(", "a.jsonl"],
         ),
         ("a.arrow", b"ARROW1\0\0".to_vec(), &["Arrow"]),
         (
@@ -338,9 +338,9 @@ fn other_formats_are_told_apart() {
             &["a.json: data: ", "JSON array", "jq -c '.[]' a.json > a.jsonl"],
         ),
         ("a.json", format!("\n  [\n{row},\n{other}\n]\n").into(), &["JSON array"]),
-        ("a.json", pretty.into(), &["several lines", "jq -c . a.json"]),
+        ("a.json", pretty.into(), &["several lines", "jq -c . a.json > a.jsonl"]),
         ("a.json", format!("{{\"data\": [\n{row}\n]}}").into(), &["several lines"]),
-        ("a.csv", b"question,answer\nHow many?,7\n".to_vec(), &["CSV", "read_csv('a.csv')"]),
+        ("a.csv", b"question,answer\nHow many?,7\n".to_vec(), &["CSV", "read_csv("]),
         ("a.csv", b"\"question\",\"answer\"\n\"a\",\"b\"\n".to_vec(), &["CSV"]),
         ("a.tsv", b"question\tanswer\nHow many?\t7\n".to_vec(), &["tabs", "read_table"]),
         ("a.zst", b"\x28\xb5\x2f\xfd\x04\x58".to_vec(), &["zstd -d a.zst"]),
@@ -364,6 +364,8 @@ fn other_formats_are_told_apart() {
             assert!(error.contains(part), "{name}: no '{part}' in {error}");
         }
     }
+    let error = load_text("gsm8k", "my file.json", b"[]").err().unwrap();
+    assert!(error.contains("my file.json'") && error.contains("my file.jsonl'"), "{error}");
     // What editors and other systems leave does no harm.
     for text in [
         format!("\u{feff}{row}\n{other}\n"),
