@@ -171,10 +171,10 @@ fn a_changed_limit_is_noticed() {
     assert_code(&eval("--max-tokens 8"), 0);
     assert_code(&eval("--max-tokens 8 --resume"), 0);
     for (more, parts) in [
-        ("--max-tokens 9 --resume", &["line 1, generation", "\"max_tokens\":9"][..]),
-        ("--resume", &["line 1, generation", "\"max_tokens\":96"]),
-        ("--max-tokens 8 --system Hi --resume", &["line 1, generation", "Hi"]),
-        ("--max-tokens 8 --no-chat --resume", &["line 1, generation"]),
+        ("--max-tokens 9 --resume", &["line 1, task_generation", "\"max_tokens\":9"][..]),
+        ("--resume", &["line 1, task_generation", "\"max_tokens\":96"]),
+        ("--max-tokens 8 --system Hi --resume", &["line 1, task_generation", "Hi"]),
+        ("--max-tokens 8 --no-chat --resume", &["line 1, task_generation"]),
     ] {
         assert_one_error(more, &eval(more), parts);
     }
@@ -186,7 +186,7 @@ fn a_changed_limit_is_noticed() {
     };
     assert_code(&eval("a", ""), 0);
     assert_code(&eval("a", "--resume"), 0);
-    assert_one_error("reward", &eval("b", "--resume"), &["line 1, rules"]);
+    assert_one_error("reward", &eval("b", "--resume"), &["line 1, task_rules"]);
 }
 
 /// The limit of the flag is the limit of the answers, and what it cuts off is told.

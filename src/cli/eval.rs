@@ -218,8 +218,8 @@ impl Args {
         Ok(json!({
             "schema": "llama-svf/trace/1",
             "task": task.name(),
-            "generation": task.generation(),
-            "rules": blake3::hash(task.rules().as_bytes()).to_string(),
+            "task_generation": task.generation(),
+            "task_rules": blake3::hash(task.rules().as_bytes()).to_string(),
             "part": self.part.part().name(),
             "model": Fingerprint::of_model(model.file())?.as_str(),
             "experts": experts,
