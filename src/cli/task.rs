@@ -254,6 +254,7 @@ impl Shown<'_> {
 /// Data is not ours: nothing in it may move the cursor.
 fn visible(text: &str) -> String {
     let is_hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let text = text.replace("\r\n", "\n");
     text.chars().map(|c| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
