@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{json, Value};
 
 use super::experts::ExpertArgs;
-use super::inputs::{ModelFile, TaskArgs};
+use super::inputs::{check_template, ModelFile, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::search_file::SearchFile;
@@ -85,6 +85,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let adapter = args.experts.adapter(&model_file, n_threads)?;
 
     let model = args.batch.model.load(model_file.path())?;
+    check_template(&task, &model)?;
     let joined = adapter.join(&model)?;
     let set = joined.expert_set()?;
     let names: Vec<&str> = match args.among.is_empty() {

@@ -3,21 +3,21 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
 use super::experts::{Adapter, ExpertArgs};
-use super::inputs::{ModelFile, TaskArgs};
+use super::inputs::{check_template, ModelFile, PartFlag, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
 use crate::dispatch::{check_oracle, Choice, Measured, Setup};
 use crate::engine::{Joined, Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
+use crate::eval::scores::MANY_CUT;
 use crate::eval::{Comparison, EvalOptions, Questions, Summary, Trace};
 use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
-use crate::task::{Part, Task};
+use crate::task::Task;
 
 /// Measure how well a model answers a task's questions
 ///
@@ -81,23 +81,6 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum PartFlag {
-    Train,
-    Validation,
-    Test,
-}
-
-impl PartFlag {
-    fn part(self) -> Part {
-        match self {
-            Self::Train => Part::Train,
-            Self::Validation => Part::Validation,
-            Self::Test => Part::Test,
-        }
-    }
-}
-
 /// Changed items that the table shows in each direction.
 const N_SHOWN: usize = 5;
 
@@ -117,6 +100,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
 
     let model = args.batch.model.load(file.path())?;
+    check_template(&task, &model)?;
     let mut questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
@@ -235,8 +219,11 @@ impl Args {
         Ok(json!({
             "schema": "llama-svf/trace/1",
             "task": task.name(),
+            "task_generation": task.generation(),
+            "task_rules": blake3::hash(task.rules().as_bytes()).to_string(),
             "part": self.part.part().name(),
             "model": Fingerprint::of_model(model.file())?.as_str(),
+            "chat_template": model.given_template().map(|text| blake3::hash(text.as_bytes()).to_string()),
             "experts": experts,
             "configurations": choices.iter().map(name).collect::<Vec<_>>(),
             "samples": options.samples,
@@ -332,6 +319,7 @@ impl Report<'_> {
         let at_k_title = if options.samples > 1 { format!("  {at_k:>8}") } else { String::new() };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{:width$}  {:>8}  {:>17}{at_k_title}", "", "accuracy", "95 % interval");
+        let mut is_often_cut = false;
         for (configuration, summary) in configurations.iter().zip(self.summaries()) {
             let Summary { accuracy, ci95: (low, high), pass_at_k, n_cut } = summary;
             let interval = format!("{:.1} … {:.1} %", 100.0 * low, 100.0 * high);
@@ -341,12 +329,17 @@ impl Report<'_> {
                 0 => String::new(),
                 _ => format!("  ({n_cut} cut off at {} tokens)", task.generation().max_tokens),
             };
+            is_often_cut |=
+                n_cut as f64 >= MANY_CUT * (evaluation.items.len() * options.samples) as f64 && n_cut > 0;
             let _ = writeln!(
                 text,
                 "{:width$}  {:>6.1} %  {interval:>17}{pass}{cut}",
                 configuration.name,
                 100.0 * accuracy
             );
+        }
+        if is_often_cut {
+            text += "Many answers were cut off: raise the limit with --max-tokens.\n";
         }
         if let Some(comparison) = self.comparison() {
             self.compare(&mut text, &comparison);

@@ -2,37 +2,111 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use super::{ctrl_c, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::error::Result;
+use crate::engine::Model;
+use crate::error::{Error, Result};
 use crate::sidecar::Sidecar;
-use crate::task::{LoadOptions, Task};
+use crate::task::{LoadOptions, Overrides, Part, Task};
 
 #[derive(clap::Args)]
 pub struct TaskArgs {
     /// A built-in task or a task file; several with commas between are one shuffled stream
     #[arg(long, value_name = "NAME|FILE")]
     task: String,
+    #[command(flatten)]
+    options: TaskOptions,
+}
+
+/// How a task is loaded.
+#[derive(clap::Args)]
+pub struct TaskOptions {
     /// Read the items from here instead of the task's own files; may be repeated
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
     /// Run the code that the model writes, for tasks that are checked so
     #[arg(long)]
     allow_exec: bool,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+/// What stands over a task's own way to generate answers.
+#[derive(clap::Args)]
+pub struct OverrideArgs {
+    /// Most tokens of one answer, over what the task says
+    #[arg(long, value_name = "N", help_heading = "Answers")]
+    max_tokens: Option<usize>,
+    /// Give the model the prompts as they are, without its chat template
+    #[arg(long, help_heading = "Answers")]
+    no_chat: bool,
+    /// What the chat's system message says, over what the task says
+    #[arg(long, value_name = "TEXT", conflicts_with = "no_chat", help_heading = "Answers")]
+    system: Option<String>,
+}
+
+impl OverrideArgs {
+    pub fn overrides(&self) -> Overrides {
+        let Self { max_tokens, no_chat, system } = self;
+        Overrides { max_tokens: *max_tokens, no_chat: *no_chat, system: system.clone() }
+    }
+}
+
+impl TaskOptions {
+    /// Loads the task `name`.
+    pub fn load(&self, name: &str) -> Result<Task> {
+        let options = LoadOptions {
+            data: self.data.clone(),
+            allow_exec: self.allow_exec,
+            overrides: self.overrides.overrides(),
+            ..LoadOptions::default()
+        };
+        Task::load(name, &options)
+    }
 }
 
 impl TaskArgs {
     /// Loads the task, and tells what a user should know of it.
     pub fn load(&self) -> Result<Task> {
-        let Self { data, allow_exec, .. } = self;
-        let options = LoadOptions { data: data.clone(), allow_exec: *allow_exec, ..LoadOptions::default() };
-        let task = Task::load(&self.task, &options)?;
+        let task = self.options.load(&self.task)?;
         for note in task.notes() {
             printer::note(format_args!("note: {note}"));
         }
         Ok(task)
     }
+}
+
+/// Which of a task's parts.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PartFlag {
+    Train,
+    Validation,
+    Test,
+}
+
+impl PartFlag {
+    pub fn part(self) -> Part {
+        match self {
+            Self::Train => Part::Train,
+            Self::Validation => Part::Validation,
+            Self::Test => Part::Test,
+        }
+    }
+}
+
+/// Whether `model` can be asked as `task` wants it.
+pub fn check_template(task: &Task, model: &Model) -> Result<()> {
+    if !task.generation().chat || model.has_chat_template() {
+        return Ok(());
+    }
+    let problem = format!("the model carries no chat template, and the task {} asks in a chat", task.name());
+    Err(Error::invalid(problem)
+        .file(model.file().path())
+        .field("tokenizer.chat_template")
+        .hint("give one with --chat-template, such as chatml, or ask without one with --no-chat"))
 }
 
 /// A model's file.

@@ -21,6 +21,7 @@ mod run;
 mod runtime_args;
 mod search_args;
 mod search_file;
+mod task;
 mod train;
 mod transfer;
 
@@ -46,6 +47,7 @@ use crate::reward::code::sandbox;
         llama-svf inspect model.svf.gguf                   look at it\n  \
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
+        llama-svf task my-task.toml -m model.gguf          whether a task is in order\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf report                                   tables and pictures of experts and strategies\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
@@ -63,6 +65,7 @@ enum Command {
     Run(run::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Task(task::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
     Report(report::Args),
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
+        Command::Task(args) => task::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),
         Command::Report(args) => report::main(&args),

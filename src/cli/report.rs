@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::experts::ExpertArgs;
-use super::inputs::ModelFile;
+use super::inputs::{check_template, ModelFile, OverrideArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::{ctrl_c, printer};
@@ -42,6 +42,8 @@ pub struct Args {
     /// Run the code that the model writes, for tasks that are checked so
     #[arg(long)]
     allow_exec: bool,
+    #[command(flatten)]
+    overrides: OverrideArgs,
     /// Ask the first N test items of each task only
     #[arg(short = 'n', long = "items", value_name = "N")]
     n_items: Option<usize>,
@@ -97,6 +99,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let file = ModelFile::new(args.model.as_deref())?;
     let adapter = args.experts.adapter(&file, n_threads)?;
     let model = args.batch.model.load(file.path())?;
+    targets.targets.iter().try_for_each(|target| check_template(&target.task, &model))?;
     let joined = adapter.join(&model)?;
     let experts = joined.expert_set()?;
     if experts.names().is_empty() {
@@ -145,7 +148,11 @@ impl Args {
                 .field(format!("task {preset}"))
                 .hint(format!("write a task file with base = \"{preset}\" and its data")));
         }
-        let options = LoadOptions { allow_exec: self.allow_exec, ..LoadOptions::default() };
+        let options = LoadOptions {
+            allow_exec: self.allow_exec,
+            overrides: self.overrides.overrides(),
+            ..LoadOptions::default()
+        };
         Targets::load(&seen, &unseen, self.n_items, &options)
     }
 

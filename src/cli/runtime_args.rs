@@ -27,30 +27,20 @@ impl DeviceArgs {
     }
 }
 
-/// Of commands that ask a model in the form of its chat template.
+/// The form in which a model is asked.
 #[derive(clap::Args)]
-pub struct ChatModelArgs {
+pub struct TemplateArgs {
     /// Chat template in place of the model's own: Jinja, or the name of one of llama.cpp's, such as chatml
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "chat_template_file")]
     chat_template: Option<String>,
     /// Chat template in place of the model's own, in a file
     #[arg(long, value_name = "FILE")]
     chat_template_file: Option<PathBuf>,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
-impl ChatModelArgs {
-    /// The threads that `-t` asks for, or all.
-    pub fn n_threads(&self) -> Result<u32> {
-        self.device.n_threads()
-    }
-
-    pub fn load(&self, path: &Path) -> Result<Arc<Model>> {
-        Model::load_with_template(path, self.device.n_gpu_layers, self.template()?)
-    }
-
-    fn template(&self) -> Result<Option<String>> {
+impl TemplateArgs {
+    /// The template that is given, if one is.
+    pub fn read(&self) -> Result<Option<String>> {
         let (text, flag) = match (&self.chat_template, &self.chat_template_file) {
             (Some(text), _) => (text.clone(), "--chat-template"),
             (None, Some(path)) => {
@@ -64,6 +54,26 @@ impl ChatModelArgs {
             return Err(Error::invalid("the template is empty").field(flag));
         }
         Ok(Some(text))
+    }
+}
+
+/// Of commands that ask a model in the form of its chat template.
+#[derive(clap::Args)]
+pub struct ChatModelArgs {
+    #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl ChatModelArgs {
+    /// The threads that `-t` asks for, or all.
+    pub fn n_threads(&self) -> Result<u32> {
+        self.device.n_threads()
+    }
+
+    pub fn load(&self, path: &Path) -> Result<Arc<Model>> {
+        Model::load_with_template(path, self.device.n_gpu_layers, self.template.read()?)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::Environment;
 use serde::Serialize;
 
 use super::{Candidate, Candidates, OTHER};
@@ -16,6 +16,7 @@ use crate::embedded;
 use crate::engine::{Model, RESERVED};
 use crate::error::{Error, Result};
 use crate::skills::Skill;
+use crate::task::jinja::{self, plainly};
 
 /// A checked template.
 #[derive(Clone, Debug)]
@@ -101,9 +102,7 @@ impl AdaptPrompt {
 
     /// Checks a template.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let mut environment = jinja::environment();
         environment.add_template_owned(KEY, text.to_owned()).map_err(|error| {
             let problem = plainly(&error);
             Error::invalid(format!("in line {} of the template: {problem}", error.line().unwrap_or(1)))
@@ -146,9 +145,29 @@ impl AdaptPrompt {
     }
 }
 
-fn plainly(error: &minijinja::Error) -> String {
-    match error.detail() {
-        Some(detail) => detail.to_owned(),
-        None => error.kind().to_string(),
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::expert::Expert;
+    use crate::sidecar::Fingerprint;
+
+    #[test]
+    fn templates_may_be_written_as_for_python() {
+        let expert = |name: &str| Expert {
+            name: name.to_owned(),
+            description: format!(" good at {name} "),
+            fingerprint: Fingerprint::parse(&"0".repeat(64)).unwrap(),
+            multipliers: BTreeMap::new(),
+            training: None,
+        };
+        let candidates = Candidates::new(&[expert("maths"), expert("code")], "cls").unwrap();
+        let text = "{{ question.strip().split('\\n')[-1].lower() }} {{ ', '.join(labels[:-1]) }} \
+                    {{ labels.index('maths') }} {% for e in experts %}{{ e.description.strip().title() }}; {% endfor %}\
+                    {{ answer }}{{ other.upper() }}:";
+        let filled = AdaptPrompt::parse("own", text).unwrap().fill(" One.\nTWO? ", &candidates).unwrap();
+        assert_eq!(filled.message, "two? code, maths 1 Good At Code; Good At Maths; ");
+        assert_eq!(filled.answer, "OTHER:");
     }
 }

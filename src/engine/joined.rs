@@ -53,6 +53,7 @@ impl Joined {
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
+        hasher.update(self.model().given_template().unwrap_or_default().as_bytes());
         for weight in &self.adapted.sidecar().weights {
             let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
             hasher.update(types.as_bytes());

@@ -76,6 +76,11 @@ impl Model {
         self.handle.llama().vocab().token_to_piece(LlamaToken(token), false, None)
     }
 
+    /// As [`Self::piece`], with control tokens by their names, for people to look at.
+    pub fn spelling(&self, token: Token) -> Vec<u8> {
+        self.handle.llama().vocab().token_to_piece(LlamaToken(token), true, None)
+    }
+
     /// Whether `token` ends a generation.
     pub fn is_end(&self, token: Token) -> bool {
         self.handle.llama().vocab().is_eog(LlamaToken(token))

@@ -128,15 +128,15 @@ impl<'a> Questions<'a> {
     /// template around them if the task wants it.
     pub fn new(model: &Model, task: &'a Task, items: &'a [Item]) -> Result<Self> {
         let mut thinking = None;
+        let Generation { chat, system, .. } = task.generation();
+        let system: Vec<_> = system.iter().map(ChatMessage::system).collect();
         let tokens = |item: &Item| -> Result<Vec<Token>> {
-            if !task.generation().chat {
+            if !chat {
                 return Ok(model.tokenize(&item.prompt, true, false));
             }
-            let prompt = model.chat_prompt(&[ChatMessage::user(item.prompt.as_str())]).map_err(|error| {
-                error.field(format!("item {}", item.id)).hint(
-                    "chat = false in the task's [generation] asks without a template; another template may be given",
-                )
-            })?;
+            let messages = [&system[..], &[ChatMessage::user(item.prompt.as_str())]].concat();
+            let prompt =
+                model.chat_prompt(&messages).map_err(|error| error.field(format!("item {}", item.id)))?;
             // The same in all prompts: it depends on the template alone.
             thinking = prompt.thinking;
             Ok(prompt.tokens)

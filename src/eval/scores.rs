@@ -4,6 +4,9 @@
 
 use super::stats;
 
+/// Share of answers that were cut off from which scores say more about the limit of tokens than about the answers.
+pub const MANY_CUT: f64 = 0.2;
+
 /// Two configurations on the same items.
 #[derive(Clone, Debug)]
 pub struct Comparison {

@@ -36,7 +36,7 @@ pub fn answer(completion: &str) -> Option<&str> {
 }
 
 /// What the last `\boxed{…}` or `\fbox{…}` holds, braces balanced; also `\boxed 5`.
-pub(super) fn last_boxed(text: &str) -> Option<&str> {
+pub(crate) fn last_boxed(text: &str) -> Option<&str> {
     let (at, command) = ["\\boxed", "\\fbox"].iter().filter_map(|c| Some((text.rfind(c)?, c))).max()?;
     let after = text[at + command.len()..].trim_start();
     if !after.starts_with('{') {

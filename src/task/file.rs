@@ -1,33 +1,34 @@
-//! Task files, read and checked: TOML in, settings out, with the line of whatever is wrong.
+//! What a task file may hold: its keys, their types, and what they are without being given.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue};
 
-use super::presets;
-use crate::error::{Error, Result};
-
-/// A task file is a page of text; more is a mistake.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+use super::Generation;
 
 /// What a task file holds, as it is written. Every key is optional here, because a file with `base` takes
-/// from the preset what it does not say itself.
+/// from there what it does not say itself.
 #[derive(Clone, Deserialize, Debug, Default)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFile {
-    pub base: Option<String>,
+    /// Followed by the source already; here for its type.
+    #[expect(dead_code)]
+    base: Option<String>,
     pub name: Option<String>,
     pub description: Option<String>,
     pub prompt: Option<String>,
     pub completion: Option<String>,
     pub gold: Option<String>,
     #[serde(default)]
+    pub rows: Vec<Form>,
+    #[serde(default)]
     pub data: Data,
     pub reward: Option<Reward>,
-    pub split: Option<Split>,
-    pub generation: Option<Generation>,
+    #[serde(default)]
+    pub split: Split,
+    #[serde(default)]
+    pub generation: Generation,
 }
 
 /// Where the rows are. Relative paths are relative to the task file.
@@ -39,6 +40,17 @@ pub struct Data {
     pub train: Vec<PathBuf>,
     pub validation: Vec<PathBuf>,
     pub test: Vec<PathBuf>,
+}
+
+/// Rows of one kind: known by their fields, and what templates need beside these.
+#[derive(Clone, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Form {
+    /// Names, with a dot for a field of a field. A row of this form has all of them.
+    pub fields: Vec<String>,
+    /// Further fields, by expressions over those of the row.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Deserialize, Debug)]
@@ -72,6 +84,19 @@ pub enum Reward {
         #[serde(default = "default_memory")]
         memory_mib: u64,
     },
+}
+
+impl Reward {
+    /// Its name in a task file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Numeric { .. } => "numeric",
+            Self::Latex {} => "latex",
+            Self::Choice { .. } => "choice",
+            Self::Text { .. } => "text",
+            Self::Code { .. } => "code",
+        }
+    }
 }
 
 fn default_seconds() -> u64 {
@@ -115,135 +140,4 @@ impl Default for Split {
     fn default() -> Self {
         Self { seed: 0, train: 0.8, validation: 0.1, test: None }
     }
-}
-
-#[derive(Clone, Deserialize, Debug)]
-#[serde(deny_unknown_fields, default)]
-pub struct Generation {
-    pub max_tokens: usize,
-    pub stop: Vec<String>,
-    pub chat: bool,
-}
-
-impl Default for Generation {
-    fn default() -> Self {
-        Self { max_tokens: 256, stop: Vec::new(), chat: false }
-    }
-}
-
-/// The text of a task file, which knows on which line a key stands.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The file, or "preset NAME".
-    pub path: PathBuf,
-    text: String,
-    /// The preset that the file is based on.
-    base: Option<Box<Source>>,
-}
-
-impl Source {
-    /// Names file, line and key in `error`; `key` is dotted, such as `split.train`.
-    pub fn blame(&self, key: &str, error: Error) -> Error {
-        let own = DeTable::parse(&self.text).ok().and_then(|table| {
-            let mut parts = key.split('.');
-            let (name, mut value) = table.get_ref().get_key_value(parts.next()?)?;
-            let mut span = name.span();
-            for part in parts {
-                let DeValue::Table(inner) = value.get_ref() else { break };
-                let Some((name, next)) = inner.get_key_value(part) else { break };
-                (span, value) = (name.span(), next);
-            }
-            Some(span)
-        });
-        match (own, &self.base) {
-            (None, Some(base)) => base.blame(key, error),
-            (span, _) => error.field(key).file(self.at(span)),
-        }
-    }
-
-    /// `FILE:LINE`.
-    fn at(&self, span: Option<Range<usize>>) -> PathBuf {
-        let start = span.map_or(0, |span| span.start.min(self.text.len()));
-        let line = 1 + self.text.as_bytes()[..start].iter().filter(|&&c| c == b'\n').count();
-        PathBuf::from(format!("{}:{line}", self.path.display()))
-    }
-
-    /// The folder that paths are relative to.
-    pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
-    }
-
-    fn parse(&self) -> Result<TaskFile> {
-        toml::from_str(&self.text).map_err(|error| {
-            let span = error.span().filter(|span| !span.is_empty());
-            let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            let found = span.clone().and_then(|span| self.text.get(span)).unwrap_or("");
-            // An unknown key is named by its own text, a wrong value by the key in front of it.
-            let start = span.as_ref().map_or(0, |span| span.start);
-            let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
-            let key = self.text[line_start..].split(['=', '\n']).next().unwrap_or("").trim();
-            let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-            let hint =
-                unknown.and_then(|(unknown, rest)| did_you_mean(unknown, rest.split('`').skip(1).step_by(2)));
-            let field =
-                unknown.map_or(if found.is_empty() { "" } else { key }, |(unknown, _)| unknown).to_owned();
-            let error = Error::invalid(message).file(self.at(span));
-            let error = if field.is_empty() { error } else { error.field(field) };
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })
-    }
-}
-
-/// A hint at the known name that `found` is a misspelling of, if there is one.
-pub fn did_you_mean<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let near = known.map(|name| (strsim::damerau_levenshtein(found, name), name)).min();
-    near.filter(|(distance, _)| *distance <= 2).map(|(_, name)| format!("did you mean {name}?"))
-}
-
-/// Reads the task file at `path`.
-pub fn read(path: &Path) -> Result<(TaskFile, Source)> {
-    let cannot_read = |source| Error::io("cannot read", path, source);
-    let found = std::fs::metadata(path).map_err(cannot_read)?;
-    if !found.is_file() || found.len() > MAX_FILE_BYTES {
-        return Err(
-            Error::invalid(format!("expected a task file of at most {MAX_FILE_BYTES} bytes")).file(path)
-        );
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot_read)?;
-    let mut source = Source { path: path.to_owned(), text, base: None };
-    let mut file = source.parse()?;
-    if file.name.is_none() {
-        file.name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    }
-    if let Some(base) = file.base.clone() {
-        let (preset, below) = preset(&base).map_err(|error| source.blame("base", error))?;
-        source.base = Some(Box::new(below));
-        file = TaskFile {
-            base: None,
-            name: file.name,
-            description: file.description.or(preset.description),
-            prompt: file.prompt.or(preset.prompt),
-            completion: file.completion.or(preset.completion),
-            gold: file.gold.or(preset.gold),
-            data: file.data,
-            reward: file.reward.or(preset.reward),
-            split: file.split.or(preset.split),
-            generation: file.generation.or(preset.generation),
-        };
-    }
-    Ok((file, source))
-}
-
-/// The preset `name`.
-pub fn preset(name: &str) -> Result<(TaskFile, Source)> {
-    let text = presets::text(name).ok_or_else(|| {
-        Error::expected(format!("a preset ({})", presets::names().join(", ")), format!("'{name}'"))
-    })?;
-    let source = Source { path: PathBuf::from(format!("preset {name}")), text: text.to_owned(), base: None };
-    let mut file = source.parse()?;
-    file.name = Some(name.to_owned());
-    Ok((file, source))
 }

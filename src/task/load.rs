@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Source, TaskFile};
+use super::file::{self, TaskFile};
 use super::reward::{self, Reward};
+use super::source::{self, Source};
 use super::templates::Templates;
-use super::{dropped, presets, rows, split, Generation, Item, LoadOptions, Part, Parts, Task, SKILLS};
+use super::{
+    dropped, forms, presets, rows, split, DataFile, Item, LoadOptions, Origin, Part, Parts, Task, SKILLS,
+};
 use crate::error::{Error, Result};
 
 impl Task {
@@ -22,23 +25,23 @@ impl Task {
                     Error::invalid(format!("the built-in task {name_or_file} takes no data")).field("--data")
                 );
             }
-            return Self::skill(name_or_file);
+            return Self::skill(name_or_file, &options.overrides);
         }
         let names: Vec<_> = name_or_file.split(',').map(str::trim).collect();
         if names.len() > 1 && !Path::new(name_or_file).exists() {
             return Self::stream(&names, options);
         }
-        let (file, source) = if name_or_file.ends_with(".toml") || name_or_file.contains('/') {
-            file::read(Path::new(name_or_file))?
+        let (file, source) = if source::is_path(name_or_file) {
+            source::read(Path::new(name_or_file))?
         } else if presets::text(name_or_file).is_some() {
-            file::preset(name_or_file)?
+            source::preset(name_or_file)?
         } else {
             let known: Vec<_> = SKILLS.into_iter().chain(presets::names()).collect();
             let error = Error::expected(
                 format!("a task file or one of {}", known.join(", ")),
                 format!("'{name_or_file}'"),
             );
-            let hint = file::did_you_mean(name_or_file, known.iter().copied())
+            let hint = source::did_you_mean(name_or_file, known.iter().copied())
                 .unwrap_or_else(|| String::from("the name of a task file ends with .toml"));
             return Err(error.field("task").hint(hint));
         };
@@ -52,13 +55,9 @@ impl Task {
         let prompt = file.prompt.ok_or_else(|| missing("prompt"))?;
         let gold = file.gold.ok_or_else(|| missing("gold"))?;
         let completion = file.completion.unwrap_or_else(|| gold.clone());
-        let generation = file.generation.unwrap_or_default();
-        if generation.max_tokens == 0 {
-            return Err(source.blame("generation.max_tokens", Error::expected("at least 1", 0)));
-        }
-        if generation.stop.iter().any(String::is_empty) {
-            return Err(source.blame("generation.stop", Error::invalid("a stop string is empty")));
-        }
+        let generation = file.generation;
+        generation.check(&|key, error| source.blame(&format!("generation.{key}"), error))?;
+        let generation = generation.with(&options.overrides)?;
 
         let mut templates = Templates::new();
         let mut add =
@@ -73,19 +72,29 @@ impl Task {
         if let file::Reward::Choice { options, .. } = &spec {
             templates.check_expression(options).map_err(|error| source.blame("reward.options", error))?;
         }
+        forms::check(&file.rows, &templates).map_err(|error| source.blame("rows", error))?;
         let rule = format!("{spec:?}");
         let reward = Reward::new(&spec, source, options)?;
 
         let data = data_files(file.data, source, &options.data)?;
-        let items = |files: &[PathBuf]| {
+        let item = |row: &rows::Row| match forms::find(&file.rows, row) {
+            Some(form) => reward::item(&forms::complete(form, row, &templates)?, &templates, &spec),
+            None => reward::item(row, &templates, &spec).map_err(|error| match file.rows.is_empty() {
+                true => error,
+                false => error.hint(forms::misfit(&file.rows, row)),
+            }),
+        };
+        let mut origin = Origin { files: source.names(), data: Vec::new(), reward: spec.kind().to_owned() };
+        let mut items = |files: &[PathBuf], part: Option<Part>| {
             let mut items = Vec::new();
-            for file in files {
-                let rows = rows::read(file)?;
+            for path in files {
+                let rows = rows::read(path)?;
                 if rows.is_empty() {
-                    return Err(Error::invalid("no rows").file(file).field("data"));
+                    return Err(Error::invalid("no rows").file(path).field("data"));
                 }
+                origin.data.push(DataFile { path: path.clone(), part, n_rows: rows.len() });
                 for row in rows {
-                    items.push(reward::item(&row, &templates, &spec)?);
+                    items.push(item(&row)?);
                 }
             }
             Ok(items)
@@ -98,12 +107,12 @@ impl Task {
             n_dropped += before - items.len();
             items
         };
-        let own_test = distinct(items(&data.test)?);
-        let own_validation = distinct(items(&data.validation)?);
-        let own_train = distinct(items(&data.train)?);
-        let pool = distinct(items(&data.files)?);
+        let own_test = distinct(items(&data.test, Some(Part::Test))?);
+        let own_validation = distinct(items(&data.validation, Some(Part::Validation))?);
+        let own_train = distinct(items(&data.train, Some(Part::Train))?);
+        let pool = distinct(items(&data.files, None)?);
 
-        let shares = file.split.unwrap_or_default();
+        let shares = file.split;
         let blame = |key: &str, error| source.blame(key, error);
         let mut parts = if pool.is_empty() { Parts::default() } else { split::split(pool, &shares, &blame)? };
         parts.train.extend(own_train);
@@ -142,13 +151,10 @@ impl Task {
         Ok(Self {
             name: file.name.unwrap_or_default(),
             description: file.description.unwrap_or_default(),
-            generation: Generation {
-                max_tokens: generation.max_tokens,
-                stop: generation.stop,
-                chat: generation.chat,
-            },
+            generation,
             reward,
             rule,
+            origin,
             parts,
             notes,
         })
@@ -168,8 +174,8 @@ fn data_files(own: file::Data, source: &Source, given: &[PathBuf]) -> Result<fil
         }
     }
     if given.is_empty() {
-        let located =
-            |files: Vec<PathBuf>| files.into_iter().map(|file| source.folder().join(file)).collect();
+        let folder = source.folder_of("data");
+        let located = |files: Vec<PathBuf>| files.into_iter().map(|file| folder.join(file)).collect();
         data = file::Data {
             files: located(own.files),
             train: located(own.train),

@@ -27,11 +27,26 @@
 //! max_tokens = 256
 //! stop = ["\n\n"]
 //! chat = true                             # apply the model's chat template
+//! system = "You are brief."               # the chat's system message
 //! ```
 //!
-//! Prompts are Jinja templates over the fields of a row; a field that is missing is an error. Beside Jinja's
-//! own there is a filter `regex_replace(pattern, by)`. `base = "gsm8k"` takes from a preset what the
-//! file does not say. Rewards and their keys:
+//! Prompts are Jinja templates over the fields of a row; a field that is missing is an error. They have the methods of
+//! Python's texts, lists and dictionaries (`answer.split('####')[-1].strip()`, `choices.label.index(answerKey)`), and
+//! beside Jinja's own filters `regex_replace(pattern, by)`, as Python's `re.sub`, and `boxed`, what the last `\boxed{…}`
+//! of a text holds.
+//!
+//! `base = "gsm8k"`, or the name of another task file, takes from there what the file does not say, also single keys of
+//! `[generation]`, `[split]` and `[reward]`; a `reward` of another `kind` begins anew. Where rows come in several forms,
+//! each `[[rows]]` names `fields` that a row of its form has, and may `set` further ones by expressions:
+//!
+//! ```toml
+//! [[rows]]
+//! fields = ["question", "choices.text", "choices.label", "answerKey"]
+//! set.options = "choices.text"
+//! set.gold = "choices.label.index(answerKey)"
+//! ```
+//!
+//! Rewards and their keys:
 //!
 //! | kind | keys |
 //! |---|---|
@@ -44,12 +59,17 @@
 //! Items with the same prompt are one item: later ones are dropped before anything is split, and where files of
 //! parts overlap, test keeps it before validation, and validation before train.
 
+mod check;
 mod file;
+mod forms;
+mod generation;
+pub(crate) mod jinja;
 mod load;
 pub mod presets;
 mod reward;
 mod rows;
 mod skill;
+mod source;
 mod split;
 mod stream;
 mod templates;
@@ -57,6 +77,9 @@ mod templates;
 use std::path::PathBuf;
 
 use reward::{Answer, Reward};
+
+pub use check::{Check, Fault};
+pub use generation::{Generation, Overrides};
 
 /// Names of the built-in tasks, which need no data.
 pub const SKILLS: [&str; 7] =
@@ -87,17 +110,6 @@ impl Part {
     }
 }
 
-/// How answers are generated.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Generation {
-    /// Most tokens of one answer.
-    pub max_tokens: usize,
-    /// An answer ends before any of these.
-    pub stop: Vec<String>,
-    /// Whether the model's chat template is applied around the prompt.
-    pub chat: bool,
-}
-
 /// One question.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -121,6 +133,30 @@ pub struct LoadOptions {
     pub allow_exec: bool,
     /// The `llama-svf` program, which starts the sandbox; the running one if `None`.
     pub sandbox: Option<PathBuf>,
+    /// What stands over the task's own way to generate answers.
+    pub overrides: Overrides,
+}
+
+/// Where a task comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The task file, or "preset NAME", then what it is based on; none for a built-in task.
+    pub files: Vec<String>,
+    /// Its rows.
+    pub data: Vec<DataFile>,
+    /// The kind of its reward.
+    pub reward: String,
+}
+
+/// A file of rows.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The part it is for; `None` where it is split.
+    pub part: Option<Part>,
+    /// Rows.
+    pub n_rows: usize,
 }
 
 #[derive(Default)]
@@ -138,6 +174,7 @@ pub struct Task {
     reward: Reward,
     /// The reward as the task's file gives it.
     rule: String,
+    origin: Origin,
     parts: Parts,
     notes: Vec<String>,
 }
@@ -159,6 +196,11 @@ impl Task {
         &self.description
     }
 
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// How answers are generated.
     pub fn generation(&self) -> &Generation {
         &self.generation
@@ -166,7 +208,13 @@ impl Task {
 
     /// Changes with the task and with everything by which answers are made and scored, but for the items.
     pub fn rules(&self) -> String {
-        format!("{} {:?} {}", self.name, self.generation, self.rule)
+        let Generation { max_tokens, stop, chat, system } = &self.generation;
+        // Written so that runs from before there were system messages go on.
+        let system = system.as_ref().map_or_else(String::new, |system| format!(", system: {system:?}"));
+        format!(
+            "{} Generation {{ max_tokens: {max_tokens}, stop: {stop:?}, chat: {chat}{system} }} {}",
+            self.name, self.rule
+        )
     }
 
     /// The items of a part; parts are disjoint, and no prompt occurs twice.

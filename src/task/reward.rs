@@ -1,7 +1,8 @@
 //! How a task scores: its reward, and the gold answer of each item as that reward wants it.
 
-use super::file::{self, GoldIs, Source};
+use super::file::{self, GoldIs};
 use super::rows::Row;
+use super::source::Source;
 use super::templates::Templates;
 use super::{Item, LoadOptions, Task};
 use crate::error::{Error, Result};
@@ -144,8 +145,12 @@ pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Res
                 GoldIs::Label => (0..options.len()).find(|&index| labels.label(index) == named),
                 GoldIs::Text => options.iter().position(|option| option.trim() == named),
             };
-            let index =
-                index.ok_or_else(|| at_gold(Error::expected("one of the options", format!("'{named}'"))))?;
+            let index = index.ok_or_else(|| {
+                let error = Error::expected("one of the options", format!("'{named}'"));
+                at_gold(
+                    error.hint("where the data has labels of its own, give the option's place with gold_is"),
+                )
+            })?;
             let choice = Choice::new(labels, options, index).map_err(|error| error.file(&row.place))?;
             gold = choice.gold();
             Answer::Choice(choice)
@@ -155,7 +160,15 @@ pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Res
                 Some(_) => Some(templates.render("reward.continues", row)?),
                 None => None,
             },
-            tests: templates.render("reward.tests", row)?,
+            tests: {
+                let tests = templates.render("reward.tests", row)?;
+                if tests.trim().is_empty() {
+                    return Err(Error::invalid("the template gives nothing, and any program would pass")
+                        .field("reward.tests")
+                        .file(&row.place));
+                }
+                tests
+            },
         },
     };
     Ok(Item { id: row.place.display().to_string(), prompt, gold, completion, answer })

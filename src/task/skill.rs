@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::reward::{Answer, Reward};
-use super::{dropped, Generation, Item, Part, Parts, Task};
+use super::{dropped, Generation, Item, Origin, Overrides, Part, Parts, Task};
 use crate::error::Result;
 use crate::reward::text::Text;
 use crate::skills::{self, Skill};
@@ -11,7 +11,7 @@ use crate::skills::{self, Skill};
 impl Task {
     /// A built-in task: 2000 items that train, 500 that validate, 500 that test, fewer where the generator
     /// repeats itself.
-    pub(super) fn skill(name: &str) -> Result<Self> {
+    pub(super) fn skill(name: &str, overrides: &Overrides) -> Result<Self> {
         const SIZES: [(Part, u64); 3] = [(Part::Test, 500), (Part::Validation, 500), (Part::Train, 2000)];
         /// Any; fixed, so that everybody's items are the same.
         const SEED: u64 = 1;
@@ -49,9 +49,10 @@ impl Task {
         Ok(Self {
             name: name.to_owned(),
             description,
-            generation: Generation { max_tokens: 96, stop: Vec::new(), chat: true },
+            generation: Generation { max_tokens: 96, chat: true, ..Generation::default() }.with(overrides)?,
             reward: Reward::Text(Text::new(Some(&format!("{}(.*)", skills::ANSWER)), false)?),
             rule: String::new(),
+            origin: Origin { reward: String::from("text"), ..Origin::default() },
             parts,
             notes: dropped(n_dropped),
         })

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::reward::{Answer, Reward};
-use super::{dropped, Generation, Item, LoadOptions, Part, Parts, Task};
+use super::{dropped, Generation, Item, LoadOptions, Origin, Part, Parts, Task};
 use crate::error::{Error, Result};
 
 impl Task {
@@ -35,13 +35,13 @@ impl Task {
         let Some(first) = tasks.first() else { return Err(Error::expected("1 task or more", 0)) };
         let mut generation = first.generation.clone();
         for task in &tasks {
-            let Generation { max_tokens, stop, chat } = &task.generation;
-            if (stop, chat) != (&generation.stop, &generation.chat) {
+            let Generation { max_tokens, stop, chat, system } = &task.generation;
+            if (stop, chat, system) != (&generation.stop, &generation.chat, &generation.system) {
                 return Err(Error::invalid(
                     "its answers are generated in another way than those of the first task",
                 )
                 .field(format!("task {}", task.name()))
-                .hint("a stream needs the same stop and chat in every task file"));
+                .hint("a stream needs the same stop, chat and system in every task file"));
             }
             generation.max_tokens = generation.max_tokens.max(*max_tokens);
         }
@@ -67,6 +67,14 @@ impl Task {
         let name = tasks.iter().map(Self::name).collect::<Vec<_>>().join(",");
         let mut notes = dropped(n_dropped);
         notes.extend(tasks.iter().flat_map(|task| task.notes.clone()));
+        let mut origin = Origin::default();
+        for task in &tasks {
+            origin.files.extend(task.origin.files.iter().cloned());
+            origin.data.extend(task.origin.data.iter().cloned());
+        }
+        let mut rewards: Vec<_> = tasks.iter().map(|task| task.origin.reward.as_str()).collect();
+        rewards.dedup();
+        origin.reward = rewards.join(", ");
         let rule = tasks.iter().map(Self::rules).collect::<Vec<_>>().join("; ");
         Ok(Self {
             description: format!("a shuffled stream of {name}"),
@@ -74,6 +82,7 @@ impl Task {
             generation,
             reward: Reward::Stream(tasks),
             rule,
+            origin,
             parts,
             notes,
         })

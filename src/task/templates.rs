@@ -1,9 +1,9 @@
-//! The templates of a task, in the language of Jinja: rendered for one row, with the field that is missing.
+//! The templates and expressions of a task, rendered for one row, with the field that is missing.
 
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
-use regex::Regex;
+use minijinja::value::{Serde, ValueKind};
+use minijinja::{Environment, ErrorKind, Value};
 
+use super::jinja::{self, plainly};
 use super::rows::Row;
 use crate::error::{Error, Result};
 
@@ -14,11 +14,7 @@ pub struct Templates {
 
 impl Templates {
     pub fn new() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.add_filter("regex_replace", regex_replace);
-        Self { environment }
+        Self { environment: jinja::environment() }
     }
 
     /// Adds a template.
@@ -34,7 +30,8 @@ impl Templates {
 
     /// Checks an expression.
     pub fn check_expression(&self, text: &str) -> Result<()> {
-        self.environment.compile_expression(text).map(drop).map_err(|error| Error::invalid(plainly(&error)))
+        let compiled = self.environment.compile_expression(bare(text));
+        compiled.map(drop).map_err(|error| Error::invalid(plainly(&error)))
     }
 
     /// Renders the template `key` for a row.
@@ -46,40 +43,58 @@ impl Templates {
         })
     }
 
-    /// The list of texts that an expression gives for a row.
+    /// The list of texts that an expression gives for a row. Numbers count as texts.
     pub fn texts(&self, key: &str, expression: &str, row: &Row) -> Result<Vec<String>> {
-        let compiled = self
-            .environment
-            .compile_expression(expression)
-            .map_err(|error| Error::invalid(plainly(&error)))?;
-        let missing = compiled.undeclared_variables(false);
-        let list = compiled
-            .eval(Serde(&row.fields))
-            .map_err(|error| self.blame(key, error, row, missing.clone().into_iter()))?;
-        if list.is_undefined() {
-            return Err(self.blame(key, ErrorKind::UndefinedError.into(), row, missing.into_iter()));
-        }
+        let list = self.value(key, expression, row)?;
         let wrong = || {
             Error::expected("a list of texts", format!("'{list}'"))
                 .field(expression.to_owned())
                 .file(&row.place)
         };
-        if list.kind() != minijinja::value::ValueKind::Seq {
+        if !matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
             return Err(wrong());
         }
+        let text = |item: Value| match item.kind() {
+            ValueKind::String | ValueKind::Number => Some(item.to_string()),
+            _ => None,
+        };
         let texts = list.try_iter().map_err(|_| wrong())?;
-        texts.map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        texts.map(|item| text(item).ok_or_else(wrong)).collect()
     }
 
+    /// What an expression gives for a row.
+    pub fn value(&self, key: &str, expression: &str, row: &Row) -> Result<Value> {
+        let compiled = self
+            .environment
+            .compile_expression(bare(expression))
+            .map_err(|error| Error::invalid(plainly(&error)))?;
+        let missing = || compiled.undeclared_variables(false).into_iter();
+        let value =
+            compiled.eval(Serde(&row.fields)).map_err(|error| self.blame(key, error, row, missing()))?;
+        if value.is_undefined() {
+            return Err(self.blame(key, ErrorKind::UndefinedError.into(), row, missing()));
+        }
+        Ok(value)
+    }
+
+    /// Names the field that is missing, of those `used`.
     fn blame(
         &self,
         key: &str,
         error: minijinja::Error,
         row: &Row,
-        mut used: impl Iterator<Item = String>,
+        used: impl Iterator<Item = String>,
     ) -> Error {
-        let missing = used.find(|name| !row.fields.contains_key(name));
-        match missing.filter(|_| error.kind() == ErrorKind::UndefinedError) {
+        let is_known = |name: &str| {
+            row.fields.contains_key(name) || self.environment.globals().any(|(known, _)| known == name)
+        };
+        let missing = match undefined(&error) {
+            // What is undefined within a field, or within what a template sets, is no field.
+            Some(name) => Some(name.to_owned()).filter(|name| !name.contains(['.', '[']) && !is_known(name)),
+            None if error.kind() == ErrorKind::UndefinedError => used.filter(|name| !is_known(name)).min(),
+            None => None,
+        };
+        match missing {
             Some(field) => {
                 Error::invalid(format!("no such field, but '{key}' uses it")).field(field).file(&row.place)
             }
@@ -90,16 +105,15 @@ impl Templates {
     }
 }
 
-fn plainly(error: &minijinja::Error) -> String {
-    match error.detail() {
-        Some(detail) => detail.to_owned(),
-        None => error.kind().to_string(),
-    }
+/// What `error` calls undefined: a name, or a path such as `a.b`.
+fn undefined(error: &minijinja::Error) -> Option<&str> {
+    let (before, _) = error.detail()?.split_once("` is undefined")?;
+    Some(before.rsplit_once('`')?.1)
 }
 
-/// `{{ text | regex_replace('a+', 'b') }}`.
-fn regex_replace(text: &str, pattern: &str, by: &str) -> std::result::Result<Value, minijinja::Error> {
-    let pattern = Regex::new(pattern)
-        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
-    Ok(pattern.replace_all(text, by).into_owned().into())
+/// An expression without the braces that a template would have around it.
+fn bare(expression: &str) -> &str {
+    let text = expression.trim();
+    let inner = text.strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
+    inner.filter(|inner| !inner.contains("}}")).unwrap_or(text)
 }

@@ -51,6 +51,8 @@ pub struct StepLine {
     pub moved: f64,
     /// Tokens written.
     pub tokens: u64,
+    /// Share of the answers that the limit of tokens cut off; logs of old runs do not know it.
+    pub cut: Option<f64>,
     /// Seconds of the whole step.
     pub seconds: f64,
     /// Of these, seconds of writing answers.
@@ -70,8 +72,18 @@ impl StepLine {
                 text += &format!("  {name} {value:.3}");
             }
         }
+        if let Some(cut) = self.cut.filter(|&cut| cut > 0.0) {
+            text += &format!("  cut off {:.0} %", 100.0 * cut);
+        }
         text + &format!("  {:.0} tokens/s", self.tokens as f64 / self.seconds)
     }
+}
+
+/// Share of all the answers of `steps` that were cut off, as far as it is known.
+pub fn share_cut<'a>(steps: impl Iterator<Item = &'a StepLine>) -> Option<f64> {
+    let known: Vec<_> = steps.filter_map(|step| step.cut).collect();
+    // Every step has as many answers as any other.
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }
 
 /// What a validation found.

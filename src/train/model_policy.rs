@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::{
-    complete, sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Placement, Request, SamplerOptions,
-    Session, Thinking, Token,
+    complete, sessions_for, AdaptedModel, AdapterOptions, Ended, Form, GraphOp, Placement, Request,
+    SamplerOptions, Session, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -177,7 +177,8 @@ impl Policy for ModelPolicy<'_> {
                     return Err(Error::expected("a score between 0 and 1", score.value)
                         .field(format!("item {}", item.id)));
                 }
-                Ok(Answer { tokens: completion.tokens, reward: score.value })
+                let is_cut = completion.ended == Ended::Length;
+                Ok(Answer { tokens: completion.tokens, reward: score.value, is_cut })
             })
             .collect::<Result<_>>()?;
         Ok(Answers { answers, writing, scoring: scoring.elapsed().as_secs_f64() })

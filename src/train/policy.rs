@@ -27,6 +27,8 @@ pub struct Answer {
     pub tokens: Vec<Token>,
     /// From 0 to 1.
     pub reward: f64,
+    /// Whether the limit of tokens ended it.
+    pub is_cut: bool,
 }
 
 /// Answers, and where the time went.

@@ -13,6 +13,7 @@ use super::policy::{Answer, Answers, Policy, Wanted};
 use super::state::{mean, Best, State};
 use super::{draws, validation};
 use crate::error::{Error, Result};
+use crate::eval::scores::MANY_CUT;
 use crate::optimiser::clip;
 use crate::progress::{Interrupt, Progress};
 use crate::task::Part;
@@ -102,6 +103,7 @@ impl Run<'_> {
     }
 
     fn steps(&mut self, state: &mut State) -> Result<Ended> {
+        let mut is_warned = false;
         loop {
             let ended = self.ended(state);
             let is_due = ended.as_ref().is_some_and(Ended::is_success)
@@ -118,6 +120,14 @@ impl Run<'_> {
             }
             let line = self.step(&mut next)?;
             self.progress.status(&line.summary());
+            if let Some(cut) = line.cut.filter(|&cut| cut >= MANY_CUT && !is_warned) {
+                is_warned = true;
+                self.progress.note(&format!(
+                    "the limit of tokens cut off {:.0} % of the answers of step {} (hint: raise max_tokens)",
+                    100.0 * cut,
+                    line.step
+                ));
+            }
             self.keep(state, next, &Line::Step(line))?;
             self.progress.advance(1);
         }
@@ -201,6 +211,7 @@ impl Run<'_> {
         let moved = moved / m.iter().map(Vec::len).sum::<usize>().max(1) as f64;
         check_finite(moved, "m", state.step)?;
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
+        let n_cut = answers.answers.iter().filter(|answer| answer.is_cut).count();
         let seconds = began.elapsed().as_secs_f64();
         state.step += 1;
         state.tokens += tokens;
@@ -216,6 +227,7 @@ impl Run<'_> {
             kl,
             moved,
             tokens,
+            cut: Some(n_cut as f64 / answers.answers.len().max(1) as f64),
             seconds,
             writing: answers.writing,
             scoring: answers.scoring,

@@ -1,12 +1,17 @@
 //! Tasks and rewards: unit tables, public data, the sandbox, broken files.
 
 mod any_text;
+mod base;
 mod blocks;
+mod check;
 mod choice;
 mod data;
 mod files;
+mod generation;
 mod latex;
 mod numeric;
+mod pycompat;
+mod rows;
 mod sandbox;
 mod text;
 
@@ -29,6 +34,7 @@ pub fn options(data: &[PathBuf]) -> LoadOptions {
         data: data.to_vec(),
         allow_exec: true,
         sandbox: Some(PathBuf::from(env!("CARGO_BIN_EXE_llama-svf"))),
+        ..LoadOptions::default()
     }
 }
 

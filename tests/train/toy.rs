@@ -111,7 +111,8 @@ impl Policy for Toy {
             };
             // Greedy answers are scored on what may be expected of them.
             let chance = if wanted.temperature == 0.0 { 0.5 } else { rng.random() };
-            Answer { tokens: vec![token], reward: (self.reward)(&self.items[wanted.item], token, chance) }
+            let reward = (self.reward)(&self.items[wanted.item], token, chance);
+            Answer { tokens: vec![token], reward, is_cut: false }
         };
         Ok(Answers { answers: wanted.iter().map(answer).collect(), writing: 0.0, scoring: 0.0 })
     }

@@ -7,9 +7,11 @@ use serde_json::{json, Value};
 use super::Args;
 use crate::cli::printer;
 use crate::error::{exit, Error, Result};
+use crate::eval::scores::MANY_CUT;
 use crate::expert::{Expert, Training};
 use crate::sidecar::Sidecar;
 use crate::task::Task;
+use crate::train::log::{share_cut, Line};
 use crate::train::report::Report;
 use crate::train::{mean, validation, Ended, Folder, Options, State};
 
@@ -30,6 +32,11 @@ pub struct Finished<'a> {
     pub state: State,
     pub settings: Value,
     pub about: (String, String),
+}
+
+/// The share of train answers that the limit cut off, if the log knows it.
+fn cut(history: &[Line]) -> Option<f64> {
+    share_cut(history.iter().filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }))
 }
 
 impl Finished<'_> {
@@ -55,9 +62,9 @@ impl Finished<'_> {
         report.save(&self.folder.report())?;
         if is_learnt || matches!(self.ended, Ended::Interrupted) {
             if self.args.json {
-                printer::print_json(&self.json())?;
+                printer::print_json(&self.json(cut(&history)))?;
             } else {
-                printer::print(&self.table())?;
+                printer::print(&self.table(cut(&history)))?;
             }
         }
         let step = self.state.step;
@@ -106,7 +113,7 @@ impl Finished<'_> {
         Expert { description: description.clone(), ..expert }
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, cut: Option<f64>) -> Value {
         let Self { args, task, state, options, .. } = self;
         let seed = options.seed;
         let scores = state.best.as_ref().map_or(&state.before, |best| &best.scores);
@@ -130,15 +137,26 @@ impl Finished<'_> {
                 "p_value": validation::p_value(scores, &state.before, seed),
             },
             "tokens": state.tokens,
+            "cut": cut,
             "seconds": state.seconds,
         })
     }
 
-    fn table(&self) -> String {
+    fn table(&self, cut: Option<f64>) -> String {
         let Self { task, state, .. } = self;
         let mut text = String::new();
         if !state.before.is_empty() {
             self.compare(&mut text);
+        }
+        if let Some(cut) = cut.filter(|&cut| cut > 0.0) {
+            let limit = task.generation().max_tokens;
+            let hint = if cut >= MANY_CUT { " (hint: raise it with --max-tokens)" } else { "" };
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "{:.1} % of the train answers were cut off at {limit} tokens{hint}",
+                100.0 * cut
+            );
         }
         let ended = match self.ended {
             Ended::Patience => " (validation got no better)",

@@ -10,7 +10,7 @@ use finished::Finished;
 use serde_json::{json, Value};
 
 use super::experts::FormFlag;
-use super::inputs::{embedded_sidecar, ModelFile, TaskArgs};
+use super::inputs::{check_template, embedded_sidecar, ModelFile, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, printer};
 use crate::engine::{AdaptedModel, Placement};
@@ -180,6 +180,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let about = args.about(&task)?;
 
     let (adapted, _files) = args.open(n_threads)?;
+    check_template(&task, adapted.model())?;
     let sidecar = adapted.sidecar();
     let mut estimator = args.estimator(&adapted, n_threads)?;
     if options.kl > 0.0 && !estimator.uses_groups() {
@@ -201,7 +202,7 @@ pub fn main(args: &Args) -> Result<u8> {
         RewardFlag::Task => Box::new(model_policy),
         RewardFlag::Random => Box::new(RandomReward { policy: model_policy }),
     };
-    let settings = args.settings(&options, &task, sidecar, estimator.name(), &model_options);
+    let settings = args.settings(&options, &task, &adapted, estimator.name(), &model_options);
     let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
     let (log, state) = folder.open(args.earlier(), &options, &settings, &sigma)?;
     if state.step > 0 {
@@ -319,7 +320,7 @@ impl Args {
         &self,
         options: &Options,
         task: &Task,
-        sidecar: &Sidecar,
+        adapted: &AdaptedModel,
         estimator: &str,
         answering: &ModelOptions,
     ) -> Value {
@@ -330,6 +331,8 @@ impl Args {
             }
         }
         items.update(task.rules().as_bytes());
+        items.update(adapted.model().given_template().unwrap_or_default().as_bytes());
+        let sidecar = adapted.sidecar();
         let mut factors = blake3::Hasher::new();
         for weight in &sidecar.weights {
             factors.update(weight.name.as_bytes());

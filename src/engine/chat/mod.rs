@@ -110,6 +110,11 @@ impl Model {
         self.chat.source.is_some() || self.handle.llama().chat_template(None).is_ok()
     }
 
+    /// The chat template that was given in place of the model's own, if one was.
+    pub fn given_template(&self) -> Option<&str> {
+        self.chat.source.as_deref()
+    }
+
     /// The conversation as the model expects it, ready for the assistant's next message. Control tokens that messages
     /// spell stay text.
     ///

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::Report;
+use crate::eval::scores::MANY_CUT;
 use crate::page::chart::{smooth, Chart, Series};
 use crate::page::{self, heat};
-use crate::train::log::{Line, StepLine, ValidationLine};
+use crate::train::log::{share_cut, Line, StepLine, ValidationLine};
 use crate::train::state::mean;
 use crate::train::validation::{interval, p_value};
 
@@ -75,6 +76,13 @@ fn tiles(report: &Report) -> String {
             ),
         );
     }
+    if let Some(cut) = share_cut(steps.iter().copied()) {
+        let hint = if cut >= MANY_CUT { ": raise max_tokens" } else { "" };
+        tile(
+            format!("{:.1} %", 100.0 * cut),
+            format!("of train answers cut off by the limit of tokens{hint}"),
+        );
+    }
     page::tiles(&tiles)
 }
 
@@ -129,6 +137,11 @@ fn charts(report: &Report) -> String {
             title: "Mean |m − 1|",
             series: pair(curve(|line| Some(line.moved)), "trend"),
             is_share: false,
+        },
+        Chart {
+            title: "Answers cut off (share)",
+            series: pair(curve(|line| line.cut), "trend"),
+            is_share: true,
         },
         Chart {
             title: "Informative prompts (share)",
