@@ -81,15 +81,16 @@ pub struct Args {
     json: bool,
 }
 
+/// A part of a task's items, as a flag names it.
 #[derive(Clone, Copy, ValueEnum)]
-enum PartFlag {
+pub enum PartFlag {
     Train,
     Validation,
     Test,
 }
 
 impl PartFlag {
-    fn part(self) -> Part {
+    pub fn part(self) -> Part {
         match self {
             Self::Train => Part::Train,
             Self::Validation => Part::Validation,

@@ -17,7 +17,7 @@ pub struct TaskArgs {
     /// Read the items from here instead of the task's own files; may be repeated
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// Run the code that the model writes, for tasks that are checked so
+    /// Run the code that the model writes, or the task's own program, for tasks that are scored so
     #[arg(long)]
     allow_exec: bool,
 }

@@ -19,6 +19,7 @@ mod printer;
 mod report;
 mod run;
 mod runtime_args;
+mod score;
 mod search_args;
 mod search_file;
 mod train;
@@ -47,6 +48,7 @@ use crate::reward::code::sandbox;
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
+        llama-svf score --task gsm8k --answers FILE.jsonl  how good answers are that you have\n  \
         llama-svf report                                   tables and pictures of experts and strategies\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
@@ -63,6 +65,7 @@ enum Command {
     Run(run::Args),
     Train(train::Args),
     Eval(eval::Args),
+    Score(score::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
     Report(report::Args),
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
+        Command::Score(args) => score::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),
         Command::Report(args) => report::main(&args),

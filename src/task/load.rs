@@ -73,8 +73,8 @@ impl Task {
         if let file::Reward::Choice { options, .. } = &spec {
             templates.check_expression(options).map_err(|error| source.blame("reward.options", error))?;
         }
-        let rule = format!("{spec:?}");
         let reward = Reward::new(&spec, source, options)?;
+        let rule = format!("{spec:?}{}", reward.read_from_files());
 
         let data = data_files(file.data, source, &options.data)?;
         let items = |files: &[PathBuf]| {
@@ -85,18 +85,18 @@ impl Task {
                     return Err(Error::invalid("no rows").file(file).field("data"));
                 }
                 for row in rows {
-                    items.push(reward::item(&row, &templates, &spec)?);
+                    items.push(reward::item(&row, &templates, &spec, &reward)?);
                 }
             }
             Ok(items)
         };
         let mut seen = HashSet::new();
-        let mut n_dropped = 0;
-        let mut distinct = |mut items: Vec<Item>| {
-            let before = items.len();
-            items.retain(|item| seen.insert(blake3::hash(item.prompt.as_bytes())));
-            n_dropped += before - items.len();
-            items
+        let mut duplicates = Vec::new();
+        let mut distinct = |items: Vec<Item>| -> Vec<Item> {
+            let is_new = |item: &Item| seen.insert(blake3::hash(item.prompt.as_bytes()));
+            let (new, again): (Vec<_>, Vec<_>) = items.into_iter().partition(is_new);
+            duplicates.extend(again);
+            new
         };
         let own_test = distinct(items(&data.test)?);
         let own_validation = distinct(items(&data.validation)?);
@@ -135,7 +135,7 @@ impl Task {
             (parts.train, parts.validation) = (cut.train, cut.validation);
         }
 
-        let mut notes = dropped(n_dropped);
+        let mut notes = dropped(duplicates.len());
         if let Reward::Code(code) = &reward {
             notes.extend(code.notes().iter().cloned());
         }
@@ -150,6 +150,7 @@ impl Task {
             reward,
             rule,
             parts,
+            duplicates,
             notes,
         })
     }

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Prompts are Jinja templates over the fields of a row; a field that is missing is an error. Beside Jinja's
-//! own there is a filter `regex_replace(pattern, by)`. `base = "gsm8k"` takes from a preset what the
+//! own there are the filters `regex_replace(pattern, by)` and `tojson`. `base = "gsm8k"` takes from a preset what the
 //! file does not say. Rewards and their keys:
 //!
 //! | kind | keys |
@@ -40,6 +40,20 @@
 //! | `choice` | `options`, an expression for a list of texts; `labels = "letters"` or `"numbers"`; `gold_is = "label"`, `"index"` (from 0) or `"text"` |
 //! | `text` | `pattern`, a regex whose last match, or its first group, is the answer; `ignore_case = false` |
 //! | `code` | `tests`, a template; `continues`, a template for what the completion goes on from; `seconds = 10`; `memory_mib = 512` |
+//! | `json` | `schema`, a JSON Schema: a table, JSON text, or the path of a file; `partial = false`; `strict = false` |
+//! | `command` | `program`, a list of words; `seconds = 10` |
+//!
+//! The gold answer of `json` is JSON text: `gold = "{{ person | tojson }}"` writes a field so. An answer that breaks the
+//! schema scores 0. With `partial = true` the score is the share of right fields: of all values that hold no others, in
+//! the gold answer or in the model's, those that stand in both at the same place, and are equal. With `strict = true`
+//! the answer is JSON and nothing else. See [`crate::reward::json`].
+//!
+//! `command` starts `program`, with the folder of the task file as its working directory, and as what its first word is
+//! relative to if that has a slash. For each answer the program reads one line
+//! `{"prompt": …, "completion": …, "gold": …, "row": {…}}`, where `row` holds the fields of the item's row, and writes
+//! one line: a number from 0 to 1, or `{"score": 0.5, "reason": "why"}`. It is one of your own programs, and no sandbox
+//! holds it. One process scores all answers; if it ends, writes something else, or takes longer than `seconds` for an
+//! answer, that is an error with the last lines of its stderr, and no score. See [`crate::reward::command`].
 //!
 //! Items with the same prompt are one item: later ones are dropped before anything is split, and where files of
 //! parts overlap, test keeps it before validation, and validation before train.
@@ -57,6 +71,7 @@ mod templates;
 use std::path::PathBuf;
 
 use reward::{Answer, Reward};
+pub(crate) use rows::{read as read_rows, Row};
 
 /// Names of the built-in tasks, which need no data.
 pub const SKILLS: [&str; 7] =
@@ -117,7 +132,8 @@ pub struct Item {
 pub struct LoadOptions {
     /// Data files in place of the task's own. `train=FILE`, `validation=FILE` and `test=FILE` are a part's own.
     pub data: Vec<PathBuf>,
-    /// Whether completions may be run as programs; without it a task that runs code is refused.
+    /// Whether programs may be run, those that completions are and those that score; without it a task that needs to
+    /// is refused.
     pub allow_exec: bool,
     /// The `llama-svf` program, which starts the sandbox; the running one if `None`.
     pub sandbox: Option<PathBuf>,
@@ -139,6 +155,8 @@ pub struct Task {
     /// The reward as the task's file gives it.
     rule: String,
     parts: Parts,
+    /// Items with the prompt of one in a part.
+    duplicates: Vec<Item>,
     notes: Vec<String>,
 }
 
@@ -172,6 +190,11 @@ impl Task {
     /// The items of a part; parts are disjoint, and no prompt occurs twice.
     pub fn items(&self, part: Part) -> &[Item] {
         self.parts.of(part)
+    }
+
+    /// The items that were dropped because one in a part has their prompt.
+    pub fn duplicates(&self) -> &[Item] {
+        &self.duplicates
     }
 
     /// What a user should know, one line each: dropped items, a sandbox that could be tighter.

@@ -17,6 +17,9 @@ const HINT: &str = "the file holds one JSON object per line";
 pub struct Row {
     /// `FILE:LINE`.
     pub place: PathBuf,
+    /// The line, from 1.
+    pub number: usize,
+    /// What it holds.
     pub fields: Map<String, Value>,
 }
 
@@ -29,7 +32,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
         if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
     let mut rows = Vec::new();
     let mut line = Vec::new();
-    for number in 1.. {
+    for number in 1_usize.. {
         line.clear();
         let place = PathBuf::from(format!("{}:{number}", path.display()));
         let operation = if is_gzip { "cannot decompress" } else { "cannot read" };
@@ -48,7 +51,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
         }
         let wrong = |problem: String| Error::invalid(problem).file(&place).hint(HINT);
         match serde_json::from_slice(&line) {
-            Ok(Value::Object(fields)) => rows.push(Row { place, fields }),
+            Ok(Value::Object(fields)) => rows.push(Row { place, number, fields }),
             Ok(_) => return Err(wrong(String::from("expected a JSON object, found another value"))),
             Err(error) => {
                 // serde_json counts lines within the one line it is given.

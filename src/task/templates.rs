@@ -1,6 +1,6 @@
 //! The templates of a task, in the language of Jinja: rendered for one row, with the field that is missing.
 
-use minijinja::value::Serde;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use regex::Regex;
 
@@ -18,6 +18,7 @@ impl Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.add_filter("regex_replace", regex_replace);
+        environment.add_filter("tojson", to_json);
         Self { environment }
     }
 
@@ -102,4 +103,29 @@ fn regex_replace(text: &str, pattern: &str, by: &str) -> std::result::Result<Val
     let pattern = Regex::new(pattern)
         .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
     Ok(pattern.replace_all(text, by).into_owned().into())
+}
+
+/// `{{ value | tojson }}`, or `tojson(indent=2)`. Jinja's own writes `<`, `>`, `&` and `'` as escapes, for web pages; models
+/// are to see them as they are.
+fn to_json(value: &Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    let indent: Option<usize> = options.get("indent")?;
+    options.assert_all_used()?;
+    let mut json = Vec::new();
+    let written = match indent {
+        None => serde_json::to_writer(&mut json, value),
+        Some(n) => {
+            let spaces = b" ".repeat(n);
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
+            serde::Serialize::serialize(
+                value,
+                &mut serde_json::Serializer::with_formatter(&mut json, formatter),
+            )
+        }
+    };
+    let wrong = |problem: String| minijinja::Error::new(ErrorKind::InvalidOperation, problem);
+    written.map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(json).map_err(|error| wrong(error.to_string()))
 }

@@ -3,8 +3,10 @@
 mod any_text;
 mod blocks;
 mod choice;
+mod command;
 mod data;
 mod files;
+mod json;
 mod latex;
 mod numeric;
 mod sandbox;
