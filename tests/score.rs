@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use flate2::Compression;
-use llama_svf::task::{Item, LoadOptions, Part, Task};
+use llama_svf::task::{presets, Item, LoadOptions, Part, Task};
 use program::{assert_code, assert_one_error, number, stderr, stdout, svf, words};
 use serde_json::{json, Value};
 use tempfile::TempDir;
@@ -406,8 +406,12 @@ fn check_public(task_name: &str, file: &str, more: &str, parts: &[Part], spoil: 
         allow_exec: true,
         sandbox: Some(PathBuf::from(env!("CARGO_BIN_EXE_llama-svf"))),
     };
-    let task = Task::load(task_name, &options).unwrap();
     let folder = tempfile::tempdir().unwrap();
+    // The preset, with more time for programs: the machine may have other things to do.
+    let file = folder.path().join("task.toml");
+    let preset = presets::text(task_name).unwrap();
+    fs::write(&file, preset.replace("kind = \"code\"", "kind = \"code\"\nseconds = 120")).unwrap();
+    let task = Task::load(file.to_str().unwrap(), &options).unwrap();
     let items: Vec<_> = parts.iter().flat_map(|&part| task.items(part)).chain(task.duplicates()).collect();
     for (expected, completion) in [
         (1.0, &(|item: &Item| item.completion.clone()) as &dyn Fn(&Item) -> String),
@@ -417,7 +421,7 @@ fn check_public(task_name: &str, file: &str, more: &str, parts: &[Part], spoil: 
         fs::write(folder.path().join("answers.jsonl"), text(&items.iter().map(line).collect::<Vec<_>>()))
             .unwrap();
         let mut arguments =
-            words(folder.path(), &format!("score --task {task_name} --answers @answers.jsonl --json {more}"));
+            words(folder.path(), &format!("score --task @task.toml --answers @answers.jsonl --json {more}"));
         arguments.extend(["--data".to_owned(), data.display().to_string()]);
         let output = svf(arguments);
         assert_code(&output, 0);

@@ -5,6 +5,9 @@ use std::fs;
 use llama_svf::reward::json::JsonReward;
 use llama_svf::reward::Score;
 use llama_svf::task::{LoadOptions, Task};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{json, Value};
 
 use crate::all;
@@ -89,6 +92,8 @@ fn the_first_value_of_an_answer_is_found() {
             // NVIDIA-NeMo/labs-OO-Agents#238: a block of another language is not the answer.
             ("```python\nx = {\"a\": 2}\n```\nIt prints\n```json\n{\"a\": 1}\n```", r#"{"a": 1}"#, 1.0),
             ("```bash\ncurl -d '[2]'\n```\n{\"a\": 1}", r#"{"a": 1}"#, 1.0),
+            ("````markdown\n```json\n{\"a\": 1}\n```\n````\n{\"a\": 2}", r#"{"a": 1}"#, 1.0),
+            ("```python\nf([2])\n\n```json\n{\"a\": 1}\n```", r#"{"a": 1}"#, 1.0),
             // … unless it is all there is.
             ("```javascript\n{\"a\": 1}\n```", r#"{"a": 1}"#, 1.0),
             // Q00/ouroboros#1734: a part of what is broken is not the answer; what comes after it may be.
@@ -374,6 +379,8 @@ fn long_and_deep_answers_take_no_time_and_no_stack() {
         "[\"",
         "```json\n",
         "```json\n[]\n",
+        "```json\n\"",
+        "```json\n1",
         "```\n[1",
         "~~~",
         "\"",
@@ -387,6 +394,102 @@ fn long_and_deep_answers_take_no_time_and_no_stack() {
         assert_eq!(score.value, 0.0, "{piece}");
     }
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+fn random_value(rng: &mut ChaCha8Rng, depth: usize) -> Value {
+    const TEXTS: [&str; 8] = ["", "a", "b.c", "d e", "\"", "{", "```\n", "é😀\u{7f}"];
+    match rng.random_range(0..if depth == 0 { 5 } else { 8 }) {
+        0 => Value::Null,
+        1 => json!(rng.random::<bool>()),
+        2 => json!(rng.random_range(-3..3)),
+        3 => json!(rng.random_range(-8..8) as f64 / 4.0 + 0.125),
+        4 => json!(TEXTS.choose(rng).unwrap()),
+        5 => (0..rng.random_range(0..4)).map(|_| random_value(rng, depth - 1)).collect(),
+        _ => (0..rng.random_range(0..4))
+            .map(|_| ((*TEXTS.choose(rng).unwrap()).to_owned(), random_value(rng, depth - 1)))
+            .collect(),
+    }
+}
+
+/// The same value with other white space, order of keys and spelling of numbers.
+fn spelt_otherwise(value: &Value, rng: &mut ChaCha8Rng) -> String {
+    let space = [" ", "\n\t", ""][rng.random_range(0..3)];
+    match value {
+        Value::Number(number) => match rng.random_range(0..3) {
+            0 if number.is_i64() => format!("{number}.0"),
+            1 => format!("{}e-2", 100.0 * number.as_f64().unwrap()),
+            _ => number.to_string(),
+        },
+        Value::Array(list) => {
+            let list: Vec<_> = list.iter().map(|value| spelt_otherwise(value, rng)).collect();
+            format!("[{space}{}{space}]", list.join(&format!("{space},")))
+        }
+        Value::Object(object) => {
+            let mut pairs: Vec<_> = object
+                .iter()
+                .map(|(key, value)| format!("{}{space}:{space}{}", json!(key), spelt_otherwise(value, rng)))
+                .collect();
+            pairs.shuffle(rng);
+            format!("{{{}{space}}}", pairs.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn random_values_are_equal_where_serde_json_says_so() {
+    let seed = 7;
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let partial = JsonReward::new(None, true, false).unwrap();
+    let values: Vec<_> = (0..3000).map(|_| random_value(&mut rng, 3)).collect();
+    let mut n_equal = 0;
+    for (i, gold) in values.iter().enumerate() {
+        let other = &values[rng.random_range(0..values.len())];
+        let other = if i % 3 == 0 { gold } else { other };
+        let is_whole = !other.is_object() && !other.is_array();
+        let spelt = spelt_otherwise(other, &mut rng);
+        let answer = match rng.random_range(0..if is_whole { 2 } else { 4 }) {
+            0 => spelt,
+            1 => format!("```json\n{spelt}\n```"),
+            2 => format!("It's {spelt} (see [1])."),
+            _ => format!("As asked:\n\n```\n{spelt}\n```\n\nIs {{that}} fine?"),
+        };
+        let is_equal = gold == other;
+        n_equal += usize::from(is_equal);
+        for reward in [&partial, &JsonReward::default()] {
+            let score = judge(reward, &gold.to_string(), &answer);
+            assert_eq!(score.value == 1.0, is_equal, "{answer:?} for {gold}: {}", score.reason);
+        }
+    }
+    assert!((1000..2000).contains(&n_equal), "{n_equal}");
+}
+
+#[test]
+fn any_text_is_scored() {
+    const PIECES: [&str; 24] = [
+        "{", "}", "[", "]", ":", ",", "\"", "'", "\\", "a", "\"a\"", "1", "-", ".5", "e9", "true", "null",
+        "NaN", " ", "\n", "```", "json", "é", "\u{0}",
+    ];
+    let seed = 8;
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let rewards = [false, true].map(|strict| JsonReward::new(None, true, strict).unwrap());
+    let mut n_read = 0;
+    for _ in 0..50_000 {
+        let text: String = (0..rng.random_range(1..24)).map(|_| *PIECES.choose(&mut rng).unwrap()).collect();
+        for reward in &rewards {
+            judge(reward, "{\"a\": 1}", &text);
+        }
+        // What all of a text is counts, and serde_json agrees on what that is.
+        if let Ok(value) = serde_json::from_str::<Value>(text.trim()) {
+            let is_same = judge(&rewards[1], &value.to_string(), &text).value == 1.0;
+            let has_twice = judge(&rewards[1], "{}", &text).reason.contains("two values");
+            assert!(is_same || has_twice || text.contains("e9"), "{text:?}");
+            n_read += 1;
+        }
+    }
+    assert!(n_read > 500, "{n_read}");
 }
 
 const TASK: &str = r#"

@@ -27,9 +27,11 @@ pub fn first(answer: &str) -> Result<Json, String> {
         if let Some(found) = Fence::at(text, at) {
             at += found.len;
             fence = match fence {
-                None => Some(found),
                 Some(open) if found.closes(&open) => None,
-                open => open,
+                // Within a block, only one with a language begins another: of text in Markdown, or after a block that
+                // nobody closed.
+                Some(open) if !found.is_named => Some(open),
+                _ => Some(found),
             };
             if let Some(value) = fence.as_ref().and_then(|fence| fence.scalar(&text[at..])) {
                 return Ok(value);
@@ -115,9 +117,15 @@ impl Fence {
 
     /// The text, number or word that all of the block is which goes on with `rest`.
     fn scalar(&self, rest: &str) -> Option<Json> {
-        let block = rest.split(&self.mark.to_string().repeat(self.n_marks)).next()?.trim();
-        let is_scalar = self.may_hold_json && !block.starts_with(['{', '[']);
-        is_scalar.then(|| Json::read(block).ok()).flatten()
+        let block = rest.trim_start();
+        if !self.may_hold_json || block.starts_with(['{', '[']) {
+            return None;
+        }
+        let mut values = serde_json::Deserializer::from_str(block).into_iter::<&RawValue>();
+        let raw = values.next()?.ok()?;
+        let after = block[values.byte_offset()..].trim_start();
+        let is_all = after.is_empty() || after.starts_with(&self.mark.to_string().repeat(self.n_marks));
+        is_all.then(|| Json::read(raw.get()).ok()).flatten()
     }
 }
 
