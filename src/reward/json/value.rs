@@ -141,7 +141,8 @@ pub fn why_none(text: &str, error: &serde_json::Error) -> String {
         return format!("the JSON breaks off: {problem}");
     }
     let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or("");
-    let (before, after) = line.split_at(line.floor_char_boundary(error.column().saturating_sub(1)));
+    let at = (0..error.column()).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+    let (before, after) = line.split_at(at);
     let before: String = before.chars().rev().take(12).collect();
     let near: String = before.chars().rev().chain(after.chars().take(12)).collect();
     format!("not JSON: {problem} near `{near}`")
