@@ -22,7 +22,7 @@ use crate::task::Task;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf score --task gsm8k --data gsm8k/test.jsonl.gz --answers answers.jsonl\n  \
-    llama-svf score --task my-task.toml --answers trace.jsonl --json    a trace of eval, by the task's present rules\n  \
+    llama-svf score --task my-task.toml --answers trace.jsonl   an old trace by new rules\n  \
     llama-svf score --task mbpp --data mbpp.jsonl --answers answers.jsonl --allow-exec\n\n\
     Lines of the file:\n  \
     {\"id\": \"gsm8k/test.jsonl.gz:7\", \"completion\": \"3 + 4 = 7\\n#### 7\"}\n  \
