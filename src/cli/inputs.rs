@@ -21,15 +21,22 @@ pub struct TaskArgs {
     options: TaskOptions,
 }
 
-/// How a task is loaded.
+/// Of what a task's items are made, and whether scoring may run programs.
 #[derive(clap::Args)]
-pub struct TaskOptions {
+pub struct DataArgs {
     /// Read the items from here instead of the task's own files; may be repeated
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// Run the code that the model writes, for tasks that are checked so
+    /// Run the code that the model writes, or the task's own program, for tasks that are scored so
     #[arg(long)]
     allow_exec: bool,
+}
+
+/// How a task is loaded.
+#[derive(clap::Args)]
+pub struct TaskOptions {
+    #[command(flatten)]
+    data: DataArgs,
     #[command(flatten)]
     overrides: OverrideArgs,
 }
@@ -55,27 +62,34 @@ impl OverrideArgs {
     }
 }
 
+impl DataArgs {
+    /// Loads the task `name`.
+    pub fn load(&self, name: &str, overrides: Overrides) -> Result<Task> {
+        let Self { data, allow_exec } = self;
+        let options =
+            LoadOptions { data: data.clone(), allow_exec: *allow_exec, overrides, ..LoadOptions::default() };
+        Task::load(name, &options)
+    }
+}
+
 impl TaskOptions {
     /// Loads the task `name`.
     pub fn load(&self, name: &str) -> Result<Task> {
-        let options = LoadOptions {
-            data: self.data.clone(),
-            allow_exec: self.allow_exec,
-            overrides: self.overrides.overrides(),
-            ..LoadOptions::default()
-        };
-        Task::load(name, &options)
+        self.data.load(name, self.overrides.overrides())
     }
 }
 
 impl TaskArgs {
     /// Loads the task, and tells what a user should know of it.
     pub fn load(&self) -> Result<Task> {
-        let task = self.options.load(&self.task)?;
-        for note in task.notes() {
-            printer::note(format_args!("note: {note}"));
-        }
-        Ok(task)
+        self.options.load(&self.task).inspect(tell_notes)
+    }
+}
+
+/// Tells what a user should know of a task.
+pub fn tell_notes(task: &Task) {
+    for note in task.notes() {
+        printer::note(format_args!("note: {note}"));
     }
 }
 

@@ -19,6 +19,7 @@ mod printer;
 mod report;
 mod run;
 mod runtime_args;
+mod score;
 mod search_args;
 mod search_file;
 mod task;
@@ -49,6 +50,7 @@ use crate::reward::code::sandbox;
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf task my-task.toml -m model.gguf          whether a task is in order\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
+        llama-svf score --task gsm8k --answers FILE.jsonl  how good answers are that you have\n  \
         llama-svf report                                   tables and pictures of experts and strategies\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
@@ -66,6 +68,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Task(task::Args),
+    Score(score::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
     Report(report::Args),
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
         Command::Task(args) => task::main(&args),
+        Command::Score(args) => score::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),
         Command::Report(args) => report::main(&args),

@@ -3,6 +3,7 @@
 //! All configurations run together, each in a slot of its own, so that comparing two costs no reload and no
 //! second pass. Items are what statistics count: several samples of one item give one mean score.
 
+pub mod rescore;
 pub mod scores;
 pub mod stats;
 mod trace;

@@ -6,13 +6,17 @@
 //! | [`latex`] | the completion's boxed expression with an expression |
 //! | [`choice`] | the option that the completion settles on with the right one |
 //! | [`text`] | the completion, or what a regex captures in it, with a text |
+//! | [`json`] | the first JSON value in the completion with a value |
 //! | [`code`] | nothing: it runs the completion as a program, and its tests |
+//! | [`command`] | nothing: a program of the user's scores |
 //!
 //! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error. What a reasoning
 //! model thinks before it answers is no part of the answer ([`thinking`]).
 
 pub mod choice;
 pub mod code;
+pub mod command;
+pub mod json;
 pub mod latex;
 pub mod numeric;
 pub mod text;

@@ -84,6 +84,19 @@ pub enum Reward {
         #[serde(default = "default_memory")]
         memory_mib: u64,
     },
+    Json {
+        /// A JSON Schema: a path, JSON text, or a table.
+        schema: Option<toml::Value>,
+        #[serde(default)]
+        partial: bool,
+        #[serde(default)]
+        strict: bool,
+    },
+    Command {
+        program: Vec<String>,
+        #[serde(default = "default_seconds")]
+        seconds: u64,
+    },
 }
 
 impl Reward {
@@ -95,6 +108,8 @@ impl Reward {
             Self::Choice { .. } => "choice",
             Self::Text { .. } => "text",
             Self::Code { .. } => "code",
+            Self::Json { .. } => "json",
+            Self::Command { .. } => "command",
         }
     }
 }

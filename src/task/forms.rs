@@ -37,7 +37,7 @@ pub fn complete(form: &Form, row: &Row, templates: &Templates) -> Result<Row> {
             .map_err(|error| Error::invalid(error.to_string()).field(name.clone()).file(&row.place))?;
         fields.insert(name.clone(), value);
     }
-    Ok(Row { place: row.place.clone(), fields })
+    Ok(Row { place: row.place.clone(), number: row.number, fields })
 }
 
 /// What is there, what the forms want, and which presets read such a row.

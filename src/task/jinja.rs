@@ -26,6 +26,7 @@ pub fn environment() -> Environment<'static> {
     minijinja_contrib::add_to_environment(&mut environment);
     environment.add_filter("regex_replace", regex_replace);
     environment.add_filter("boxed", boxed);
+    environment.add_filter("tojson", to_json);
     environment
 }
 
@@ -240,4 +241,29 @@ fn replacement(text: &str, pattern: &Regex) -> Result<Vec<Piece>> {
 fn boxed(text: &str) -> Result<String> {
     let answer = latex::last_boxed(text).ok_or_else(|| invalid("the text has no \\boxed{…}"))?;
     Ok(answer.trim().to_owned())
+}
+
+/// `{{ value | tojson }}`, or `tojson(indent=2)`. Jinja's own writes `<`, `>`, `&` and `'` as escapes, for web pages; models
+/// are to see them as they are.
+fn to_json(value: &Value, options: Kwargs) -> Result<String> {
+    if value.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    let indent: Option<usize> = options.get("indent")?;
+    options.assert_all_used()?;
+    let mut json = Vec::new();
+    let written = match indent {
+        None => serde_json::to_writer(&mut json, value),
+        Some(n) => {
+            let spaces = b" ".repeat(n);
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
+            serde::Serialize::serialize(
+                value,
+                &mut serde_json::Serializer::with_formatter(&mut json, formatter),
+            )
+        }
+    };
+    let wrong = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
+    written.map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(json).map_err(|error| wrong(error.to_string()))
 }

@@ -73,16 +73,18 @@ impl Task {
             templates.check_expression(options).map_err(|error| source.blame("reward.options", error))?;
         }
         forms::check(&file.rows, &templates).map_err(|error| source.blame("rows", error))?;
-        let rule = format!("{spec:?}");
         let reward = Reward::new(&spec, source, options)?;
+        let rule = format!("{spec:?}{}", reward.read_from_files());
 
         let data = data_files(file.data, source, &options.data)?;
         let item = |row: &rows::Row| match forms::find(&file.rows, row) {
-            Some(form) => reward::item(&forms::complete(form, row, &templates)?, &templates, &spec),
-            None => reward::item(row, &templates, &spec).map_err(|error| match file.rows.is_empty() {
-                true => error,
-                false => error.hint(forms::misfit(&file.rows, row)),
-            }),
+            Some(form) => reward::item(&forms::complete(form, row, &templates)?, &templates, &spec, &reward),
+            None => {
+                reward::item(row, &templates, &spec, &reward).map_err(|error| match file.rows.is_empty() {
+                    true => error,
+                    false => error.hint(forms::misfit(&file.rows, row)),
+                })
+            }
         };
         let mut origin = Origin { files: source.names(), data: Vec::new(), reward: spec.kind().to_owned() };
         let mut items = |files: &[PathBuf], part: Option<Part>| {
@@ -100,12 +102,12 @@ impl Task {
             Ok(items)
         };
         let mut seen = HashSet::new();
-        let mut n_dropped = 0;
-        let mut distinct = |mut items: Vec<Item>| {
-            let before = items.len();
-            items.retain(|item| seen.insert(blake3::hash(item.prompt.as_bytes())));
-            n_dropped += before - items.len();
-            items
+        let mut duplicates = Vec::new();
+        let mut distinct = |items: Vec<Item>| -> Vec<Item> {
+            let is_new = |item: &Item| seen.insert(blake3::hash(item.prompt.as_bytes()));
+            let (new, again): (Vec<_>, Vec<_>) = items.into_iter().partition(is_new);
+            duplicates.extend(again);
+            new
         };
         let own_test = distinct(items(&data.test, Some(Part::Test))?);
         let own_validation = distinct(items(&data.validation, Some(Part::Validation))?);
@@ -144,7 +146,7 @@ impl Task {
             (parts.train, parts.validation) = (cut.train, cut.validation);
         }
 
-        let mut notes = dropped(n_dropped);
+        let mut notes = dropped(duplicates.len());
         if let Reward::Code(code) = &reward {
             notes.extend(code.notes().iter().cloned());
         }
@@ -156,6 +158,7 @@ impl Task {
             rule,
             origin,
             parts,
+            duplicates,
             notes,
         })
     }

@@ -32,8 +32,8 @@
 //!
 //! Prompts are Jinja templates over the fields of a row; a field that is missing is an error. They have the methods of
 //! Python's texts, lists and dictionaries (`answer.split('####')[-1].strip()`, `choices.label.index(answerKey)`), and
-//! beside Jinja's own filters `regex_replace(pattern, by)`, as Python's `re.sub`, and `boxed`, what the last `\boxed{…}`
-//! of a text holds.
+//! beside Jinja's own filters `regex_replace(pattern, by)`, as Python's `re.sub`, `boxed`, what the last `\boxed{…}` of a
+//! text holds, and `tojson`.
 //!
 //! `base = "gsm8k"`, or the name of another task file, takes from there what the file does not say, also single keys of
 //! `[generation]`, `[split]` and `[reward]`; a `reward` of another `kind` begins anew. Where rows come in several forms,
@@ -55,6 +55,20 @@
 //! | `choice` | `options`, an expression for a list of texts; `labels = "letters"` or `"numbers"`; `gold_is = "label"`, `"index"` (from 0) or `"text"` |
 //! | `text` | `pattern`, a regex whose last match, or its first group, is the answer; `ignore_case = false` |
 //! | `code` | `tests`, a template; `continues`, a template for what the completion goes on from; `seconds = 10`; `memory_mib = 512` |
+//! | `json` | `schema`, a JSON Schema: a table, JSON text, or the path of a file; `partial = false`; `strict = false` |
+//! | `command` | `program`, a list of words; `seconds = 10` |
+//!
+//! The gold answer of `json` is JSON text: `gold = "{{ person | tojson }}"` writes a field so. An answer that breaks the
+//! schema scores 0. With `partial = true` the score is the share of right fields: of all values that hold no others, in
+//! the gold answer or in the model's, those that stand in both at the same place, and are equal. With `strict = true`
+//! the answer is JSON and nothing else. See [`crate::reward::json`].
+//!
+//! `command` starts `program`, with the folder of the task file as its working directory, and as what its first word is
+//! relative to if that has a slash. For each answer the program reads one line
+//! `{"prompt": …, "completion": …, "gold": …, "row": {…}}`, where `row` holds the fields of the item's row, and writes
+//! one line: a number from 0 to 1, or `{"score": 0.5, "reason": "why"}`. It is one of your own programs, and no sandbox
+//! holds it. One process scores all answers; if it ends, writes something else, or takes longer than `seconds` for an
+//! answer, that is an error with the last lines of its stderr, and no score. See [`crate::reward::command`].
 //!
 //! Items with the same prompt are one item: later ones are dropped before anything is split, and where files of
 //! parts overlap, test keeps it before validation, and validation before train.
@@ -77,6 +91,7 @@ mod templates;
 use std::path::PathBuf;
 
 use reward::{Answer, Reward};
+pub(crate) use rows::{read as read_rows, Row};
 
 pub use check::{Check, Fault};
 pub use generation::{Generation, Overrides};
@@ -129,7 +144,8 @@ pub struct Item {
 pub struct LoadOptions {
     /// Data files in place of the task's own. `train=FILE`, `validation=FILE` and `test=FILE` are a part's own.
     pub data: Vec<PathBuf>,
-    /// Whether completions may be run as programs; without it a task that runs code is refused.
+    /// Whether programs may be run, those that completions are and those that score; without it a task that needs to
+    /// is refused.
     pub allow_exec: bool,
     /// The `llama-svf` program, which starts the sandbox; the running one if `None`.
     pub sandbox: Option<PathBuf>,
@@ -176,6 +192,8 @@ pub struct Task {
     rule: String,
     origin: Origin,
     parts: Parts,
+    /// Items with the prompt of one in a part.
+    duplicates: Vec<Item>,
     notes: Vec<String>,
 }
 
@@ -220,6 +238,11 @@ impl Task {
     /// The items of a part; parts are disjoint, and no prompt occurs twice.
     pub fn items(&self, part: Part) -> &[Item] {
         self.parts.of(part)
+    }
+
+    /// The items that were dropped because one in a part has their prompt.
+    pub fn duplicates(&self) -> &[Item] {
+        &self.duplicates
     }
 
     /// What a user should know, one line each: dropped items, a sandbox that could be tighter.

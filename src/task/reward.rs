@@ -1,5 +1,9 @@
 //! How a task scores: its reward, and the gold answer of each item as that reward wants it.
 
+use std::ops::RangeInclusive;
+
+use serde_json::{json, Map, Value};
+
 use super::file::{self, GoldIs};
 use super::rows::Row;
 use super::source::Source;
@@ -9,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::reward::choice::{Choice, Labels};
 use crate::reward::code::sandbox::Limits;
 use crate::reward::code::{without_fences, Code};
+use crate::reward::command::Program;
+use crate::reward::json::{Json, JsonReward};
 use crate::reward::numeric::{Number, Numeric};
 use crate::reward::text::Text;
 use crate::reward::{latex, thinking, Score};
@@ -24,6 +30,9 @@ pub(super) enum Answer {
         continues: Option<String>,
         tests: String,
     },
+    Json(Json),
+    /// The fields of the item's row.
+    Row(Map<String, Value>),
     /// Of a task in a stream, by its number.
     Of(usize, Box<Answer>),
 }
@@ -35,6 +44,8 @@ pub(super) enum Reward {
     Choice,
     Text(Text),
     Code(Code),
+    Json(JsonReward),
+    Command(Program),
     /// Of the tasks of a stream, whose items the stream has.
     Stream(Vec<Task>),
 }
@@ -53,23 +64,72 @@ impl Reward {
                 Self::Text(text.map_err(|error| source.blame("reward.pattern", error))?)
             }
             file::Reward::Code { seconds, memory_mib, .. } => {
-                for (key, value, range) in
-                    [("seconds", *seconds, 1..=3600), ("memory_mib", *memory_mib, 64..=1 << 20)]
-                {
-                    if !range.contains(&value) {
-                        let error = Error::expected(format!("{} to {}", range.start(), range.end()), value);
-                        return Err(source.blame(&format!("reward.{key}"), error));
-                    }
-                }
-                if !options.allow_exec {
-                    let error = Error::invalid("the task runs programs that a model wrote, which is off");
-                    return Err(source.blame("reward.kind", error.hint("allow it with --allow-exec")));
-                }
+                check(source, "reward.seconds", *seconds, SECONDS)?;
+                check(source, "reward.memory_mib", *memory_mib, 64..=1 << 20)?;
+                allow_exec(source, options, "the task runs programs that a model wrote, which is off")?;
                 let limits =
                     Limits { seconds: *seconds, memory_bytes: memory_mib << 20, ..Limits::default() };
                 Self::Code(Code::new(options.sandbox.clone(), limits)?)
             }
+            file::Reward::Json { schema, partial, strict } => {
+                let blame = |error| source.blame("reward.schema", error);
+                let schema = schema.as_ref().map(|schema| schema_of(schema, source)).transpose();
+                let schema = schema.map_err(blame)?;
+                Self::Json(JsonReward::new(schema.as_ref(), *partial, *strict).map_err(blame)?)
+            }
+            file::Reward::Command { program, seconds } => {
+                check(source, "reward.seconds", *seconds, SECONDS)?;
+                allow_exec(source, options, "the task runs a program to score answers, which is off")?;
+                let program = Program::new(program, source.folder_of("reward.program"), *seconds);
+                Self::Command(program.map_err(|error| source.blame("reward.program", error))?)
+            }
         })
+    }
+}
+
+impl Reward {
+    /// What decides scores beside the task file itself: a schema in a file of its own.
+    pub(super) fn read_from_files(&self) -> String {
+        match self {
+            Self::Json(json) => json.schema().map(|schema| format!(" {schema}")).unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+}
+
+const SECONDS: RangeInclusive<u64> = 1..=3600;
+
+fn check(source: &Source, key: &str, value: u64, range: RangeInclusive<u64>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(source.blame(key, Error::expected(format!("{} to {}", range.start(), range.end()), value)))
+}
+
+fn allow_exec(source: &Source, options: &LoadOptions, refusal: &str) -> Result<()> {
+    if options.allow_exec {
+        return Ok(());
+    }
+    Err(source.blame("reward.kind", Error::invalid(refusal).hint("allow it with --allow-exec")))
+}
+
+/// The JSON Schema that a task file gives as a table, as JSON text, or by the path of a file.
+fn schema_of(given: &toml::Value, source: &Source) -> Result<Value> {
+    let parse = |text: &str, of: &str| {
+        serde_json::from_str(text).map_err(|error| Error::invalid(format!("{of}not JSON: {error}")))
+    };
+    match given {
+        toml::Value::String(text) if text.trim_start().starts_with('{') => parse(text, ""),
+        toml::Value::String(path) => {
+            let path = source.folder_of("reward.schema").join(path);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| Error::invalid(format!("cannot read {}: {error}", path.display())))?;
+            parse(text.trim_start_matches('\u{feff}'), &format!("{}: ", path.display()))
+        }
+        toml::Value::Table(_) => {
+            serde_json::to_value(given).map_err(|error| Error::invalid(format!("not JSON: {error}")))
+        }
+        other => Err(Error::expected("a table, JSON text, or the path of a file", other.type_str())),
     }
 }
 
@@ -77,7 +137,8 @@ impl Task {
     /// Scores a completion of one of this task's items. May be called from several threads.
     ///
     /// # Errors
-    /// The sandbox failed, or the item is of another task. No completion is an error: a bad one scores 0.
+    /// The sandbox failed, or the program that scores, or the item is of another task. No completion is an error: a bad
+    /// one scores 0.
     pub fn score(&self, item: &Item, completion: &str) -> Result<Score> {
         let Some(answer) = thinking::split(completion).answer else {
             return Ok(Score { value: 0.0, reason: String::from("the thinking never ends") });
@@ -100,6 +161,12 @@ impl Task {
             (Reward::Code(code), Answer::Program { continues, tests }) => {
                 code.score(&program(continues.as_deref(), completion), tests)
             }
+            (Reward::Json(json), Answer::Json(gold)) => Ok(json.score(gold, completion)),
+            (Reward::Command(program), Answer::Row(row)) => program
+                .score(
+                    &json!({"prompt": item.prompt, "completion": completion, "gold": item.gold, "row": row}),
+                )
+                .map_err(|error| error.field(format!("item {}", item.id))),
             (Reward::Stream(tasks), Answer::Of(i, answer)) if *i < tasks.len() => {
                 tasks[*i].score_answer(&Item { answer: (**answer).clone(), ..item.clone() }, completion)
             }
@@ -120,7 +187,7 @@ fn program(continues: Option<&str>, completion: &str) -> String {
 }
 
 /// Makes the item of a row, and checks that its answer can be scored.
-pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Result<Item> {
+pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward, reward: &Reward) -> Result<Item> {
     let prompt = templates.render("prompt", row)?;
     let mut gold = templates.render("gold", row)?;
     let completion = templates.render("completion", row)?;
@@ -170,6 +237,11 @@ pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward) -> Res
                 tests
             },
         },
+        file::Reward::Json { .. } => Answer::Json(JsonReward::gold(&gold).map_err(at_gold)?),
+        file::Reward::Command { .. } => Answer::Row(row.fields.clone()),
     };
+    if let (Reward::Json(json), Answer::Json(gold)) = (reward, &answer) {
+        json.check(gold).map_err(at_gold)?;
+    }
     Ok(Item { id: row.place.display().to_string(), prompt, gold, completion, answer })
 }

@@ -20,6 +20,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Row {
     /// `FILE:LINE`.
     pub place: PathBuf,
+    /// The line, from 1.
+    pub number: usize,
+    /// What it holds.
     pub fields: Map<String, Value>,
 }
 
@@ -32,7 +35,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
         if is_gzip { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
     let mut rows = Vec::new();
     let mut line = Vec::new();
-    for number in 1.. {
+    for number in 1_usize.. {
         line.clear();
         let place = PathBuf::from(format!("{}:{number}", path.display()));
         let operation = if is_gzip { "cannot decompress" } else { "cannot read" };
@@ -48,7 +51,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>> {
             continue;
         }
         match row(&line, n_bytes as u64 == MAX_LINE_BYTES) {
-            Ok(fields) => rows.push(Row { place, fields }),
+            Ok(fields) => rows.push(Row { place, number, fields }),
             Err(error) => {
                 let other = if rows.is_empty() { other_format(&line, path) } else { None };
                 return Err(other.unwrap_or_else(|| error.file(place).hint(HINT)));

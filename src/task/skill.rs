@@ -26,6 +26,7 @@ impl Task {
         };
         let mut seen = HashSet::new();
         let mut parts = Parts::default();
+        let mut duplicates = Vec::new();
         let mut index = 0;
         for (part, size) in SIZES {
             for _ in 0..size {
@@ -33,19 +34,18 @@ impl Task {
                     Some(skill) => skills::question(skill, unseen, SEED, index),
                     None => skills::naming(false, SEED, index),
                 };
-                if seen.insert(blake3::hash(question.prompt.as_bytes())) {
-                    parts.of_mut(part).push(Item {
-                        id: format!("{name}:{index}"),
-                        prompt: question.prompt,
-                        gold: question.answer,
-                        completion: question.completion,
-                        answer: Answer::Text,
-                    });
-                }
+                let is_new = seen.insert(blake3::hash(question.prompt.as_bytes()));
+                let items = if is_new { parts.of_mut(part) } else { &mut duplicates };
+                items.push(Item {
+                    id: format!("{name}:{index}"),
+                    prompt: question.prompt,
+                    gold: question.answer,
+                    completion: question.completion,
+                    answer: Answer::Text,
+                });
                 index += 1;
             }
         }
-        let n_dropped = index as usize - Part::ALL.map(|part| parts.of(part).len()).iter().sum::<usize>();
         Ok(Self {
             name: name.to_owned(),
             description,
@@ -54,7 +54,8 @@ impl Task {
             rule: String::new(),
             origin: Origin { reward: String::from("text"), ..Origin::default() },
             parts,
-            notes: dropped(n_dropped),
+            notes: dropped(duplicates.len()),
+            duplicates,
         })
     }
 }

@@ -46,26 +46,25 @@ impl Task {
             generation.max_tokens = generation.max_tokens.max(*max_tokens);
         }
         let mut seen = HashSet::new();
-        let mut n_dropped = 0;
+        let mut duplicates = Vec::new();
         let mut parts = Parts::default();
         // In this order, as within one task: what two parts share stays where it tests.
         for part in [Part::Test, Part::Validation, Part::Train] {
             let mut items = Vec::new();
             for (i, task) in tasks.iter_mut().enumerate() {
-                for mut item in std::mem::take(task.parts.of_mut(part)) {
-                    if seen.insert(blake3::hash(item.prompt.as_bytes())) {
-                        item.answer = Answer::Of(i, Box::new(item.answer));
-                        items.push(item);
-                    } else {
-                        n_dropped += 1;
-                    }
+                for item in std::mem::take(task.parts.of_mut(part)) {
+                    let is_new = seen.insert(blake3::hash(item.prompt.as_bytes()));
+                    if is_new { &mut items } else { &mut duplicates }.push(item.of_task(i));
                 }
             }
             items.sort_by_cached_key(|item| *blake3::hash(item.prompt.as_bytes()).as_bytes());
             *parts.of_mut(part) = items;
         }
         let name = tasks.iter().map(Self::name).collect::<Vec<_>>().join(",");
-        let mut notes = dropped(n_dropped);
+        let mut notes = dropped(duplicates.len());
+        for (i, task) in tasks.iter_mut().enumerate() {
+            duplicates.extend(std::mem::take(&mut task.duplicates).into_iter().map(|item| item.of_task(i)));
+        }
         notes.extend(tasks.iter().flat_map(|task| task.notes.clone()));
         let mut origin = Origin::default();
         for task in &tasks {
@@ -84,6 +83,7 @@ impl Task {
             rule,
             origin,
             parts,
+            duplicates,
             notes,
         })
     }
@@ -94,5 +94,12 @@ impl Task {
             (Reward::Stream(tasks), Answer::Of(i, _)) => tasks.get(*i).map_or(&self.name, |task| &task.name),
             _ => &self.name,
         }
+    }
+}
+
+impl Item {
+    /// The item as one of a stream, of its task number `i`.
+    fn of_task(self, i: usize) -> Self {
+        Self { answer: Answer::Of(i, Box::new(self.answer)), ..self }
     }
 }

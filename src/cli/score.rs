@@ -1,0 +1,158 @@
+//! `llama-svf score`: scores answers that lie in a file.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{json, Value};
+
+use super::eval::one_line;
+use super::inputs::{tell_notes, DataArgs, PartFlag};
+use super::{ctrl_c, printer};
+use crate::error::{exit, Result};
+use crate::eval::rescore::{Answers, Rescored, Total};
+use crate::task::{Overrides, Task};
+
+/// Score answers to a task's questions that lie in a file; no model runs
+///
+/// The file holds JSON lines, plain or compressed with gzip: an answer each, with the item it answers.
+///
+/// An item is named by its data file and line, or by the line alone where there is one data file. Folders do not matter
+/// while the file's name tells. What `llama-svf eval --trace` writes is such a file, so that old answers can be scored by
+/// new rules; each of its configurations is counted by itself.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    llama-svf score --task gsm8k --data gsm8k/test.jsonl.gz --answers answers.jsonl\n  \
+    llama-svf score --task my-task.toml --answers trace.jsonl   an old trace by new rules\n  \
+    llama-svf score --task mbpp --data mbpp.jsonl --answers answers.jsonl --allow-exec\n\n\
+    Lines of the file:\n  \
+    {\"id\": \"gsm8k/test.jsonl.gz:7\", \"completion\": \"3 + 4 = 7\\n#### 7\"}\n  \
+    {\"line\": 7, \"completion\": \"3 + 4 = 7\\n#### 7\"}\n  \
+    {\"line\": 7, \"completion\": \"#### 8\", \"configuration\": \"base\", \"sample\": 1}\n\n\
+    Lines of the data file count from 1. Items without an answer do not count.")]
+pub struct Args {
+    /// A built-in task or a task file; several with commas between are one shuffled stream
+    #[arg(long, value_name = "NAME|FILE")]
+    task: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Count answers to this part of the task's items only [default: all parts]
+    #[arg(long, value_enum)]
+    part: Option<PartFlag>,
+    /// The answers
+    #[arg(long, value_name = "FILE")]
+    answers: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Wrong answers that the table shows.
+const N_SHOWN: usize = 10;
+
+pub fn main(args: &Args) -> Result<u8> {
+    let task = args.data.load(&args.task, Overrides::default()).inspect(tell_notes)?;
+    let answers = Answers::read(&args.answers, &task, args.part.map(PartFlag::part))?;
+    if answers.n_elsewhere > 0 {
+        printer::note(format_args!(
+            "note: {} answers are to items of other parts and do not count",
+            answers.n_elsewhere
+        ));
+    }
+    if answers.n_other_prompt > 0 {
+        printer::note(format_args!(
+            "note: {} answers were given to another prompt than the task's",
+            answers.n_other_prompt
+        ));
+    }
+    let rescored = answers.score(&printer::Bar::new("scoring"), &ctrl_c::INTERRUPT)?;
+    if args.json {
+        printer::print_json(&args.as_json(&task, &rescored))?;
+    } else {
+        printer::print(&args.as_table(&task, &rescored))?;
+    }
+    Ok(exit::DONE)
+}
+
+impl Args {
+    fn part_name(&self) -> &'static str {
+        self.part.map_or("all", |part| part.part().name())
+    }
+
+    fn as_json(&self, task: &Task, rescored: &Rescored) -> Value {
+        let Rescored { answers, scores } = rescored;
+        let totals = rescored.totals();
+        let answer = |(given, score): (&crate::eval::rescore::Given, &crate::reward::Score)| {
+            let mut answer = json!({"id": given.id, "score": score.value, "reason": score.reason});
+            if !given.configuration.is_empty() {
+                answer["configuration"] = json!(given.configuration);
+            }
+            if given.sample > 0 {
+                answer["sample"] = json!(given.sample);
+            }
+            answer
+        };
+        let total = |total: &Total| {
+            let Total { name, n, accuracy, ci95: (low, high) } = total;
+            json!({"configuration": name, "n": n, "accuracy": accuracy, "ci95": [low, high]})
+        };
+        let mut value = json!({
+            "schema": "llama-svf/score/1",
+            "task": task.name(),
+            "part": self.part_name(),
+            "n_items": answers.n_items,
+            "n_elsewhere": answers.n_elsewhere,
+            "answers": answers.given.iter().zip(scores).map(answer).collect::<Vec<_>>(),
+        });
+        // The first configuration is the one that was evaluated; further ones are what it was compared with.
+        if let Some(first) = totals.first() {
+            value["n"] = json!(first.n);
+            value["accuracy"] = json!(first.accuracy);
+            value["ci95"] = json!([first.ci95.0, first.ci95.1]);
+        }
+        if totals.iter().any(|total| !total.name.is_empty()) {
+            value["configurations"] = totals.iter().map(total).collect();
+        }
+        value
+    }
+
+    fn as_table(&self, task: &Task, rescored: &Rescored) -> String {
+        let Rescored { answers, scores } = rescored;
+        let totals = rescored.totals();
+        let mut text = format!(
+            "{}: {} answers ({}, {} items)\n\n",
+            task.name(),
+            answers.given.len(),
+            match self.part {
+                Some(_) => self.part_name(),
+                None => "all parts",
+            },
+            answers.n_items
+        );
+        let width = totals.iter().map(|total| total.name.chars().count()).max().unwrap_or(0).max(8);
+        // Writing to a string cannot fail.
+        let _ =
+            writeln!(text, "{:width$}  {:>8}  {:>17}  {:>8}", "", "accuracy", "95 % interval", "answered");
+        for Total { name, n, accuracy, ci95: (low, high) } in totals {
+            let interval = format!("{:.1} … {:.1} %", 100.0 * low, 100.0 * high);
+            let name = if name.is_empty() { "answers" } else { &name };
+            let _ = writeln!(text, "{name:width$}  {:>6.1} %  {interval:>17}  {n:>8}", 100.0 * accuracy);
+        }
+        let wrong: Vec<_> = answers.given.iter().zip(scores).filter(|(_, score)| score.value < 1.0).collect();
+        if !wrong.is_empty() {
+            text.push('\n');
+        }
+        for (given, score) in wrong.iter().take(N_SHOWN) {
+            let configuration = match given.configuration.is_empty() {
+                true => String::new(),
+                false => format!(" {}", given.configuration),
+            };
+            let sample = if given.sample > 0 { format!(" sample {}", given.sample) } else { String::new() };
+            let (id, reason) = (one_line(&given.id, 80), one_line(&score.reason, 100));
+            let _ = writeln!(text, "  {:.2}  {id}{configuration}{sample}: {reason}", score.value);
+        }
+        if wrong.len() > N_SHOWN {
+            let _ = writeln!(text, "        … and {} more below 1 (--json has all)", wrong.len() - N_SHOWN);
+        }
+        text
+    }
+}

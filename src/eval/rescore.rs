@@ -1,0 +1,338 @@
+//! Scores of answers that lie in a file: those of any program, or an evaluation's trace under new rules. No model runs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use super::scores;
+use crate::error::{Error, Result};
+use crate::progress::{Interrupt, Progress};
+use crate::reward::Score;
+use crate::task::{read_rows, Item, Part, Row, Task, SKILLS};
+
+/// An answer of the file, and what it answers.
+pub struct Given<'a> {
+    /// The item's id as the file writes it, or as the task knows it where the file gives a line.
+    pub id: String,
+    /// What gave the answer; empty where the file does not say.
+    pub configuration: String,
+    /// Number of the sample, from 0.
+    pub sample: usize,
+    /// The answer.
+    pub completion: String,
+    item: &'a Item,
+    /// The item's place among the task's.
+    place: usize,
+}
+
+/// The answers of a file to items of a task.
+pub struct Answers<'a> {
+    task: &'a Task,
+    /// In the order of the file.
+    pub given: Vec<Given<'a>>,
+    /// Answers to items of other parts than the one asked for.
+    pub n_elsewhere: usize,
+    /// Answers of a trace to another prompt than the task's.
+    pub n_other_prompt: usize,
+    /// Items of the part asked for, or of all.
+    pub n_items: usize,
+    configurations: Vec<String>,
+    /// Where resampling starts: as in the evaluation, if the answers are of one.
+    seed: u64,
+}
+
+/// Answers with their scores.
+pub struct Rescored<'a> {
+    /// The answers.
+    pub answers: Answers<'a>,
+    /// The score of each.
+    pub scores: Vec<Score>,
+}
+
+/// The result of one configuration.
+#[derive(Clone, Debug)]
+pub struct Total {
+    /// Its name; empty where the file does not say.
+    pub name: String,
+    /// Items with an answer.
+    pub n: usize,
+    /// Mean score, each item counting alike.
+    pub accuracy: f64,
+    /// 95 % interval of `accuracy`, as of [`super::Summary`].
+    pub ci95: (f64, f64),
+}
+
+impl<'a> Answers<'a> {
+    /// Reads answers to items of `task`, of `part` or of all parts: JSON lines, plain or compressed with gzip, with
+    /// `completion` and either `id` (that of [`Item::id`]; its folders may be written in another way) or `line` (of
+    /// the task's one data file, from 1), and perhaps `configuration` and `sample`, as a trace has them. The line of
+    /// settings that a trace begins with is no answer. Items that the task dropped because of their prompt have
+    /// answers too, to be compared with their own gold.
+    ///
+    /// # Errors
+    /// A line that is no answer, names no item of the task, or answers for the second time; a file without answers.
+    pub fn read(path: &Path, task: &'a Task, part: Option<Part>) -> Result<Self> {
+        let index = Index::new(task);
+        let n_items = match part {
+            Some(part) => task.items(part).len(),
+            None => Part::ALL.iter().map(|&part| task.items(part).len()).sum(),
+        };
+        let mut answers = Self {
+            task,
+            given: Vec::new(),
+            n_elsewhere: 0,
+            n_other_prompt: 0,
+            n_items,
+            configurations: Vec::new(),
+            seed: 0,
+        };
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        for (i, row) in read_rows(path)?.into_iter().enumerate() {
+            if i == 0 && row.fields.get("schema").and_then(Value::as_str).is_some_and(is_trace) {
+                answers.configurations = names(&row.fields);
+                answers.seed = row.fields.get("seed").and_then(Value::as_u64).unwrap_or(0);
+                continue;
+            }
+            let line = Line::of(&row)?;
+            let found = index.find(&line).map_err(|error| error.file(&row.place))?;
+            let Found { item, part: item_part, place } = found;
+            let Line { id, configuration, sample, completion, prompt, .. } = line;
+            let key = (item.id.as_str(), configuration.clone(), sample);
+            if let Some(first) = seen.insert(key, row.number) {
+                return Err(Error::invalid(format!("line {first} has an answer to it already"))
+                    .file(&row.place)
+                    .field(id.unwrap_or_else(|| item.id.clone()))
+                    .hint(
+                        "several answers to an item need \"sample\": 0, 1, …, or another \"configuration\"",
+                    ));
+            }
+            if part.is_some_and(|part| part != item_part) {
+                answers.n_elsewhere += 1;
+                continue;
+            }
+            answers.n_other_prompt += usize::from(prompt.is_some_and(|prompt| prompt != item.prompt));
+            if !answers.configurations.contains(&configuration) {
+                answers.configurations.push(configuration.clone());
+            }
+            let id = id.unwrap_or_else(|| item.id.clone());
+            answers.given.push(Given { id, configuration, sample, completion, item, place });
+        }
+        if answers.given.is_empty() {
+            let of = part.map_or(String::new(), |part| format!(" to an item of {}", part.name()));
+            return Err(Error::invalid(format!("no answer{of}")).file(path));
+        }
+        let used: HashSet<_> = answers.given.iter().map(|given| given.configuration.as_str()).collect();
+        answers.configurations.retain(|name| used.contains(name.as_str()));
+        Ok(answers)
+    }
+
+    /// Scores them, several at once. Progress counts answers.
+    ///
+    /// # Errors
+    /// An interrupt, or an error of the task's scoring.
+    pub fn score(self, progress: &dyn Progress, interrupt: &Interrupt) -> Result<Rescored<'a>> {
+        progress.start(self.given.len() as u64, 0);
+        let score = |given: &Given| -> Result<Score> {
+            interrupt.check()?;
+            let score = self.task.score(given.item, &given.completion)?;
+            if !(0.0..=1.0).contains(&score.value) {
+                return Err(Error::expected("a score between 0 and 1", score.value)
+                    .field(format!("item {}", given.id)));
+            }
+            progress.advance(1);
+            Ok(score)
+        };
+        let scores = self.given.par_iter().map(score).collect::<Result<_>>();
+        progress.finish();
+        Ok(Rescored { scores: scores?, answers: self })
+    }
+}
+
+impl Rescored<'_> {
+    /// The result of each configuration, in the order of the trace's settings or else of the file.
+    pub fn totals(&self) -> Vec<Total> {
+        self.answers.configurations.iter().map(|name| self.total(name)).collect()
+    }
+
+    fn total(&self, name: &str) -> Total {
+        // In the task's order, so that resampling meets them as it did in the evaluation.
+        let mut items: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for (given, score) in self.answers.given.iter().zip(&self.scores) {
+            if given.configuration == name {
+                items.entry(given.place).or_default().push(score.value);
+            }
+        }
+        let is_binary = items.values().all(|scores| scores.len() == 1 && [0.0, 1.0].contains(&scores[0]));
+        let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len() as f64;
+        let means: Vec<_> = items.values().map(mean).collect();
+        let n = means.len();
+        Total {
+            name: name.to_owned(),
+            n,
+            accuracy: means.iter().sum::<f64>() / n.max(1) as f64,
+            ci95: scores::interval(&means, is_binary, self.answers.seed),
+        }
+    }
+}
+
+fn is_trace(schema: &str) -> bool {
+    schema.starts_with("llama-svf/trace/")
+}
+
+/// The names of the configurations that a trace's settings list.
+fn names(settings: &Map<String, Value>) -> Vec<String> {
+    let list = settings.get("configurations").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A line of the file.
+struct Line {
+    id: Option<String>,
+    line: Option<u64>,
+    configuration: String,
+    sample: usize,
+    completion: String,
+    prompt: Option<String>,
+}
+
+impl Line {
+    fn of(row: &Row) -> Result<Self> {
+        let fault = |name: &str, expected: &str| {
+            let found = row.fields.get(name).map_or(String::from("nothing"), Value::to_string);
+            Error::expected(expected, found).field(name).file(&row.place)
+        };
+        let text = |name: &str| match row.fields.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                value.as_str().map(|text| Some(text.to_owned())).ok_or_else(|| fault(name, "a text"))
+            }
+        };
+        let number = |name: &str, least: u64, expected: &str| match row.fields.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                value.as_u64().filter(|&n| n >= least).map(Some).ok_or_else(|| fault(name, expected))
+            }
+        };
+        let (id, line) = (text("id")?, number("line", 1, "a line number, from 1")?);
+        if id.is_none() && line.is_none() {
+            return Err(fault("id", "the item's id, FILE:LINE, or \"line\" with a line number"));
+        }
+        let sample = number("sample", 0, "a whole number from 0")?.unwrap_or(0);
+        Ok(Self {
+            id,
+            line,
+            configuration: text("configuration")?.unwrap_or_default(),
+            sample: usize::try_from(sample).map_err(|_| fault("sample", "a number of this machine"))?,
+            completion: text("completion")?.ok_or_else(|| fault("completion", "a text"))?,
+            prompt: text("prompt")?,
+        })
+    }
+}
+
+/// An item, the part it is in, and its place among the task's.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    item: &'a Item,
+    part: Part,
+    place: usize,
+}
+
+/// The items of a task by what a file may call them.
+struct Index<'a> {
+    task: &'a Task,
+    by_id: HashMap<&'a str, Found<'a>>,
+    /// By the name of their file, without folders, and their line.
+    by_line: HashMap<(&'a str, &'a str), Vec<Found<'a>>>,
+    files: Vec<&'a str>,
+}
+
+impl<'a> Index<'a> {
+    fn new(task: &'a Task) -> Self {
+        let parts: HashMap<_, _> = Part::ALL
+            .iter()
+            .flat_map(|&part| task.items(part).iter().map(move |item| (item.prompt.as_str(), part)))
+            .collect();
+        // A dropped item is of the part that its prompt is in.
+        let dropped =
+            task.duplicates().iter().filter_map(|item| Some((item, *parts.get(item.prompt.as_str())?)));
+        let kept = Part::ALL.iter().flat_map(|&part| task.items(part).iter().map(move |item| (item, part)));
+        let (mut by_id, mut by_line) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+        let mut files = HashSet::new();
+        for (place, (item, part)) in kept.chain(dropped).enumerate() {
+            let found = Found { item, part, place };
+            by_id.insert(item.id.as_str(), found);
+            if let Some((file, line)) = item.id.rsplit_once(':') {
+                files.insert(file);
+                by_line.entry((file_name(file), line)).or_default().push(found);
+            }
+        }
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_unstable();
+        Self { task, by_id, by_line, files }
+    }
+
+    fn find(&self, line: &Line) -> Result<Found<'a>> {
+        let found = match (&line.id, line.line) {
+            (Some(id), _) => self.by_id(id)?,
+            (None, Some(number)) => self.by_number(number)?,
+            (None, None) => None,
+        };
+        let named = || line.id.clone().unwrap_or_else(|| format!("line {}", line.line.unwrap_or(0)));
+        let hint = || match self.files.as_slice() {
+            [] => String::from("the task has no items"),
+            [file] => format!("its items are {file}:1 and so on"),
+            [first, others @ ..] => format!("its items are of {first} and {} more files", others.len()),
+        };
+        found.ok_or_else(|| {
+            Error::invalid(format!("the task {} has no such item", self.task.name()))
+                .field(named())
+                .hint(hint())
+        })
+    }
+
+    fn by_id(&self, id: &str) -> Result<Option<Found<'a>>> {
+        if let Some(&found) = self.by_id.get(id) {
+            return Ok(Some(found));
+        }
+        let Some((file, line)) = id.rsplit_once(':') else { return Ok(None) };
+        let namesakes = self.by_line.get(&(file_name(file), line)).map_or(&[][..], Vec::as_slice);
+        if namesakes.len() <= 1 {
+            return Ok(namesakes.first().copied());
+        }
+        // Of files with the same name, the one whose folders go on as the id's do.
+        let plain = |file: &str| file.trim_start_matches("./").to_owned();
+        let ends_alike = |item: &Item| {
+            let own = item.id.rsplit_once(':').map_or("", |(file, _)| file);
+            let (own, given) = (plain(own), plain(file));
+            Path::new(&own).ends_with(&given) || Path::new(&given).ends_with(&own)
+        };
+        let mut alike = namesakes.iter().filter(|found| ends_alike(found.item));
+        match (alike.next(), alike.next()) {
+            (Some(&found), None) => Ok(Some(found)),
+            _ => Err(Error::invalid(format!("{} items of the task could be meant", namesakes.len()))
+                .field(id)
+                .hint(format!("write {} for the first of them", namesakes[0].item.id))),
+        }
+    }
+
+    fn by_number(&self, number: u64) -> Result<Option<Found<'a>>> {
+        let problem = match self.files.as_slice() {
+            [file] if !SKILLS.contains(file) => {
+                return Ok(self.by_id.get(format!("{file}:{number}").as_str()).copied());
+            }
+            [_] => "a built-in task has no data file",
+            _ => "the task has several data files",
+        };
+        Err(Error::invalid(problem)
+            .field(format!("line {number}"))
+            .hint("give \"id\": \"FILE:LINE\" instead"))
+    }
+}
+
+/// The name of a file without folders, compressed or not.
+fn file_name(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".gz").unwrap_or(name)
+}
