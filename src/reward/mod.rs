@@ -10,10 +10,13 @@
 //!
 //! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error.
 
+mod characters;
 pub mod choice;
 pub mod code;
 pub mod latex;
 pub mod numeric;
+mod run_on;
+mod statement;
 pub mod text;
 
 /// What one completion is worth.
