@@ -70,7 +70,7 @@ fn without_emphasis(text: &str) -> String {
         let (before, from) = rest.split_at(at);
         let behind = from.trim_start_matches(['*', '`']);
         plain += before;
-        let is_operand = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "()$\\".contains(c));
+        let is_operand = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit() || "()$".contains(c));
         let is_space = |c: Option<char>| c == Some(' ');
         let (left, right) = (plain.chars().next_back(), behind.chars().next());
         if from.starts_with('*')
