@@ -47,6 +47,10 @@ pub(super) fn mentions(text: &str, labels: Labels) -> Vec<Mention> {
         .find_iter(text)
         .filter_map(|found| mention(text, found.start(), found.end(), labels))
         .collect();
+    for at in 1..mentions.len() {
+        // Marks between two labels belong to the first.
+        mentions[at].start = mentions[at].start.max(mentions[at - 1].end);
+    }
     for mention in &mut mentions {
         mention.is_rejected = is_rejected(&text[..mention.start], &text[mention.end..]);
     }
@@ -120,7 +124,7 @@ fn mention(text: &str, start: usize, end: usize, labels: Labels) -> Option<Menti
         && labels == Labels::Letters
         && closed == 0
         && after.starts_with(char::is_whitespace)
-        && !after.trim().is_empty()
+        && !after.trim_start().is_empty()
         && !after.starts_with(['\n', '\r'])
         && (!VERB.is_match(after) || word == "I" && !after.trim_start().starts_with("is "));
     let is_small = word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());

@@ -246,7 +246,7 @@ impl Choice {
             let behind = &phrase[mention.end..];
             let is_article = self.labels == Labels::Letters && [0, 8].contains(&mention.index);
             !mention.is_weak
-                || behind.trim().is_empty()
+                || behind.trim_start().is_empty()
                 || behind.starts_with(['.', ',', ':', ';', '!', '\n'])
                 || ENDS.is_match(behind) && !is_article
         };
