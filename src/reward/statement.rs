@@ -7,13 +7,13 @@ use regex::Regex;
 pub(super) const ANNOUNCED: &str = r#"(?ix)
     <answer>
     | (?m:^)[\#*_\ \t]*(?:the\ )?(?:final\ |correct\ )?answer[*_:\ \t]*\n\s*
-    | \b(?:answers?|final\ result|antwort|respuesta|r[ée]ponse|resposta|risposta|ответ|jibu)(?:\s+(?:correcta|correcte|corretta|correta|final))?
+    | (?:\b|_)(?:answers?|final\ result|antwort|respuesta|r[ée]ponse|resposta|risposta|ответ|jibu)(?:\s+(?:correcta|correcte|corretta|correta|final))?
         (?:\s+(?:to|for)\s[^.:\n]{1,80}?)? (?:\s*\([^()\n]{0,60}\))? ["'*_`)\]\s]{0,6}
         (?: \b(?:is|was|are|equals|comes?\ (?:out\ )?to|(?:w|sh)ould\ be|must\ be|will\ be|has\ to\ be
             |(?:seems|appears)\ to\ be|ist|lautet|es|est|é|è)\b | [:=] | -\s )
         [\s:=*_`"']*
-    | (?:答案|回答)(?:应该|應該)?(?:是|为|為|选|選)?[\s:*]*
-    | (?:উত্তর|సమాధానం|คำตอบ)(?:\s?คือ)?[\s:*]*"#;
+    | (?:答案|回答|正解|答え)(?:は)?(?:应该|應該)?(?:是|为|為|选|選)?[\s:*]*
+    | (?:উত্তর|సమాధానం|คำตอบ|정답|답)(?:\s?คือ|은|는)?[\s:*]*"#;
 
 /// What stands behind each match of `marker`, from the last one back: the rest of its line, or the next line
 /// that holds something. With the offset of the match.

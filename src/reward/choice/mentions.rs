@@ -34,7 +34,7 @@ pub(super) fn joins(between: &str) -> bool {
 
 /// All labels of a text, in order.
 pub(super) fn mentions(text: &str, labels: Labels) -> Vec<Mention> {
-    static LETTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\pL+").unwrap());
+    static LETTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z]+").unwrap());
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d+").unwrap());
     static PLURAL: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)^\s*(?:are|were|aren['’]t|weren['’]t|both|all|do|don['’]t|have)\b").unwrap()
@@ -80,7 +80,7 @@ pub(super) fn mentions(text: &str, labels: Labels) -> Vec<Mention> {
 fn mention(text: &str, start: usize, end: usize, labels: Labels) -> Option<Mention> {
     /// What may follow a capital A or I that is a label.
     static VERB: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\s+(?:[^\pL\s]|is\b|was\b|are\b|because\b|since\b|or\b|and\b|as\b|but\b|which\b|would\b|seems\b|looks\b|must\b)")
+        Regex::new(r"^\s+(?:[^\pL\s]|[A-Z]\b|is\b|was\b|are\b|because\b|since\b|or\b|and\b|as\b|but\b|which\b|would\b|seems\b|looks\b|must\b)")
             .unwrap()
     });
     let (word, before, after) = (&text[start..end], &text[..start], &text[end..]);
@@ -94,24 +94,25 @@ fn mention(text: &str, start: usize, end: usize, labels: Labels) -> Option<Menti
             usize::from(letter.to_ascii_uppercase() as u8 - b'A')
         }
     };
-    let joins_word = |c: char| c.is_alphanumeric() || "-'’\\_^+=%°".contains(c);
+    let is_spaced = |c: char| c.is_alphanumeric() && !is_unspaced(c);
+    let joins_word = |c: char| is_spaced(c) || "-'’\\_^+=%°".contains(c);
     let second = after.chars().nth(1);
     let in_word = |c: Option<char>, beyond: Option<char>| {
         c.is_some_and(joins_word) && !(c == Some('\'') && beyond.is_none_or(|c| !c.is_alphanumeric()))
-            || c.is_some_and(|c| ".,:".contains(c)) && beyond.is_some_and(char::is_alphanumeric)
+            || c.is_some_and(|c| ".,:".contains(c)) && beyond.is_some_and(is_spaced)
     };
     let emphasis = |c: Option<char>| c == Some('_');
     let but_one = before.chars().rev().nth(1);
     let begins_word = !emphasis(previous)
         && (previous.is_some_and(|c| joins_word(c) && !"'’-=+".contains(c))
-            || previous.is_some_and(|c| "'’-.=+".contains(c)) && but_one.is_some_and(char::is_alphanumeric));
+            || previous.is_some_and(|c| "'’-.=+".contains(c)) && but_one.is_some_and(is_spaced));
     if begins_word || in_word(next, second) && !emphasis(next) {
         return None;
     }
     // A unit behind a number: "25 C".
     let is_unit = previous == Some(' ') && but_one.is_some_and(|c| c.is_ascii_digit());
     // A variable in math: "f(x)", "a = b".
-    let is_argument = previous == Some('(') && but_one.is_some_and(char::is_alphanumeric);
+    let is_argument = previous == Some('(') && but_one.is_some_and(is_spaced);
     if is_unit || is_argument {
         return None;
     }
@@ -136,6 +137,11 @@ fn mention(text: &str, start: usize, end: usize, labels: Labels) -> Option<Menti
         is_weak: is_small && !is_marked,
         is_rejected: false,
     })
+}
+
+/// Of a script that puts no space between words.
+fn is_unspaced(c: char) -> bool {
+    matches!(c, '\u{e00}'..='\u{eff}' | '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}')
 }
 
 /// Whether the words around a label reject it.

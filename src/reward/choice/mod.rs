@@ -96,7 +96,7 @@ impl Choice {
                 r"{}
                 | \b(?:choice|option|selection)\b[*\s]*(?:\sis\b|:)[*\s]*:?
                 | \b(?:choose|chose|choosing|pick|select|selecting|go(?:ing)?\ (?:with|for)|opt\ for|settle\ (?:on|for))\b
-                | (?:正确|应该?)?(?:选项|選項|选择|故选|应选)(?:应该?)?(?:是|为)?[\s:]*",
+                | (?:正确|应该?)?(?:选项|選項|选择|选)(?:应该?)?(?:是|为)?[\s:]*",
                 statement::ANNOUNCED
             ))
             .unwrap()
@@ -105,7 +105,7 @@ impl Choice {
             Regex::new(
                 r"(?ix)\b(?:it|this|that|which)(?:['’]s|\ is|\ (?:must|has\ to|should|can\ only)\ be)\b
                 | \b(?:therefore|thus|hence|so|consequently)\b,? | \bleav(?:es|ing)\b(?:\ (?:us\ with|only|just))?
-                | \b(?:corresponds?|points?)\ to\b | \bit\ has\ to\ be\b | (?:所以|因此|故)",
+                | \b(?:corresponds?|points?)\ to\b | \bit\ has\ to\ be\b | \b(?:say|get)\b | \bby\ elimination\b,? | (?:所以|因此|故)",
             )
             .unwrap()
         });
@@ -136,23 +136,41 @@ impl Choice {
         const MAX: usize = 32;
         let found: Vec<_> = PRAISED.find_iter(text).collect();
         found.iter().rev().take(MAX).find_map(|found| {
+            if text[found.end()..].starts_with('?') {
+                return None;
+            }
             let start = text[..found.start()].rfind(['\n', '.', '!', '?']).map_or(0, |at| at + 1);
             let start =
                 (start.max(found.start().saturating_sub(80))..).find(|&at| text.is_char_boundary(at))?;
             let sentence = &text[start..found.end()];
-            let praised = mentions(sentence, self.labels);
-            let at = praised.iter().rposition(|mention| {
-                let behind = &text[start + mention.end..];
-                PRAISED.find(&text[start + mention.end - 1..]).is_some_and(|praise| praise.start() == 0)
-                    && !behind.starts_with('?')
-            })?;
-            let mention = praised[at];
+            let label_end = found.start() + found.as_str().chars().next().map_or(0, char::len_utf8);
+            let mentions = mentions(sentence, self.labels);
+            let Some(at) = mentions.iter().rposition(|mention| start + mention.end == label_end) else {
+                return self.of_line(&text[..label_end]);
+            };
+            let mention = mentions[at];
             if mention.is_rejected || mention.is_weak {
                 return None;
             }
-            let is_joined = at > 0 && joins(&sentence[praised[at - 1].end..mention.start]);
+            let is_joined = at > 0 && joins(&sentence[mentions[at - 1].end..mention.start]);
             Some((start + mention.start, if is_joined { Named::Several } else { self.one(mention.index) }))
         })
+    }
+
+    /// The label of the line that a text breaks off in, if it speaks of itself: "B) It filters air, so this".
+    fn of_line(&self, text: &str) -> Option<(usize, Named)> {
+        static ITSELF: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"(?i)\b(?:it|this|that|which)$").unwrap());
+        const MAX_BYTES: usize = 400;
+        let start = text.rfind('\n').map_or(0, |at| at + 1);
+        let line = &text[start..];
+        if line.len() > MAX_BYTES || !ITSELF.is_match(line) {
+            return None;
+        }
+        let first = mentions(line, self.labels).first().copied()?;
+        let begins = line[..first.start].trim_matches(['-', '*', ' ', '\t']).is_empty();
+        let is_label = first.is_marked || line[first.end..].starts_with(['.', ':']);
+        (begins && is_label).then(|| (start, self.one(first.index)))
     }
 
     /// What stands behind "the answer is", which begins at `at` of the text.
@@ -166,8 +184,9 @@ impl Choice {
             return Named::Nothing;
         }
         self.whole(phrase)
+            .or_else(|| self.beginning(phrase, 2))
             .or_else(|| self.leading(phrase, self.labels == Labels::Numbers))
-            .or_else(|| self.beginning(phrase))
+            .or_else(|| self.beginning(phrase, 1))
             .or_else(|| self.in_sentence(statement::first_sentence(phrase)))
     }
 
@@ -186,6 +205,7 @@ impl Choice {
         let last_line = text.rsplit('\n').next().unwrap_or("");
         self.whole(text)
             .or_else(|| self.label(last_line))
+            .or_else(|| self.beginning(text, 2))
             .or_else(|| self.leading(text, true))
             .or_else(|| {
                 let bracketed = |mention: &Mention| {
@@ -225,14 +245,14 @@ impl Choice {
     fn leading(&self, phrase: &str, strict: bool) -> Named {
         static FILLER: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(
-                r"(?ix)^(?:[\s\x22'*_:$(\[{<>`,-] | \b(?:options?|choices?|letter|answer|label|most\ likely|probably|clearly
+                r"(?ix)^(?:\d{1,2}[.)]\s+)?(?:[\s\x22'*_:$(\[{<>`,-] | \b(?:options?|choices?|letter|answer|label|most\ likely|probably|clearly
                 |definitely|therefore|thus|indeed|of\ course|actually|simply|just|only|still|now|either|both|the|is|be
                 |correct|right|best|final|one|likely|number|it|must|a|an|la|el|le|die)\b)*$",
             )
             .unwrap()
         });
         static ENDS: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(r"(?i)^\s*(?:$|[.,;:!\n–—/&(-]|because\b|since\b|as\b|or\b|and\b|is\b|due\b)").unwrap()
+            Regex::new(r"(?i)^\s*(?:$|[.,;:!\n–—/&(-]|\p{Han}|\p{Hiragana}|\p{Hangul}|because\b|since\b|as\b|or\b|and\b|is\b|due\b)").unwrap()
         });
         static VERB: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r"(?i)^\s*(?:is|was|would|can|could|has|does|isn['’]t|cannot|will|be)\b").unwrap()
@@ -269,26 +289,36 @@ impl Choice {
             let alternative = other.end <= clause && OR.is_match(&phrase[first.end..other.start]);
             other.index != first.index
                 && !other.is_rejected
-                && (at == 1 && joins(between) || alternative)
+                && (at == 1 && (joins(between) || between.trim().is_empty() && !other.is_weak) || alternative)
                 && !VERB.is_match(&phrase[other.end..])
         };
-        if (1..found.len().min(8)).any(is_rival) {
+        // "C, A and B" where that is what option C says.
+        let says_labels = self.repeats(first.index, behind)
+            && !mentions(&self.options[first.index], self.labels).is_empty();
+        if !says_labels && (1..found.len().min(8)).any(is_rival) {
             return Named::Several;
         }
         self.one(first.index)
     }
 
-    /// The option whose text the phrase begins with, the longest one.
-    fn beginning(&self, phrase: &str) -> Named {
-        const ARTICLES: [&str; 4] = [" the ", " a ", " an ", " that "];
+    /// The option whose text the phrase begins with, the longest one, of at least `n_words` words.
+    fn beginning(&self, phrase: &str, n_words: usize) -> Named {
+        const ARTICLES: [&str; 5] = [" the ", " a ", " an ", " that ", " both "];
         let phrase = words(phrase);
         let article = ARTICLES.iter().find(|article| phrase.starts_with(**article));
         let bare = article.map(|article| &phrase[article.len() - 1..]);
         let options = self.options.iter().map(|option| words(option)).enumerate();
-        let begins =
-            |option: &str| phrase.starts_with(option) || bare.is_some_and(|bare| bare.starts_with(option));
+        let is_long = |option: &str| option.split_whitespace().count() >= n_words;
+        let begins = |option: &str| {
+            is_long(option)
+                && (phrase.starts_with(option) || bare.is_some_and(|bare| bare.starts_with(option)))
+        };
         let longest = options.filter(|(_, option)| begins(option)).max_by_key(|(_, option)| option.len());
-        longest.map_or(Named::Nothing, |(index, _)| Named::One(index))
+        let goes_on = |option: &str| {
+            let rest = phrase.strip_prefix(option).or_else(|| bare?.strip_prefix(option)).unwrap_or("");
+            rest.starts_with("or ") || rest.starts_with("and ")
+        };
+        longest.filter(|(_, option)| !goes_on(option)).map_or(Named::Nothing, |(index, _)| Named::One(index))
     }
 
     /// The only option that a sentence speaks for.

@@ -103,6 +103,12 @@ fn answer(text: &str) -> Stated {
 fn statement(text: &str) -> Option<Stated> {
     static HASHES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\#{4}\s*").unwrap());
     static ANNOUNCED: LazyLock<Regex> = LazyLock::new(|| Regex::new(statement::ANNOUNCED).unwrap());
+    // "Wait, I made a mistake: it's 18." An earlier statement makes it one.
+    static CORRECTED: LazyLock<Regex> = LazyLock::new(|| {
+        let error = r"\b(?:wait|mistake|sorry|correction|oops|scratch that)\b";
+        let verb = r"\b(?:it['’]s|it is|it must be|(?:it )?should (?:have been|be)|that['’]s)";
+        Regex::new(&format!(r"(?i){error}[^\n]{{0,60}}?{verb}\s+(?:actually\s+)?")).unwrap()
+    });
     let hashes =
         statement::behind(text, &HASHES).into_iter().find_map(|(at, line)| Some((at, marked(line)?)));
     let boxed = latex::last_boxed(text).map(|boxed| {
@@ -120,10 +126,16 @@ fn statement(text: &str) -> Option<Stated> {
         .map(|(at, phrase)| (at, stated::in_prose(phrase)))
         .filter(|(_, stated)| *stated != Stated::Nothing)
         .collect();
+    let corrected = statement::behind(text, &CORRECTED)
+        .into_iter()
+        .map(|(at, phrase)| (at, stated::in_prose(phrase)))
+        .find(|(_, stated)| matches!(stated, Stated::Number { leads: true, .. }));
     // "The answer is rounded to 2 digits" states nothing where something else does.
     let leads = |stated: &Stated| !matches!(stated, Stated::Number { leads: false, .. });
     let leading = announced.iter().find(|(_, stated)| leads(stated)).cloned();
-    let last = [hashes, boxed, leading].into_iter().flatten().max_by_key(|(at, _)| *at);
+    let is_stated = hashes.is_some() || boxed.is_some() || !announced.is_empty();
+    let corrected = corrected.filter(|_| is_stated);
+    let last = [hashes, boxed, leading, corrected].into_iter().flatten().max_by_key(|(at, _)| *at);
     let stated = last.or_else(|| announced.first().cloned()).map(|(_, stated)| stated);
     stated.or_else(|| alone(text))
 }

@@ -133,6 +133,8 @@ fn single(phrase: &str, is_math: bool) -> Stated {
     // "70 000" and "1,5" are numbers where nothing else can be meant.
     static SPACED: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(^|[^\d.,])(\d{1,3})((?: \d{3})+)\b").unwrap());
+    // "50% of 36" is a product.
+    static SHARE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s+of\s+\W?\d").unwrap());
     static COMMA: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(^|[^\d.,])(\d+),(\d{1,2}|\d{4,})($|[^\d.,]|[.,](?:\s|$))").unwrap());
     let phrase = SPACED.replace(phrase, |found: &regex::Captures| {
@@ -149,7 +151,8 @@ fn single(phrase: &str, is_math: bool) -> Stated {
         };
     };
     let (before, after) = (&phrase[..written.start], &phrase[written.end..]);
-    if written.is_division || !is_harmless(before) || goes_on(after, is_math) {
+    let is_share = phrase[..written.end].ends_with('%') && SHARE.is_match(after);
+    if is_share || written.is_division || !is_harmless(before, is_math) || goes_on(after, is_math) {
         return Stated::Expression(phrase.trim().to_owned());
     }
     let written = if MINUS.is_match(before) { written.negated() } else { written };
@@ -157,10 +160,12 @@ fn single(phrase: &str, is_math: bool) -> Stated {
 }
 
 /// Whether what stands in front of a number leaves it alone: words and names do, operators and functions do not.
-fn is_harmless(before: &str) -> bool {
+fn is_harmless(before: &str, is_math: bool) -> bool {
     static OPERATOR: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[√^π∑∏|]|[^\s(]\s*[+×·÷/]\s*[($\s]*$|\d\s*[*-]\s*$").unwrap());
-    !OPERATOR.is_match(before) && commands_are_harmless(before)
+    !OPERATOR.is_match(before)
+        && !(is_math && before.contains(['<', '>', '≤', '≥']))
+        && commands_are_harmless(before)
 }
 
 fn commands_are_harmless(text: &str) -> bool {
@@ -185,10 +190,13 @@ fn goes_on(after: &str, is_math: bool) -> bool {
         )
         .unwrap()
     });
-    static DEGREES: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^\s*\^\s*\{?\s*(?:\\circ|o\b|∘|\\degree)").unwrap());
-    static MATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(?:([A-Za-z]+)|[!(]|\\)").unwrap());
-    if DEGREES.is_match(after) {
+    // Degrees, and units in a fraction: no part of the number.
+    static PER: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\s*(?:\^\s*\{?\s*(?:\\circ|o\b|∘|\\degree)|\\[dt]?frac\s*\{\s*\pL{1,4}\s*\}\s*\{\s*\pL{1,4}(?:\^\d)?\s*\})").unwrap()
+    });
+    static MATH: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*(?:([A-Za-z]+)|[!<>≤≥]|;\s*[-$(]*\d)").unwrap());
+    if PER.is_match(after) {
         return false;
     }
     if GOES_ON.is_match(after) || !commands_are_harmless(first_command(after)) {
@@ -197,7 +205,7 @@ fn goes_on(after: &str, is_math: bool) -> bool {
     is_math
         && MATH.captures(after).is_some_and(|found| match found.get(1) {
             Some(word) => !is_unit(word.as_str()),
-            None => found[0].trim() == "!",
+            None => true,
         })
 }
 
