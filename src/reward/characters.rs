@@ -17,6 +17,8 @@ fn plain_char(c: char) -> char {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(code - 0xfee0).unwrap_or(c),
         '\u{2010}'..='\u{2013}' | '\u{2212}' | '\u{fe63}' => '-',
         '\u{3000}' => ' ',
+        // Bold, doubled and monospaced digits of mathematics.
+        '\u{1d7ce}'..='\u{1d7ff}' => char::from_digit((code - 0x1d7ce) % 10, 10).unwrap_or(c),
         _ => {
             let digit = ZEROS.iter().find_map(|zero| code.checked_sub(*zero).filter(|digit| *digit < 10));
             digit.and_then(|digit| char::from_digit(digit, 10)).unwrap_or(c)

@@ -8,6 +8,9 @@
 //! | [`text`] | the completion, or what a regex captures in it, with a text |
 //! | [`code`] | nothing: it runs the completion as a program, and its tests |
 //!
+//! Beside them, `run_on` ends an answer where the next question begins, `statement` finds where it is
+//! announced, and `characters` makes look-alikes one.
+//!
 //! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error.
 
 mod characters;

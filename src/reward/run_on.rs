@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// The text, split where a new question or somebody else's turn begins. An answer stands in the first part that
-/// gives one; what comes later answers something else.
+/// The text, split where a new question or somebody else's turn begins. An answer stands in the first part
+/// that gives one; what comes later answers something else.
 pub(super) fn parts(text: &str) -> Vec<&str> {
     static NEXT: LazyLock<Regex> = LazyLock::new(|| {
         let words =
@@ -16,9 +16,10 @@ pub(super) fn parts(text: &str) -> Vec<&str> {
             r"(?mx)
             ^[\ \t>]*(?:\#{{1,6}}[\ \t]*|\*{{1,2}}|[-*][\ \t]+)?(?i:{words})[\ \t]*
                 (?: \#?\d{{1,4}}[\ \t]*\*{{0,2}}(?:[:.)]|[\ \t]*$) | \*{{0,2}}[\ \t]*: )
-            | ^[\ \t]*\#{{2,6}}[\ \t]*(?i:new\ |next\ )?(?i:instruction|question|user|human|problem|input)s?\b[^\n]{{0,20}}$
+            | ^[\ \t]*\#{{2,6}}[\ \t]*(?i:new\ |next\ )?(?i:instruction|question|user|human|problem|input)s?\b
+                [^\n]{{0,20}}$
             | (?:\b|^)Question[\ ]?\d{{0,3}}:
-            | <\|[a-z_|]{{2,20}}\|> | </s> | <eos> | <(?:start|end)_of_turn> | \[/?INST\] | <｜[^｜\n]{{1,20}}｜>",
+            | <\|[a-z_|]{{2,20}}\|> | <｜[^｜\n]{{1,20}}｜> | </s> | <eos> | <(?:start|end)_of_turn> | \[/?INST\]",
         ))
         .unwrap()
     });

@@ -7,7 +7,8 @@ use regex::Regex;
 pub(super) const ANNOUNCED: &str = r#"(?ix)
     <answer>
     | (?m:^)[\#*_\ \t]*(?:the\ )?(?:final\ |correct\ )?answer[*_:\ \t]*\n\s*
-    | (?:\b|_)(?:answers?|final\ result|antwort|respuesta|r[ée]ponse|resposta|risposta|ответ|jibu)(?:\s+(?:correcta|correcte|corretta|correta|final))?
+    | (?:\b|_)(?:answers?|final\ result|antwort|respuesta|r[ée]ponse|resposta|risposta|ответ|jibu)
+        (?:\s+(?:correcta|correcte|corretta|correta|final))?
         (?:\s+(?:to|for)\s[^.:\n]{1,80}?)? (?:\s*\([^()\n]{0,60}\))? ["'*_`)\]\s]{0,6}
         (?: \b(?:is|was|are|equals|comes?\ (?:out\ )?to|(?:w|sh)ould\ be|must\ be|will\ be|has\ to\ be
             |(?:seems|appears)\ to\ be|ist|lautet|es|est|é|è)\b | [:=] | -\s )

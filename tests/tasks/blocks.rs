@@ -51,6 +51,7 @@ fn the_block_that_defines_what_the_tests_call_runs() {
         ("def double(x):\n    return 2 * x\n```\nThis function doubles x.", true),
         ("def double(x):\n    return 2 * x\n```", true),
         ("def double(x):\n    return 2 * x\n```\nFor example\n```python\nprint(double(y))\n```\n", true),
+        // EleutherAI/lm-evaluation-harness#3769 and #4091: the first word is no language.
         ("import math\n\ndef double(x): return 2 * x\n```\nIt's simple:\n```\n2\n```", true),
         // huggingface/smolagents#1219 and #2652: fences in strings are code.
         ("```python\ndef double(x):\n    \"\"\"\n    ```\n    double(1)\n    ```\n    \"\"\"\n    return 2 * x\n```\nDone.", true),
@@ -64,7 +65,7 @@ fn the_block_that_defines_what_the_tests_call_runs() {
         ("- So:\n\n\t```python\n\tdef double(x):\n\t\treturn 2 * x\n\t```\n", true),
         ("    ```python\n    def double(x):\n        return 2 * x\n    ```", true),
         ("```python\n    def double(x):\n        return 2 * x\n```", true),
-        // Other fences: longer ones, tildes, attributes (icyJoseph in agent-ecosystem/afdocs#93).
+        // Other fences: longer ones, tildes, attributes (agent-ecosystem/afdocs#93).
         ("~~~python\ndef double(x):\n    return 2 * x\n~~~\n", true),
         ("````python\ndef double(x):\n    \"\"\"Shows ```.\"\"\"\n    return 2 * x\n````\n", true),
         ("````markdown\nThe code:\n```python\ndef double(x):\n    return 2 * x\n```\n````", true),
@@ -73,7 +74,8 @@ fn the_block_that_defines_what_the_tests_call_runs() {
         ("```Python3\r\ndef double(x):\r\n    return 2 * x\r\n```\r\n", true),
         // UKGovernmentBEIS/inspect_ai#581: no language.
         ("```\ndef double(x):\n    return 2 * x\n```", true),
-        // run-llama/llama_index#22395: a fence behind a prose line's end.
+        // A fence behind prose, on its line or on the next (run-llama/llama_index#22395).
+        ("Here is the code:\n```python\ndef double(x):\n    return 2 * x\n```", true),
         ("The code is: ```python\ndef double(x):\n    return 2 * x\n```", true),
         // sgl-project/SpecForge#548: code on the line of its fence.
         ("```python def double(x): return 2 * x```", true),
@@ -104,11 +106,12 @@ fn the_block_that_defines_what_the_tests_call_runs() {
         // Names in strings, comments and attributes define nothing.
         ("```python\ndef double(x):\n    return 2 * x\n```\n```python\n# def double(x):\ny = '''\ndef double(x): pass\n'''\n1 / 0\n```", true),
         ("```python\ndef double(x):\n    return 2 * x\n```\n```python\nclass A:\n    def double(self): pass\n\n1 / 0\n```", true),
-        // Without any fence (aryan in huggingface/evaluate; paiml/aprender#1641: prose around code).
+        // Without any fence, prose around code (paiml/aprender#1641).
         ("Here is the function:\n\ndef double(x):\n    return 2 * x\n\nIt works because 2 * x doubles x.", true),
         ("Sure! Here's one:\n\nimport operator\n\nTWO = 2\n\ndef double(x):\n    return operator.mul(\n        TWO,\nx)\n", true),
         ("def double(x):\n    return 2 * x\n\n# Test it\nprint(double(2))\n\nOutput: 4\n", true),
         ("def double(x):\n    return 2 * x\n\n\nYou are an expert Python programmer, and here is your task:", true),
+        // open-compass/opencompass#1407: marks of few-shot prompts.
         ("[BEGIN]\ndef double(x):\n    return 2 * x\n[DONE]\n", true),
         ("def double(x):\n    return 2 * x\nif __name__ == '__main__':\n    print(double(int(input())))\n", true),
         ("def double(x):\n    return 2 * x\n\ndouble.__doc__ = '''\nThis is prose.\n'''\nassert double(1) == 2\n", true),

@@ -113,7 +113,10 @@ fn numbers_as_models_write_them() {
         ("１８", Some("18")),
         ("答案：１８。", Some("18")),
         ("#### ١٨", Some("18")),
-        ("উত্তর: ১৮", Some("18")), // MGSM writes Bengali digits
+        ("উত্তর: ১৮", Some("18")),
+        ("#### 𝟏𝟖", Some("18")),
+        ("#### 𝟏²", None),
+        ("#### 18\nThe answer is between 10 and 20, as it should be.", Some("18")),
         ("答案是18元。", Some("18")),
         ("一共18个苹果", Some("18")),
         ("#### **18**", Some("18")),

@@ -26,8 +26,9 @@ pub(super) struct Mention {
 /// Whether a text between two labels joins them: "A or B", "A, B", "(A) and (B)".
 pub(super) fn joins(between: &str) -> bool {
     static JOINS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?i)^[.\s]*(?:,|/|&|;|,?\s*\b(?:or|and|nor)\b)\s*(?:(?:maybe|possibly|perhaps|even|also|option|choice|answer)\s+)*$")
-            .unwrap()
+        let between = "maybe|possibly|perhaps|even|also|option|choice|answer";
+        let pattern = format!(r"(?i)^[.\s]*(?:,|/|&|;|,?\s*\b(?:or|and|nor)\b)\s*(?:(?:{between})\s+)*$");
+        Regex::new(&pattern).unwrap()
     });
     JOINS.is_match(between)
 }
@@ -80,8 +81,8 @@ pub(super) fn mentions(text: &str, labels: Labels) -> Vec<Mention> {
 fn mention(text: &str, start: usize, end: usize, labels: Labels) -> Option<Mention> {
     /// What may follow a capital A or I that is a label.
     static VERB: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\s+(?:[^\pL\s]|[A-Z]\b|is\b|was\b|are\b|because\b|since\b|or\b|and\b|as\b|but\b|which\b|would\b|seems\b|looks\b|must\b)")
-            .unwrap()
+        let words = "is|was|are|because|since|or|and|as|but|which|would|seems|looks|must";
+        Regex::new(&format!(r"^\s+(?:[^\pL\s]|[A-Z]\b|(?:{words})\b)")).unwrap()
     });
     let (word, before, after) = (&text[start..end], &text[..start], &text[end..]);
     let (previous, next) = (before.chars().next_back(), after.chars().next());
@@ -148,18 +149,19 @@ fn is_unspaced(c: char) -> bool {
 fn is_rejected(before: &str, after: &str) -> bool {
     static AHEAD: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?ix)(?:\b(?:not|never|neither|cannot\ be|rul(?:e|es|ed|ing)\ out|eliminat\w+|exclud\w+|except|rather\ than
-            |instead\ of|unlike|reject\w*|discard\w*|dismiss\w*)|n't(?:\ be)?)
+            r"(?ix)(?:\b(?:not|never|neither|cannot\ be|rul(?:e|es|ed|ing)\ out|eliminat\w+|exclud\w+|except
+            |rather\ than|instead\ of|unlike|reject\w*|discard\w*|dismiss\w*)|n['’]t(?:\ be)?)
             \s+(?:(?:either|both|simply|just|option|options|choice|answer|answers)\s+)*$",
         )
         .unwrap()
     });
     static BEHIND: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?ix)^[.:]?\s*(?:[-–—]\s*)? (?:(?:is|are|was|were|does|do|can|could|would|will|has|seems?|looks?|must\ be)\s*)?
+            r"(?ix)^[.:]?\s*(?:[-–—]\s*)?
+            (?:(?:is|are|was|were|does|do|can|could|would|will|has|seems?|looks?|must\ be)\s*)?
             (?:(?:also|both|all|clearly|definitely|simply|just|therefore|thus|probably|likely|obviously|too|even)\s+)*
-            (?:not\b|n't|n’t|incorrect|wrong|false\b|untrue|ruled\ out|eliminated|excluded|impossible|out\b|cannot\b|can't
-            |isn't|aren't|doesn't|don't|won't|invalid|irrelevant|unlikely|never)",
+            (?:not\b|n['’]t|incorrect|wrong|false\b|untrue|ruled\ out|eliminated|excluded|impossible|out\b|cannot\b
+            |(?:ca|is|are|does|do|wo)n['’]t|invalid|irrelevant|unlikely|never)",
         )
         .unwrap()
     });

@@ -1,9 +1,9 @@
 //! The program of an answer: which of its blocks run, and how they go on from what the task begins.
 //!
-//! What the tests use and the answer defines decides. For each such name the last block that defines it
-//! runs, together with the blocks that define what those use (imports, helpers), in the order of the answer.
-//! Demonstrations, drafts and printed results stay out. Where no block defines anything that the tests use, the
-//! last block counts; where there is no block, the text counts without the prose around its code.
+//! What the tests use and the answer defines decides. For each such name the last block that defines it runs,
+//! together with the blocks that define what those use (imports, helpers), in the order of the answer.
+//! Demonstrations, drafts and printed results stay out. Where no block defines anything that the tests use,
+//! the last block counts; where there is no block, the text counts without the prose around its code.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -11,8 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::blocks::{blocks, Block};
 use super::python::{self, Names};
 
-/// The program that an answer makes, to be run before `tests`. `continues` is the beginning of a program that the
-/// answer goes on from; an answer may repeat it.
+/// The program that an answer makes, to be run before `tests`. `continues` is the beginning of a program that
+/// the answer goes on from; an answer may repeat it.
 pub fn program(answer: &str, continues: Option<&str>, tests: &str) -> String {
     let blocks: Vec<Block> =
         blocks(answer).into_iter().filter(|block| !block.text.trim().is_empty()).collect();
@@ -117,8 +117,8 @@ fn body_indent(head: &str) -> Option<usize> {
     }
 }
 
-/// What the task begins, ended so that a program can follow: its imports and helpers stay, and the function that
-/// it breaks off in does nothing.
+/// What the task begins, ended so that a program can follow: its imports and helpers stay, and the function
+/// that it breaks off in does nothing.
 fn closed(head: &str) -> String {
     let end = if head.ends_with('\n') { "" } else { "\n" };
     match body_indent(head) {

@@ -1,9 +1,8 @@
 //! A light reading of Python text: its logical lines, the names they bind and use, and where code turns into
 //! prose.
 //!
-//! This is no parser. Strings and comments are taken out, lines in brackets are joined, and regexes read
-//! the rest: enough to tell which block of an answer defines a function. A scanner of this size cannot be wrong
-//! about what runs, because python3 alone decides that.
+//! This is no parser. Strings and comments are taken out, lines in brackets are joined, and regexes read the
+//! rest: enough to tell which block of an answer defines a function. Whether it runs, python3 alone decides.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -227,7 +226,8 @@ fn assigned(code: &str) -> Option<&str> {
 fn begins_code(line: &Line) -> bool {
     static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"^(?:(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[:(]|import\s+[\w.]+(?:\s+as\s+\w+|\s*,.*)?$|from\s+[\w.]+\s+import\b|@\w[\w.]*(?:\(.*\))?$)",
+            r"(?x)^(?: (?:async\s+)?def\s+\w+\s*\( | class\s+\w+\s*[:(] | import\s+[\w.]+(?:\s+as\s+\w+|\s*,.*)?$
+            | from\s+[\w.]+\s+import\b | @\w[\w.]*(?:\(.*\))?$ )",
         )
         .unwrap()
     });

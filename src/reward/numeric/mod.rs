@@ -1,15 +1,16 @@
 //! Numeric answers: the final number of a completion, compared with a number.
 //!
-//! A completion states its answer behind `####` (GSM8K's own marker), in a `\boxed{…}`, or behind "the answer is"
-//! and its like. The last statement counts, since models correct themselves, but none that comes
-//! after a new question has begun: base models go on with the next one. Without a statement the last number counts.
+//! A completion states its answer behind `####` (GSM8K's own marker), in a `\boxed{…}`, or behind "the answer
+//! is" and its like. The last statement counts, since models correct themselves, but none that comes after a new
+//! question has begun: base models go on with the next one. Without a statement the last number counts.
 //!
 //! - A statement holds one number. Thousands separators, currency, percent signs, units and an equation in
 //!   parentheses do not matter; of an equation its result counts. An expression or a list is no number:
 //!   `2\sqrt{3}`, `18x`, `9 * 2` and `3, 5` match nothing.
 //! - A fraction counts where it is a value of its own (`3/4`), and not where it is a division that was left
 //!   undone: whoever answers `3245/5` has repeated the question, not found 649.
-//! - Numbers in words ("eighteen", "minus three") count where an answer is stated, or where they are all of it.
+//! - Numbers in words ("eighteen", "minus three") count where an answer is stated, or where they are all of
+//!   the completion.
 //! - A scale may be the unit that was asked for: `$1.5 million` is 1500000 and 1.5, `50%` is 50 and 1/2,
 //!   `two dozen` is 24 and 2.
 //! - A comma before three digits parts thousands, before others it is a point (`1,5`). `1.000` is 1, and
@@ -26,8 +27,9 @@ use regex::Regex;
 
 pub use number::Number;
 use stated::Stated;
+use written::plain;
 
-use super::{characters, latex, run_on, statement, Score};
+use super::{latex, run_on, statement, Score};
 use crate::error::{Error, Result};
 
 /// Compares final numbers.
@@ -63,7 +65,7 @@ impl Numeric {
     pub fn score(&self, gold: Number, completion: &str) -> Score {
         let (number, other) = match answer(completion) {
             Stated::Number { number, other, .. } => (number, other),
-            Stated::Expression(text) => {
+            Stated::Expression { text, .. } => {
                 return Score::wrong(format!("found '{text}', which is no single number, expected {gold}"));
             }
             Stated::Nothing => return Score::wrong(format!("found no number, expected {gold}")),
@@ -81,7 +83,7 @@ impl Numeric {
 pub fn final_number(text: &str) -> Option<Number> {
     match answer(text) {
         Stated::Number { number, .. } => Some(number),
-        Stated::Expression(_) | Stated::Nothing => None,
+        Stated::Expression { .. } | Stated::Nothing => None,
     }
 }
 
@@ -113,13 +115,9 @@ fn statement(text: &str) -> Option<Stated> {
         statement::behind(text, &HASHES).into_iter().find_map(|(at, line)| Some((at, marked(line)?)));
     let boxed = latex::last_boxed(text).map(|boxed| {
         let at = text.rfind("\\boxed").max(text.rfind("\\fbox")).unwrap_or(0);
-        (
-            at,
-            match stated::in_box(boxed) {
-                Stated::Nothing => Stated::Expression(boxed.to_owned()),
-                stated => stated,
-            },
-        )
+        let stated = stated::in_box(boxed);
+        let without = || Stated::Expression { text: boxed.to_owned(), leads: true };
+        (at, if stated == Stated::Nothing { without() } else { stated })
     });
     let announced: Vec<_> = statement::behind(text, &ANNOUNCED)
         .into_iter()
@@ -129,10 +127,8 @@ fn statement(text: &str) -> Option<Stated> {
     let corrected = statement::behind(text, &CORRECTED)
         .into_iter()
         .map(|(at, phrase)| (at, stated::in_prose(phrase)))
-        .find(|(_, stated)| matches!(stated, Stated::Number { leads: true, .. }));
-    // "The answer is rounded to 2 digits" states nothing where something else does.
-    let leads = |stated: &Stated| !matches!(stated, Stated::Number { leads: false, .. });
-    let leading = announced.iter().find(|(_, stated)| leads(stated)).cloned();
+        .find(|(_, stated)| stated.leads());
+    let leading = announced.iter().find(|(_, stated)| stated.leads()).cloned();
     let is_stated = hashes.is_some() || boxed.is_some() || !announced.is_empty();
     let corrected = corrected.filter(|_| is_stated);
     let last = [hashes, boxed, leading, corrected].into_iter().flatten().max_by_key(|(at, _)| *at);
@@ -140,16 +136,14 @@ fn statement(text: &str) -> Option<Stated> {
     stated.or_else(|| alone(text))
 }
 
-/// The number behind `####`. A heading of Markdown looks the same, but begins with a word or counts steps ("1. Add").
+/// The number behind `####`. A heading of Markdown looks the same, but begins with a word, or with the number of
+/// a step ("1. Add").
 fn marked(line: &str) -> Option<Stated> {
     static STEP: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\W*\d+[.)]\s+\pL").unwrap());
     if STEP.is_match(line) {
         return None;
     }
-    match stated::in_prose(line) {
-        Stated::Number { leads: false, .. } | Stated::Nothing => None,
-        stated => Some(stated),
-    }
+    Some(stated::in_prose(line)).filter(Stated::leads)
 }
 
 /// The number of a text that says nothing else.
@@ -173,56 +167,13 @@ fn alone(text: &str) -> Option<Stated> {
 fn last_number(text: &str) -> Stated {
     let last = |text: &str| {
         let written = written::numbers(text).filter(|written| !written.is_ordinal).last()?;
-        let is_rooted = text[..written.start].ends_with(['√']) || text[..written.start].ends_with("\\sqrt{");
+        let before = &text[..written.start];
+        let is_rooted = before.ends_with('√') || before.ends_with("\\sqrt{");
         Some(if written.is_division || is_rooted {
-            Stated::Expression(text[written.start..written.end].to_owned())
+            Stated::Expression { text: text[written.start..written.end].to_owned(), leads: false }
         } else {
             Stated::Number { number: written.number, other: written.other, leads: false }
         })
     };
     last(&stated::without_asides(text)).or_else(|| last(text)).unwrap_or(Stated::Nothing)
-}
-
-/// The text with one way to write signs, thousands, fractions and powers.
-fn plain(text: &str) -> String {
-    static SPACED: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(\d)(?:\\[!,]|\{,\}|,\\!|[\u{a0}\u{2009}\u{202f}])(\d{3})\b").unwrap());
-    static RAISED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+").unwrap());
-    static VULGAR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]").unwrap());
-    const RAISED_DIGITS: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-    const FRACTIONS: [(&str, &str); 15] = [
-        ("½", "1/2"),
-        ("⅓", "1/3"),
-        ("⅔", "2/3"),
-        ("¼", "1/4"),
-        ("¾", "3/4"),
-        ("⅕", "1/5"),
-        ("⅖", "2/5"),
-        ("⅗", "3/5"),
-        ("⅘", "4/5"),
-        ("⅙", "1/6"),
-        ("⅚", "5/6"),
-        ("⅛", "1/8"),
-        ("⅜", "3/8"),
-        ("⅝", "5/8"),
-        ("⅞", "7/8"),
-    ];
-    let text = characters::plain(text).replace("\\$", "$");
-    // Twice, because matches share digits.
-    let once = SPACED.replace_all(&text, "${1}${2}");
-    let text = SPACED.replace_all(&once, "${1}${2}");
-    let text = RAISED.replace_all(&text, |found: &regex::Captures| {
-        let raised =
-            found[0].chars().skip(1).map(|c| match RAISED_DIGITS.chars().position(|digit| digit == c) {
-                Some(digit) => digit.to_string(),
-                None => String::from(if c == '⁻' { "-" } else { "" }),
-            });
-        format!("{}^{{{}}}", &found[0][..1], raised.collect::<String>())
-    });
-    let text = VULGAR.replace_all(&text, |found: &regex::Captures| {
-        let fraction =
-            FRACTIONS.iter().find(|(vulgar, _)| *vulgar == &found[0]).map_or("", |(_, plain)| plain);
-        format!(" {fraction}")
-    });
-    text.into_owned()
 }

@@ -14,12 +14,17 @@ pub(super) enum Stated {
     /// A number; `leads` if the phrase begins with it, or gives it as the result of an equation.
     Number { number: Number, other: Option<Number>, leads: bool },
     /// Something with numbers in it that is no single number: an expression, or several.
-    Expression(String),
+    Expression { text: String, leads: bool },
     /// No number.
     Nothing,
 }
 
 impl Stated {
+    /// Whether the phrase begins with what it states. "The answer is rounded to 2 digits" does not.
+    pub fn leads(&self) -> bool {
+        matches!(self, Self::Number { leads: true, .. } | Self::Expression { leads: true, .. })
+    }
+
     fn of(written: &Written, leads: bool) -> Self {
         Self::Number { number: written.number, other: written.other, leads }
     }
@@ -100,7 +105,8 @@ fn without_markup(text: &str) -> String {
 fn equation(text: &str, is_math: bool) -> Stated {
     static EQUALS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i)=|≈|→|⇒|\\approx|\\equiv|\\Rightarrow|\bequals\b|,?\s\bwhich (?:is|equals)\b|\bi\.e\.",
+            r"(?ix)= | ≈ | → | ⇒ | \\approx | \\equiv | \\Rightarrow | \bequals\b | ,?\s\bwhich\ (?:is|equals)\b
+            | \bi\.e\.",
         )
         .unwrap()
     });
@@ -109,9 +115,9 @@ fn equation(text: &str, is_math: bool) -> Stated {
     let result = single(last, is_math);
     match (result, before.first()) {
         (Stated::Number { number, other, .. }, Some(_)) => Stated::Number { number, other, leads: true },
-        (Stated::Expression(expression), Some(first)) => match single(first, is_math) {
+        (expression @ Stated::Expression { .. }, Some(first)) => match single(first, is_math) {
             number @ Stated::Number { .. } => number,
-            _ => Stated::Expression(expression),
+            _ => expression,
         },
         (Stated::Nothing, Some(first)) => single(first, is_math),
         (result, None) => result,
@@ -122,9 +128,9 @@ fn equation(text: &str, is_math: bool) -> Stated {
 fn single(phrase: &str, is_math: bool) -> Stated {
     static FILLER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r#"(?ix)^(?: [\s"'*_:$(\[{+-] | \b(?:about|approximately|approx\.?|around|roughly|exactly|just|only|a|an|the
-            |total|of|is|simply|therefore|thus|indeed|at|least|most|up|to|equal|option|number|value|be|now|also|still
-            |clearly|probably|likely|sum|negative|minus|we|have|get|that|there|are)\b )*$"#,
+            r#"(?ix)^(?: [\s"'*_:$(\[{+-] | \b(?:about|approximately|approx\.?|around|roughly|exactly|just|only|a|an
+            |the|total|of|is|simply|therefore|thus|indeed|at|least|most|up|to|equal|option|number|value|be|now|also
+            |still|clearly|probably|likely|sum|negative|minus|we|have|get|that|there|are)\b )*$"#,
         )
         .unwrap()
     });
@@ -143,7 +149,7 @@ fn single(phrase: &str, is_math: bool) -> Stated {
     let phrase = COMMA.replace(&phrase, "${1}${2}.${3}${4}");
     let Some(written) = numbers(&phrase).next() else {
         if phrase.contains(|c: char| c.is_ascii_digit()) {
-            return Stated::Expression(phrase.trim().to_owned());
+            return Stated::Expression { text: phrase.trim().to_owned(), leads: true };
         }
         return match words::leading(&phrase) {
             Some((number, other)) => Stated::Number { number, other, leads: true },
@@ -153,13 +159,13 @@ fn single(phrase: &str, is_math: bool) -> Stated {
     let (before, after) = (&phrase[..written.start], &phrase[written.end..]);
     let is_share = phrase[..written.end].ends_with('%') && SHARE.is_match(after);
     if is_share || written.is_division || !is_harmless(before, is_math) || goes_on(after, is_math) {
-        return Stated::Expression(phrase.trim().to_owned());
+        return Stated::Expression { text: phrase.trim().to_owned(), leads: FILLER.is_match(before) };
     }
     let written = if MINUS.is_match(before) { written.negated() } else { written };
     Stated::of(&written, FILLER.is_match(before))
 }
 
-/// Whether what stands in front of a number leaves it alone: words and names do, operators and functions do not.
+/// Whether what stands in front of a number leaves it alone: words do, operators and functions do not.
 fn is_harmless(before: &str, is_math: bool) -> bool {
     static OPERATOR: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[√^π∑∏|]|[^\s(]\s*[+×·÷/]\s*[($\s]*$|\d\s*[*-]\s*$").unwrap());
@@ -184,7 +190,8 @@ fn goes_on(after: &str, is_math: bool) -> bool {
     static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?x)^\s*(?:
-            (?:[+×·÷^√π±] | \*{1,2} | \\(?:times|cdot|div|pm|sqrt|pi|frac|dfrac|tfrac|binom|log|ln|sin|cos|tan|infty)\b)
+            [+×·÷^√π±] | \*{1,2}
+            | \\(?:times|cdot|div|pm|sqrt|pi|frac|dfrac|tfrac|binom|log|ln|sin|cos|tan|infty)\b
             | [-/]\s*[($\\]*\d | [xX]\s?\d
             | ,?\s*\b(?:or|and|to|/)\b\s*[-$(]*\d | ,\s*[-$(]*\d[\d,.]*\s*(?:[.,;)\]]|$|\b(?:and|or)\b) )",
         )
@@ -192,7 +199,11 @@ fn goes_on(after: &str, is_math: bool) -> bool {
     });
     // Degrees, and units in a fraction: no part of the number.
     static PER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\s*(?:\^\s*\{?\s*(?:\\circ|o\b|∘|\\degree)|\\[dt]?frac\s*\{\s*\pL{1,4}\s*\}\s*\{\s*\pL{1,4}(?:\^\d)?\s*\})").unwrap()
+        Regex::new(
+            r"(?x)^\s*(?: \^\s*\{?\s*(?:\\circ|o\b|∘|\\degree)
+            | \\[dt]?frac\s*\{\s*\pL{1,4}\s*\}\s*\{\s*\pL{1,4}(?:\^\d)?\s*\} )",
+        )
+        .unwrap()
     });
     static MATH: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*(?:([A-Za-z]+)|[!<>≤≥]|;\s*[-$(]*\d)").unwrap());

@@ -6,6 +6,51 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 
 use super::Number;
+use crate::reward::characters;
+
+/// The text with one way to write signs, thousands, fractions and powers.
+pub(super) fn plain(text: &str) -> String {
+    static SPACED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(\d)(?:\\[!,]|\{,\}|,\\!|[\u{a0}\u{2009}\u{202f}])(\d{3})\b").unwrap());
+    static RAISED: LazyLock<Regex> = LazyLock::new(|| Regex::new("[0-9][⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+").unwrap());
+    static VULGAR: LazyLock<Regex> = LazyLock::new(|| Regex::new("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]").unwrap());
+    const RAISED_DIGITS: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+    const FRACTIONS: [(&str, &str); 15] = [
+        ("½", "1/2"),
+        ("⅓", "1/3"),
+        ("⅔", "2/3"),
+        ("¼", "1/4"),
+        ("¾", "3/4"),
+        ("⅕", "1/5"),
+        ("⅖", "2/5"),
+        ("⅗", "3/5"),
+        ("⅘", "4/5"),
+        ("⅙", "1/6"),
+        ("⅚", "5/6"),
+        ("⅛", "1/8"),
+        ("⅜", "3/8"),
+        ("⅝", "5/8"),
+        ("⅞", "7/8"),
+    ];
+    let text = characters::plain(text).replace("\\$", "$");
+    // Twice, because matches share digits.
+    let once = SPACED.replace_all(&text, "${1}${2}");
+    let text = SPACED.replace_all(&once, "${1}${2}");
+    let text = RAISED.replace_all(&text, |found: &Captures| {
+        let raised =
+            found[0].chars().skip(1).map(|c| match RAISED_DIGITS.chars().position(|digit| digit == c) {
+                Some(digit) => digit.to_string(),
+                None => String::from(if c == '⁻' { "-" } else { "" }),
+            });
+        format!("{}^{{{}}}", &found[0][..1], raised.collect::<String>())
+    });
+    let text = VULGAR.replace_all(&text, |found: &Captures| {
+        let fraction =
+            FRACTIONS.iter().find(|(vulgar, _)| *vulgar == &found[0]).map_or("", |(_, plain)| plain);
+        format!(" {fraction}")
+    });
+    text.into_owned()
+}
 
 /// A number in a text.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +81,8 @@ pub(super) fn numbers(text: &str) -> impl Iterator<Item = Written> + '_ {
         let (alone, factor) = (power.replace("NAME", "p"), power.replace("NAME", "s"));
         Regex::new(&format!(
             r"(?x)
-            (?P<minus>-)? (?:(?P<currency>\b(?:USD|EUR|GBP|CAD|AUD|INR|Rs\.?|US|HK|RM)\ ?\$?|[$€£¥₹₽₩])\ ?)?
+            (?P<minus>-)?
+            (?:(?P<currency>\b(?:USD|EUR|GBP|CAD|AUD|INR|Rs\.?|US|HK|RM)\ ?\$?|[$€£¥₹₽₩])\ ?)?
             (?P<inner>-)?
             (?: \\[dtc]?frac\s?(?:\{{\s?(?P<a>-?\d+)\s?\}}\s?\{{\s?(?P<b>\d+)\s?\}}|(?P<c>\d)\s?(?P<d>\d))
               | (?P<whole>\d+)(?:(?:\ |\ and\ )(?P<e>\d+)/(?P<f>\d+)
