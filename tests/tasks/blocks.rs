@@ -115,6 +115,8 @@ fn the_block_that_defines_what_the_tests_call_runs() {
         ("[BEGIN]\ndef double(x):\n    return 2 * x\n[DONE]\n", true),
         ("def double(x):\n    return 2 * x\nif __name__ == '__main__':\n    print(double(int(input())))\n", true),
         ("def double(x):\n    return 2 * x\n\ndouble.__doc__ = '''\nThis is prose.\n'''\nassert double(1) == 2\n", true),
+        ("Let's write:\n\n    TWO = 2\n    def double(x):\n        return TWO * x\n\nDone.", true),
+        ("```python\nfrom operator import *\n```\n```python\ndef double(x):\n    return mul(2, x)\n```", true),
         // Nothing of use.
         ("I cannot write this.", false),
         ("```python\ndef triple(x):\n    return 2 * x\n```", false),

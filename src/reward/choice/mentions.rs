@@ -159,9 +159,10 @@ fn is_rejected(before: &str, after: &str) -> bool {
         Regex::new(
             r"(?ix)^[.:]?\s*(?:[-–—]\s*)?
             (?:(?:is|are|was|were|does|do|can|could|would|will|has|seems?|looks?|must\ be)\s*)?
-            (?:(?:also|both|all|clearly|definitely|simply|just|therefore|thus|probably|likely|obviously|too|even)\s+)*
-            (?:not\b|n['’]t|incorrect|wrong|false\b|untrue|ruled\ out|eliminated|excluded|impossible|out\b|cannot\b
-            |(?:ca|is|are|does|do|wo)n['’]t|invalid|irrelevant|unlikely|never)",
+            (?:(?:also|both|all|clearly|definitely|simply|just|therefore|thus|probably|likely|obviously|too
+            |even)\s+)*
+            (?:not\b|n['’]t|incorrect|wrong|false\b|untrue|ruled\ out|eliminated|excluded|impossible|out\b
+            |cannot\b|(?:ca|is|are|does|do|wo)n['’]t|invalid|irrelevant|unlikely|never)",
         )
         .unwrap()
     });

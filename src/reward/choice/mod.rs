@@ -1,10 +1,11 @@
 //! Multiple choice: the one option that a completion settles on.
 //!
-//! A completion says which by a statement: in a `\boxed{…}`, behind "the answer is", "I choose", "it must be"
-//! and their like, or by "B is correct". The last statement that names an option counts, but none that
-//! comes after a new question has begun. Without a statement these count, in this order: a label that is all of
-//! the last line; one that the completion begins with, such as `B`, `B.`, `(B)` or `B) text`; the only label in
-//! parentheses; the only option whose text occurs. Lines that only say the options again are left out before.
+//! A completion says which by a statement: in a `\boxed{…}`, behind "the answer is", "I choose", "it must
+//! be" and their like, or by "B is correct". The last statement that names an option counts, but none that
+//! comes after a new question has begun. Without a statement these count, in this order: a label that is all
+//! of the last line; one that the completion begins with, such as `B`, `B.`, `(B)` or `B) text`; the only
+//! label in parentheses; the only option whose text occurs. Lines that only say the options again are left
+//! out before.
 //!
 //! - Small letters count where a label is expected and nothing else can be meant: `(b)`, `b.`, "the answer
 //!   is d".

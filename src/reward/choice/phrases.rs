@@ -38,9 +38,9 @@ impl Choice {
         static FILLER: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(
                 r"(?ix)^(?:\d{1,2}[.)]\s+)? (?:[\s\x22'*_:$(\[{<>`,-]
-                | \b(?:options?|choices?|letter|answer|label|most\ likely|probably|clearly|definitely|therefore|thus|indeed
-                |of\ course|actually|simply|just|only|still|now|either|both|the|is|be|correct|right|best|final|one|likely
-                |number|it|must|a|an|la|el|le|die)\b)*$",
+                | \b(?:options?|choices?|letter|answer|label|number|most\ likely|likely|probably|clearly
+                |definitely|therefore|thus|indeed|of\ course|actually|simply|just|only|still|now|either|both|the
+                |is|be|correct|right|best|final|one|it|must|a|an|la|el|le|die)\b)*$",
             )
             .unwrap()
         });

@@ -50,7 +50,8 @@ impl Choice {
             Regex::new(
                 r"(?ix)[\w)\]*_\x22'$][:,]?\s*(?:[-–—]\s*)?
                 (?:\b(?:is|seems|appears|looks|must\ be|would\ be|has\ to\ be)\b\s*)?
-                (?:(?:to\ be|the|clearly|definitely|therefore|thus|most|only|our|my|indeed|probably|likely|single)\s+)*
+                (?:(?:to\ be|the|clearly|definitely|therefore|thus|most|only|our|my|indeed|probably|likely
+                |single)\s+)*
                 \b(?:correct|right|best|true|accurate|answer|appropriate)\b",
             )
             .unwrap()

@@ -1,9 +1,9 @@
 //! Fenced blocks of an answer, as models write them.
 //!
-//! More is a fence here than in CommonMark: one behind prose on its line (`The code: ```python`), one in front of
-//! code or behind it, a closing one alone (the prompt had opened it), and a fence with a language inside an
-//! unclosed block. Less is one, too: a fence inside a string that spans lines belongs to the code, if that
-//! string ends.
+//! More is a fence here than in CommonMark: one behind prose on its line (`The code: ```python`), one in
+//! front of code or behind it, a closing one alone (the prompt had opened it), and a fence with a language
+//! inside an unclosed block. Less is one, too: a fence inside a string that spans lines belongs to the code,
+//! if that string ends.
 
 use std::sync::LazyLock;
 

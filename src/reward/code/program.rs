@@ -76,6 +76,9 @@ fn chosen(blocks: &[Block], tests: &Names, fits: impl Fn(&str) -> bool) -> Optio
             left.push(helper);
         }
     }
+    // What a module's star brings is unknown, and does no harm.
+    let last = taken.last().copied().unwrap_or(0);
+    taken.extend((0..last).filter(|&at| names[at].imports_all && names[at].functions.is_empty()));
     let parts: Vec<_> = taken.into_iter().map(|at| dedented(&blocks[at].text)).collect();
     Some(parts.join("\n"))
 }

@@ -134,6 +134,8 @@ pub(super) struct Names {
     pub functions: BTreeSet<String>,
     /// What else the top level binds: variables and imports.
     pub variables: BTreeSet<String>,
+    /// Whether it imports whatever a module has.
+    pub imports_all: bool,
     /// Used, and bound nowhere in the program.
     pub free: BTreeSet<String>,
     /// Those of `free` that are called.
@@ -167,6 +169,7 @@ impl Names {
                 bound.insert(found[1].to_owned());
                 bound.extend(PARAMETER.captures_iter(code).map(|found| found[1].to_owned()));
             } else if let Some(found) = IMPORT.captures(code) {
+                names.imports_all |= found[1].trim() == "*";
                 for name in found[1].trim_matches(['(', ')']).split(',') {
                     let name = name.rsplit(" as ").next().unwrap_or("").trim();
                     let name = name.split('.').next().unwrap_or("").to_owned();
@@ -226,12 +229,12 @@ fn assigned(code: &str) -> Option<&str> {
 fn begins_code(line: &Line) -> bool {
     static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?x)^(?: (?:async\s+)?def\s+\w+\s*\( | class\s+\w+\s*[:(] | import\s+[\w.]+(?:\s+as\s+\w+|\s*,.*)?$
-            | from\s+[\w.]+\s+import\b | @\w[\w.]*(?:\(.*\))?$ )",
+            r"(?x)^(?: (?:async\s+)?def\s+\w+\s*\( | class\s+\w+\s*[:(]
+            | import\s+[\w.]+(?:\s+as\s+\w+|\s*,.*)?$ | from\s+[\w.]+\s+import\b | @\w[\w.]*(?:\(.*\))?$ )",
         )
         .unwrap()
     });
-    line.indent == 0 && BEGINS.is_match(&line.code)
+    BEGINS.is_match(&line.code)
 }
 
 /// Whether a line of the top level can be a statement. Prose cannot, or hardly.
@@ -261,14 +264,20 @@ pub(super) fn is_code(text: &str) -> bool {
 pub(super) fn without_prose(text: &str) -> &str {
     let lines = lines(text);
     let Some(first) = lines.iter().position(|line| !line.is_blank()) else { return text };
-    let mut start = first;
+    let (mut start, mut margin) = (first, 0);
     if lines[first].indent == 0 && !is_statement(&lines[first]) {
-        let Some(begin) = lines.iter().position(begins_code) else { return text };
+        // At the margin, or else where Markdown indents code.
+        let at_margin = |line: &Line| line.indent == 0 && begins_code(line);
+        let begin = lines.iter().position(at_margin).or_else(|| lines.iter().position(begins_code));
+        let Some(begin) = begin else { return text };
+        margin = lines[begin].indent;
         let statements =
-            lines[..begin].iter().rev().take_while(|line| line.indent == 0 && is_statement(line));
+            lines[..begin].iter().rev().take_while(|line| line.indent == margin && is_statement(line));
         start = begin - statements.count();
     }
-    let is_prose = |line: &&Line| line.indent == 0 && !is_statement(line);
+    let is_prose = |line: &&Line| {
+        !line.is_blank() && (line.indent < margin || line.indent == margin && !is_statement(line))
+    };
     let end = lines[start..].iter().find(is_prose).map_or(text.len(), |line| line.start);
     &text[if start == first { 0 } else { lines[start].start }..end]
 }

@@ -1,8 +1,9 @@
 //! Numeric answers: the final number of a completion, compared with a number.
 //!
-//! A completion states its answer behind `####` (GSM8K's own marker), in a `\boxed{…}`, or behind "the answer
-//! is" and its like. The last statement counts, since models correct themselves, but none that comes after a new
-//! question has begun: base models go on with the next one. Without a statement the last number counts.
+//! A completion states its answer behind `####` (GSM8K's own marker), in a `\boxed{…}`, or behind "the
+//! answer is" and its like. The last statement counts, since models correct themselves, but none that comes
+//! after a new question has begun: base models go on with the next one. Without a statement the last number
+//! counts.
 //!
 //! - A statement holds one number. Thousands separators, currency, percent signs, units and an equation in
 //!   parentheses do not matter; of an equation its result counts. An expression or a list is no number:
@@ -136,8 +137,8 @@ fn statement(text: &str) -> Option<Stated> {
     stated.or_else(|| alone(text))
 }
 
-/// The number behind `####`. A heading of Markdown looks the same, but begins with a word, or with the number of
-/// a step ("1. Add").
+/// The number behind `####`. A heading of Markdown looks the same, but begins with a word, or with the number
+/// of a step ("1. Add").
 fn marked(line: &str) -> Option<Stated> {
     static STEP: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\W*\d+[.)]\s+\pL").unwrap());
     if STEP.is_match(line) {

@@ -105,8 +105,8 @@ fn without_markup(text: &str) -> String {
 fn equation(text: &str, is_math: bool) -> Stated {
     static EQUALS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?ix)= | ≈ | → | ⇒ | \\approx | \\equiv | \\Rightarrow | \bequals\b | ,?\s\bwhich\ (?:is|equals)\b
-            | \bi\.e\.",
+            r"(?ix) [=≈→⇒] | \\approx | \\equiv | \\Rightarrow | \bequals\b
+            | ,?\s\bwhich\ (?:is|equals)\b | \bi\.e\.",
         )
         .unwrap()
     });
@@ -128,9 +128,10 @@ fn equation(text: &str, is_math: bool) -> Stated {
 fn single(phrase: &str, is_math: bool) -> Stated {
     static FILLER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r#"(?ix)^(?: [\s"'*_:$(\[{+-] | \b(?:about|approximately|approx\.?|around|roughly|exactly|just|only|a|an
-            |the|total|of|is|simply|therefore|thus|indeed|at|least|most|up|to|equal|option|number|value|be|now|also
-            |still|clearly|probably|likely|sum|negative|minus|we|have|get|that|there|are)\b )*$"#,
+            r#"(?ix)^(?: [\s"'*_:$(\[{+-]
+            | \b(?:about|approximately|approx\.?|around|roughly|exactly|just|only|a|an|the|total|of|is|simply
+            |therefore|thus|indeed|at|least|most|up|to|equal|option|number|value|be|now|also|still|clearly
+            |probably|likely|sum|negative|minus|we|have|get|that|there|are)\b )*$"#,
         )
         .unwrap()
     });
@@ -169,9 +170,8 @@ fn single(phrase: &str, is_math: bool) -> Stated {
 fn is_harmless(before: &str, is_math: bool) -> bool {
     static OPERATOR: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[√^π∑∏|]|[^\s(]\s*[+×·÷/]\s*[($\s]*$|\d\s*[*-]\s*$").unwrap());
-    !OPERATOR.is_match(before)
-        && !(is_math && before.contains(['<', '>', '≤', '≥']))
-        && commands_are_harmless(before)
+    let compares = is_math && before.contains(['<', '>', '≤', '≥']);
+    !OPERATOR.is_match(before) && !compares && commands_are_harmless(before)
 }
 
 fn commands_are_harmless(text: &str) -> bool {
