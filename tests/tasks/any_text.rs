@@ -149,6 +149,7 @@ fn any_answer_is_scored() {
     let choices =
         [Labels::Letters, Labels::Numbers].map(|labels| Choice::new(labels, options.clone(), 1).unwrap());
     let gold = Numeric::gold("18").unwrap();
+    let captured = Text::new(Some("Answer:(.*)"), true).unwrap();
     let (mut n_numbers, mut n_chosen) = (0, 0);
     for _ in 0..20_000 {
         let text: String = (0..rng.random_range(1..20)).map(|_| *PIECES.choose(&mut rng).unwrap()).collect();
@@ -160,6 +161,8 @@ fn any_answer_is_scored() {
             assert!(score.value == 0.0 || score.value == 1.0, "{text:?}");
             n_chosen += usize::from(score.value == 1.0);
         }
+        let score = captured.score("18", &text);
+        assert!(score.value == 0.0 || score.value == 1.0, "{text:?}");
         let whole = program(&text, None, "assert f(1)");
         assert!(whole.len() <= text.len() + 1, "{text:?} became {whole:?}");
         let going_on = program(&text, Some("def f(x):\n"), "assert f(1)");
