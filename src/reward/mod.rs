@@ -10,15 +10,21 @@
 //! | [`code`] | nothing: it runs the completion as a program, and its tests |
 //! | [`command`] | nothing: a program of the user's scores |
 //!
+//! Beside them, `run_on` ends an answer where the next question begins, `statement` finds where it is announced, and
+//! `characters` makes look-alikes one.
+//!
 //! A completion that is empty, or that cannot be read as an answer, scores 0; it is never an error. What a reasoning
 //! model thinks before it answers is no part of the answer ([`thinking`]).
 
+mod characters;
 pub mod choice;
 pub mod code;
 pub mod command;
 pub mod json;
 pub mod latex;
 pub mod numeric;
+mod run_on;
+mod statement;
 pub mod text;
 pub mod thinking;
 

@@ -12,7 +12,7 @@ use super::{Item, LoadOptions, Task};
 use crate::error::{Error, Result};
 use crate::reward::choice::{Choice, Labels};
 use crate::reward::code::sandbox::Limits;
-use crate::reward::code::{without_fences, Code};
+use crate::reward::code::{program, Code};
 use crate::reward::command::Program;
 use crate::reward::json::{Json, JsonReward};
 use crate::reward::numeric::{Number, Numeric};
@@ -159,7 +159,7 @@ impl Task {
             (Reward::Choice, Answer::Choice(choice)) => Ok(choice.score(completion)),
             (Reward::Text(text), Answer::Text) => Ok(text.score(&item.gold, completion)),
             (Reward::Code(code), Answer::Program { continues, tests }) => {
-                code.score(&program(continues.as_deref(), completion), tests)
+                code.score(&program(completion, continues.as_deref(), tests), tests)
             }
             (Reward::Json(json), Answer::Json(gold)) => Ok(json.score(gold, completion)),
             (Reward::Command(program), Answer::Row(row)) => program
@@ -172,17 +172,6 @@ impl Task {
             }
             _ => Err(Error::invalid("the item is of another task").field(&item.id)),
         }
-    }
-}
-
-/// The program that a completion makes. A completion in a fence repeats what it should have gone on from.
-fn program(continues: Option<&str>, completion: &str) -> String {
-    let code = without_fences(completion);
-    match continues {
-        Some(start) if completion.starts_with(code) => format!("{start}{code}"),
-        // The head's imports and helpers stay available; what the fence defines comes after, and counts.
-        Some(start) => format!("{start}    pass\n\n{code}"),
-        None => code.to_owned(),
     }
 }
 

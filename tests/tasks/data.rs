@@ -77,7 +77,7 @@ fn arc() {
 }
 
 /// Runs `check` on all items with two threads; the failures, by order.
-fn in_parallel(items: &[&Item], check: impl Fn(&Item) -> Option<String> + Sync) -> Vec<String> {
+fn in_parallel<T: Sync>(items: &[T], check: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -125,6 +125,38 @@ fn humaneval_and_mbpp() {
         });
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// The forms in which chat models give a body back: the answer, and what becomes of the gold one in it.
+const FORMS: [fn(&str, &str) -> String; 6] = [
+    |head, body| format!("Sure!\n```python\n{head}{body}\n```\nFor example:\n```python\nprint(1 / 0)\n```\n"),
+    |head, body| format!("{head}{body}"),
+    |_, body| format!("```python\n{body}\n```\n"),
+    |_, body| body.trim_start().to_owned(),
+    |_, body| format!("{body}\n```\nThis is what it does."),
+    |head, body| {
+        format!("1. A draft:\n\n   ```\n   {head}\n       raise ValueError\n   ```\n2. Better:\n\n```\n{head}{body}\n```")
+    },
+];
+
+#[test]
+fn humaneval_in_other_forms() {
+    let Some(task) = load("humaneval", &["humaneval/HumanEval.jsonl.gz"]) else { return };
+    let items = all(&task);
+    // LLAMA_SVF_ALL_FORMS runs each item in all forms, which takes six times as long.
+    let step = if std::env::var_os("LLAMA_SVF_ALL_FORMS").is_some() { 1 } else { FORMS.len() };
+    let pairs: Vec<(&Item, usize)> = items
+        .iter()
+        .enumerate()
+        .flat_map(|(at, &item)| (at % step..FORMS.len()).step_by(step).map(move |form| (item, form)))
+        .collect();
+    let failures = in_parallel(&pairs, |&(item, form)| {
+        let answer = FORMS[form](&item.prompt, &item.completion);
+        let score = task.score(item, &answer).unwrap();
+        (score.value != 1.0).then(|| format!("{} in form {form}: {}", item.id, score.reason))
+    });
+    println!("{} of {} pass", pairs.len() - failures.len(), pairs.len());
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]

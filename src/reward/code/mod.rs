@@ -7,12 +7,16 @@
 //! interpreter's frames, or that returns objects equal to everything, can cheat. [`sandbox`] says what holds
 //! even then.
 
+mod blocks;
+mod program;
+mod python;
 pub mod sandbox;
 
 use std::path::PathBuf;
 
 use super::Score;
 use crate::error::Result;
+pub use program::{program, without_fences};
 use sandbox::{End, Limits, Sandbox};
 
 /// Runs completions. `Sync`: several may run at once.
@@ -60,24 +64,4 @@ impl Code {
             }
         })
     }
-}
-
-/// The code of an answer: what its last fenced block holds, or what a lone closing fence ends, or all of it.
-pub fn without_fences(completion: &str) -> &str {
-    const FENCE: &str = "```";
-    if let Some((code, after)) = completion.split_once(FENCE) {
-        if !code.trim().is_empty() && after.trim().is_empty() {
-            return code;
-        }
-    }
-    let mut code = None;
-    let mut rest = completion;
-    while let Some(at) = rest.find(FENCE) {
-        let Some(line_end) = rest[at..].find('\n').map(|end| at + end + 1) else { break };
-        let inner = &rest[line_end..];
-        let end = inner.find(FENCE).unwrap_or(inner.len());
-        code = Some(&inner[..end]);
-        rest = inner.get(end + FENCE.len()..).unwrap_or("");
-    }
-    code.unwrap_or(completion)
 }
