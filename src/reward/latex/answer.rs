@@ -192,18 +192,19 @@ fn name(tokens: &[Token]) -> Option<String> {
     words(tokens).filter(|words| is_name && !words.is_empty())
 }
 
-/// Letters, digits and colons without what is between them; none if there is more than that.
+/// Letters, digits, colons and signs without what is between them; none if there is more than that.
 pub(super) fn words(tokens: &[Token]) -> Option<String> {
     let mut all = String::new();
     for token in tokens {
         match token {
             Token::Letter(text) | Token::Word(text) | Token::Prose(text) | Token::Number(text) => all += text,
             Token::Operator(':') => all.push(':'),
+            Token::Operator('-') if all.is_empty() => all.push('-'),
             Token::Operator('.' | '\'' | '-' | '?') => {}
             Token::Group(inner) => all += &words(inner)?,
             _ => return None,
         }
     }
-    let letters = all.chars().filter(|c| c.is_alphanumeric() || *c == ':');
+    let letters = all.chars().filter(|c| c.is_alphanumeric() || ":-".contains(*c));
     Some(letters.flat_map(char::to_lowercase).collect())
 }

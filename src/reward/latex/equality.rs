@@ -132,6 +132,13 @@ fn relations(a: &Answer, b: &Answer, work: &mut Work) -> bool {
     if ordered(a_signs) && ordered(b_signs) {
         return inequalities(a_sides, a_signs, b_sides, b_signs, work);
     }
+    // A set, and what describes it.
+    match (&a_signs[..], &b_signs[..]) {
+        (['∈'], ['∈']) => {}
+        (['∈'], _) => return a_sides.last().is_some_and(|set| relation_and_value(b, set, work)),
+        (_, ['∈']) => return b_sides.last().is_some_and(|set| relation_and_value(a, set, work)),
+        _ => {}
+    }
     // Two equations, of which one may be a multiple of the other.
     if let ([x, y], [u, v], ['='], ['=']) = (&a_sides[..], &b_sides[..], &a_signs[..], &b_signs[..]) {
         if let (Some(difference), Some(other)) = (difference(x, y), difference(u, v)) {

@@ -148,8 +148,13 @@ fn sum(input: &mut Input) -> Read<Expr> {
 }
 
 /// Factors without a sign between them, as a function takes them.
-fn factors(input: &mut Input) -> Read<Expr> {
-    expression(simple_operand).postfix(postfix).infix(juxtaposition).parse_next(input)
+fn factors<'a>(input: &mut Input<'a>) -> Read<Expr> {
+    let beside = |input: &mut Input<'a>| match input.peek_token() {
+        // The next function takes its own argument.
+        Some(Token::Function(_)) => fail.parse_next(input),
+        _ => juxtaposition(input),
+    };
+    expression(simple_operand).postfix(postfix).infix(beside).parse_next(input)
 }
 
 /// A run of signs is one.

@@ -4,6 +4,7 @@
 //! in `<answer>` tags; behind the last "answer is", "answer:" or heading "Final Answer", up to the end of the
 //! formula or of the sentence.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -16,7 +17,7 @@ pub fn answer(completion: &str) -> Option<&str> {
 
 /// What the last `\boxed{…}` or `\fbox{…}` holds, braces balanced; also `\boxed 5`. An empty one is none.
 pub(in super::super) fn last_boxed(text: &str) -> Option<&str> {
-    boxes(text)?.pop().map(|found| found.inner)
+    boxes(text).next()?.map(|found| found.inner)
 }
 
 struct Boxed<'a> {
@@ -25,61 +26,48 @@ struct Boxed<'a> {
     inner: &'a str,
 }
 
-/// All boxes that hold something; none at all if the last one is cut off.
-fn boxes(text: &str) -> Option<Vec<Boxed<'_>>> {
+/// All boxes that hold something, from the last one; `None` for one that is cut off.
+fn boxes(text: &str) -> impl Iterator<Item = Option<Boxed<'_>>> {
     static COMMAND: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\(?:boxed|fbox)").unwrap());
-    let mut all = Vec::new();
-    let mut is_cut_off = false;
-    for command in COMMAND.find_iter(text) {
-        let after = text[command.end()..].trim_start();
-        let start = text.len() - after.len();
-        is_cut_off = false;
-        let (inner, end) = if after.starts_with('{') {
-            let Some(end) = group_end(after) else {
-                is_cut_off = true;
-                // Text after an open brace is read once, however often it opens.
-                if text.len() - start > MAX_BOX {
-                    continue;
-                }
-                continue;
-            };
-            (&after[1..end - 1], start + end)
+    let commands: Vec<_> = COMMAND.find_iter(text).map(|command| command.range()).collect();
+    let read = |command: Range<usize>| {
+        let after = text[command.end..].trim_start();
+        let (inner, length) = if after.starts_with('{') {
+            let length = group_end(after)?;
+            (&after[1..length - 1], length)
         } else {
-            let end = after.find(|c: char| c == '$' || c.is_whitespace()).unwrap_or(after.len());
-            let inner = after[..end].trim_end_matches('.');
+            let length = after.find(|c: char| c == '$' || c.is_whitespace()).unwrap_or(after.len());
+            let inner = after[..length].trim_end_matches('.');
             // "Put it in \boxed format" is no answer.
             let is_prose = inner.chars().take_while(|c| c.is_alphabetic()).count() > 1;
-            (if is_prose { "" } else { inner }, start + end)
+            (if is_prose { "" } else { inner }, length)
         };
-        if !inner.trim().is_empty() {
-            all.push(Boxed { start: command.start(), end, inner });
-        }
-    }
-    (!is_cut_off).then_some(all)
+        Some(Boxed { start: command.start, end: text.len() - after.len() + length, inner })
+    };
+    let all = commands.into_iter().rev().map(read);
+    all.filter(|found| found.as_ref().is_none_or(|found| !found.inner.trim().is_empty()))
 }
-
-const MAX_BOX: usize = 1 << 16;
 
 /// The last box, or the last ones if they are a list.
 fn last_boxes(text: &str) -> Option<&str> {
     static JOINT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(?:[\s$.&]|\\[,;: ()\[\]]|\\q?quad|,|;|\band\b|\bor\b|\\text\{[\s,]*(?:and|or)?[\s,]*\})*$").unwrap()
+        Regex::new(r"^(?:[\s$&]|\\[,;: ()\[\]]|\\q?quad|,|;|\band\b|\bor\b|\\text\{[\s,]*(?:and|or)?[\s,]*\})*$").unwrap()
     });
-    static JOINS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r",|;|\band\b|\bor\b").unwrap());
-    let all = boxes(text)?;
-    let last = all.last()?;
-    let mut first = all.len() - 1;
-    while first > 0 {
-        let (before, after) = (&all[first - 1], &all[first]);
-        let Some(between) = text.get(before.end..after.start) else { break };
-        if !JOINT.is_match(between) || !JOINS.is_match(between) || between.contains('.') {
+    static JOINS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[,;]|\band\b|\bor\b").unwrap());
+    let mut boxes = boxes(text);
+    let last = boxes.next()??;
+    let mut start = last.start;
+    let mut is_list = false;
+    while let Some(Some(before)) = boxes.next() {
+        let joint = text.get(before.end..start).filter(|joint| JOINT.is_match(joint) && JOINS.is_match(joint));
+        if joint.is_none() {
             break;
         }
-        first -= 1;
+        start = before.start;
+        // The same answer several times is one.
+        is_list |= before.inner.trim() != last.inner.trim();
     }
-    // The same answer several times is one.
-    let is_list = all[first..].iter().any(|other| other.inner.trim() != last.inner.trim());
-    Some(if is_list { &text[all[first].start..last.end] } else { last.inner })
+    Some(if is_list { &text[start..last.end] } else { last.inner })
 }
 
 /// Where the group that `text` begins with ends, past its brace. Escaped braces do not count.

@@ -87,7 +87,10 @@ pub fn equivalent(a: &str, b: &str) -> bool {
         (Some(a), Some(b)) => equality::equal(&answer::read(&a), &answer::read(&b), &mut work),
         _ => false,
     };
-    same(a, b) || without_letter_unit(a).is_some_and(|a| same(a, b)) || without_letter_unit(b).is_some_and(|b| same(a, b))
+    same(a, b) || {
+        let (number, other) = (without_noun(a), without_noun(b));
+        (number, other) != (None, None) && same(number.unwrap_or(a), other.unwrap_or(b))
+    }
 }
 
 /// Without the end of a sentence.
@@ -112,8 +115,12 @@ fn squeezed(text: &str) -> String {
     SPACE.replace_all(text.trim(), "${1}${2}").into_owned()
 }
 
-/// A number without the unit of one letter that stands apart, `5 m`; with more around it, m is a variable.
-fn without_letter_unit(text: &str) -> Option<&str> {
-    static UNIT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(-?[\d.,]*\d)\s+[mg]$").unwrap());
-    UNIT.captures(text).and_then(|found| found.get(1)).map(|number| number.as_str())
+/// A number without the noun or the short unit behind it: `73 residents`, `5 m`, `5 m/s`. Only a number that is all
+/// of the answer has one: in `\sqrt{2} m` and in `5m`, m is a variable.
+fn without_noun(text: &str) -> Option<&str> {
+    static NOUN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^(-?[\d.,]*\d)\s+(?:[mg]|[A-Za-z]{4,}(?:\s[A-Za-z]+)*|([a-z]+/[a-z]+))$").unwrap());
+    let found = NOUN.captures(text)?;
+    let is_unit = found.get(2).is_none_or(|unit| words::is_unit(unit.as_str()));
+    found.get(1).map(|number| number.as_str()).filter(|_| is_unit)
 }

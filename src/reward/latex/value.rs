@@ -115,11 +115,8 @@ impl Evaluation<'_> {
                 Value::Near(a) => Value::Near(-a),
             },
             Expr::Sum(a, b) => self.arithmetic(|a, b| Ok(a + b), |a, b| a + b, a, b, radians)?,
-            Expr::Product(a, b) => self.arithmetic(|a, b| Ok(a * b), |a, b| a * b, a, b, radians)?,
-            Expr::Quotient(a, b) => {
-                let exact = |a, b: Complex<BigRational>| if b.is_zero() { Err(Undefined) } else { Ok(a / b) };
-                self.arithmetic(exact, |a, b| a / b, a, b, radians)?
-            }
+            Expr::Product(a, b) => self.arithmetic(|a, b| Ok(product(a, b)), |a, b| a * b, a, b, radians)?,
+            Expr::Quotient(a, b) => self.arithmetic(quotient, |a, b| a / b, a, b, radians)?,
             Expr::Power(a, b) => {
                 let (base, power) = (self.evaluate(a, radians)?, self.evaluate(b, false)?);
                 self.power(base, power)?
@@ -170,7 +167,7 @@ impl Evaluation<'_> {
                 let bits = parts.iter().map(|part| part.bits()).max().unwrap_or_default();
                 // Reducing a fraction takes the square of its length.
                 let words = bits / 64;
-                if self.work.spend(words * words / 64).is_err() {
+                if self.work.spend(words * words / 8).is_err() {
                     return Err(self.work.exhaust());
                 }
                 if bits <= MAX_BITS {
@@ -340,7 +337,7 @@ impl Evaluation<'_> {
                 let (down, up) = (BigRational::from_integer(factor.into()), BigRational::from_integer((factor + 1).into()));
                 let next = match (product, &n) {
                     (Value::Exact(product), Value::Exact(n)) => {
-                        Value::Exact(product * (n - Complex::from(down)) / Complex::from(up))
+                        Value::Exact(self::product(product, (n - Complex::from(down)).unscale(up)))
                     }
                     (product, n) => Value::Near(product.near() * (n.near() - to_f64(&down)) / to_f64(&up)),
                 };
@@ -350,6 +347,27 @@ impl Evaluation<'_> {
         }
         let (n, k) = (n.near(), k.near());
         Ok(Value::Near(gamma(n + 1.0)? / gamma(k + 1.0)? / gamma(n - k + 1.0)?))
+    }
+}
+
+/// Complex numbers that are real, as most are, take one product instead of four.
+fn product(a: Complex<BigRational>, b: Complex<BigRational>) -> Complex<BigRational> {
+    if a.im.is_zero() {
+        b.scale(a.re)
+    } else if b.im.is_zero() {
+        a.scale(b.re)
+    } else {
+        a * b
+    }
+}
+
+fn quotient(a: Complex<BigRational>, b: Complex<BigRational>) -> Result<Complex<BigRational>> {
+    if b.is_zero() {
+        Err(Undefined)
+    } else if b.im.is_zero() {
+        Ok(a.unscale(b.re))
+    } else {
+        Ok(a / b)
     }
 }
 
