@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use llama_svf::reward::latex;
 
 fn assert_same(rows: &[(&str, &str)]) {
@@ -324,6 +327,9 @@ fn units_and_variables() {
         ("65 \\text{ children tickets }", "65"),
         ("18\\text{ ways.}", "18"),
         ("73 residents", "73"),
+        ("\\text{73 residents}", "73"),
+        ("\\text{5 cm}", "5"),
+        ("73 residents", "73 \\text{ people}"),
         ("9\\text{ a.m.}", "9 \\text{ AM}"),
         ("9\\text{ a.m.}", "9"),
         ("\\text{4:30 p.m.}", "4:30 \\text{ PM}"),
@@ -385,8 +391,14 @@ fn several_values() {
         ("(a+b, 2)", "(b+a,2)"),
         ("1, 2, \\ldots, n", "1,2,...,n"),
         ("\\begin{aligned} x &= 1 \\\\ x &= 2 \\end{aligned}", "1,2"),
-        ("\\left[\\begin{array}{cc}1&2\\\\3&4\\end{array}\\right]", "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"),
-        ("\\begin{pmatrix} 1/\\sqrt{2} \\\\ 1 \\end{pmatrix}", "\\begin{bmatrix}\\frac{\\sqrt2}{2}\\\\1\\end{bmatrix}"),
+        (
+            "\\left[\\begin{array}{cc}1&2\\\\3&4\\end{array}\\right]",
+            "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
+        ),
+        (
+            "\\begin{pmatrix} 1/\\sqrt{2} \\\\ 1 \\end{pmatrix}",
+            "\\begin{bmatrix}\\frac{\\sqrt2}{2}\\\\1\\end{bmatrix}",
+        ),
     ]);
     assert_different(&[
         ("(1,2)", "(2,1)"),
@@ -426,7 +438,13 @@ fn sets_and_relations() {
         ("x<3", "(-\\infty, 3)"),
         ("x>3", "3<x"),
         ("x \\geq -\\frac12", "-0.5 \\le x"),
-        ("2x > 6", "x > 3"),
+        ("2x > y", "x - \\frac{y}{2} > 0"),
+        ("x - 3 < 2y", "2y > x - 3"),
+        ("\\mathbb{R}", "(-\\infty,\\infty)"),
+        ("\\text{all real numbers}", "\\mathbb{R}"),
+        ("\\mathbb{R} \\setminus \\{3, -7\\}", "(-\\infty, -7)\\cup(-7, 3)\\cup(3, \\infty)"),
+        ("\\{x : x > 3\\}", "(3,\\infty)"),
+        ("\\{x \\mid x > 3\\}", "x > 3"),
         ("x < 1 \\text{ or } x > 2", "(-\\infty,1)\\cup(2,\\infty)"),
         ("x \\ne 3", "(-\\infty,3)\\cup(3,\\infty)"),
         ("(2,\\infty)\\cup(-\\infty,1)", "(-\\infty,1)\\cup(2,\\infty)"),
@@ -465,6 +483,11 @@ fn sets_and_relations() {
         ("2x=10", "10"),
         ("4x-5y=-50", "-50"),
         ("x=5", "y=5"),
+        // The equation of the question solves nothing.
+        ("2x > 6", "x > 3"),
+        ("2x+3=0", "x=-\\frac32"),
+        ("x^2=9", "x=3"),
+        ("\\mathbb{R}", "(0,\\infty)"),
         ("y=2x", "x=2y"),
         ("10x - 4y - 5z - 20 = 0", "0"),
         ("f(2) < f(1) < f(4)", "f(2) < f(4) < f(1)"),
@@ -580,6 +603,14 @@ fn completions_are_scored() {
         ("\\boxed{3}, \\boxed{5}, \\boxed{7}", "3,5", 0.0),
         ("The answer is not 5.", "5", 0.0),
         ("Answer: 5\n\nAnswer: 6", "5", 0.0),
+        (
+            "The final answer is 5. I hope it is correct.\n\nProblem:\nFind x.\nThe final answer is 7.",
+            "5",
+            1.0,
+        ),
+        ("It is \\boxed{5}.\n\nQuestion: And now?\n\\boxed{7}", "5", 1.0),
+        ("It is \\boxed{5}.\n\nQuestion: And now?\n\\boxed{7}", "7", 0.0),
+        ("Problem: Find x.\nProblem: It is \\boxed{5}.", "5", 1.0),
         ("It is 5.", "5", 0.0),
         ("", "5", 0.0),
         // huggingface/Math-Verify pull request 82: a number within a formula is no answer
@@ -628,7 +659,9 @@ fn no_answer_takes_long() {
         "2^{1000}".repeat(400),
     ];
     for text in &texts {
-        for gold in ["5", "x", "1,2", "x=3", "(1,2)", text.as_str(), &format!("{text} "), &format!("1+{text}")] {
+        for gold in
+            ["5", "x", "1,2", "x=3", "(1,2)", text.as_str(), &format!("{text} "), &format!("1+{text}")]
+        {
             let begin = Instant::now();
             latex::equivalent(text, gold);
             latex::equivalent(&text.chars().rev().collect::<String>(), gold);
@@ -636,5 +669,47 @@ fn no_answer_takes_long() {
             let shown: String = text.chars().take(40).collect();
             assert!(took < Duration::from_secs(2), "{shown}… took {took:?}");
         }
+    }
+}
+
+/// Coefficients of x⁰, x¹, … of a product of (a + b·x).
+fn expanded(factors: &[(i64, i64)]) -> Vec<i64> {
+    factors.iter().fold(vec![1], |product, (a, b)| {
+        let mut next = vec![0; product.len() + 1];
+        for (power, coefficient) in product.iter().enumerate() {
+            next[power] += a * coefficient;
+            next[power + 1] += b * coefficient;
+        }
+        next
+    })
+}
+
+#[test]
+fn products_equal_their_expansions_and_nothing_near() {
+    let seed = 11;
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..500 {
+        let factors: Vec<(i64, i64)> =
+            (0..rng.random_range(2..6)).map(|_| (rng.random_range(-9..10), rng.random_range(1..7))).collect();
+        let product: String = factors.iter().map(|(a, b)| format!("({b}x{a:+})")).collect();
+        let mut coefficients = expanded(&factors);
+        let sum = |coefficients: &[i64]| {
+            let mut terms: Vec<String> =
+                coefficients.iter().enumerate().map(|(power, c)| format!("{c:+}x^{{{power}}}")).collect();
+            terms.sort();
+            terms.concat()
+        };
+        let right = sum(&coefficients);
+        assert!(latex::equivalent(&product, &right), "{product} and {right} are the same");
+        let at = rng.random_range(0..coefficients.len());
+        coefficients[at] += if rng.random() { 1 } else { -1 };
+        let wrong = sum(&coefficients);
+        assert!(!latex::equivalent(&product, &wrong), "{product} and {wrong} are not the same");
+        // The same through roots, which only floating point computes.
+        let (root, of_right) = (format!("\\sqrt{{{product}}}+\\pi"), format!("\\pi+\\sqrt{{{right}}}"));
+        assert!(latex::equivalent(&root, &of_right), "{root} and {of_right} are the same");
+        let of_wrong = format!("\\pi+\\sqrt{{{wrong}}}");
+        assert!(!latex::equivalent(&root, &of_wrong), "{root} and {of_wrong} are not the same");
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     /// Elements in their order, between brackets: a point, a vector, an interval.
     Sequence(char, Vec<Answer>, char),
     Union(Vec<Answer>),
+    /// A set without others.
+    Difference(Vec<Answer>),
     /// `true` for a determinant.
     Matrix(bool, Vec<Vec<Answer>>),
     /// Sides, and the signs between them.
@@ -100,12 +102,18 @@ fn kind(tokens: &[Token], depth: u8) -> Kind {
     if let Some(parts) = split('∪') {
         return Kind::Union(parts);
     }
+    if let Some(parts) = split('∖') {
+        return Kind::Difference(parts);
+    }
     if let Some(parts) = split(':') {
         return Kind::Ratio(parts);
     }
     match tokens {
         [Token::Fenced('{', inner, '}')] if inner.is_empty() => {
             return Kind::Expression(Expr::Letter("emptyset".to_owned()));
+        }
+        [Token::Fenced('{', inner, '}')] if description(inner).is_some() => {
+            return description(inner).map_or(Kind::Unread, |inner| element(inner, depth).kind);
         }
         [Token::Fenced('{', inner, '}')] => return Kind::List(elements(inner, depth)),
         [Token::Fenced(open @ ('(' | '[' | '⟨'), inner, close)] if inner.contains(&Token::Separator) => {
@@ -126,6 +134,18 @@ fn kind(tokens: &[Token], depth: u8) -> Kind {
         return Kind::Name(name);
     }
     expression::parse(tokens).map_or(Kind::Unread, Kind::Expression)
+}
+
+/// What `\{x : …\}` says of x.
+fn description(set: &[Token]) -> Option<&[Token]> {
+    let mark = |token: &Token| *token == Token::Operator(':') || *token == Token::Command("mid".to_owned());
+    match set {
+        [Token::Letter(_), sign, rest @ ..] if mark(sign) => Some(rest),
+        [Token::Letter(_), Token::Operator('∈'), Token::Letter(_), sign, rest @ ..] if mark(sign) => {
+            Some(rest)
+        }
+        _ => None,
+    }
 }
 
 /// The parts between separators.

@@ -15,6 +15,10 @@ pub(super) fn equal(a: &Answer, b: &Answer, work: &mut Work) -> bool {
         return false;
     }
     match (&a.kind, &b.kind) {
+        (Kind::Difference(x), Kind::Difference(y)) => in_order(x, y, work),
+        (Kind::Difference(sets), _) => difference_of_sets(sets, work).is_some_and(|set| equal(&set, b, work)),
+        (_, Kind::Difference(sets)) => difference_of_sets(sets, work).is_some_and(|set| equal(a, &set, work)),
+        _ if is_reals(a) && is_reals(b) => true,
         (Kind::Name(name), _) => names(name, b),
         (_, Kind::Name(name)) => names(name, a),
         (Kind::Relation(..), Kind::Relation(..)) => relations(a, b, work),
@@ -70,7 +74,9 @@ fn is_label(side: &Answer) -> bool {
     match &side.kind {
         Kind::Expression(expr) => !has_number(expr) || is_application(expr),
         Kind::Name(_) | Kind::Unread => true,
-        Kind::Sequence(_, items, _) => items.iter().all(|item| matches!(item.kind, Kind::Expression(Expr::Letter(_)))),
+        Kind::Sequence(_, items, _) => {
+            items.iter().all(|item| matches!(item.kind, Kind::Expression(Expr::Letter(_))))
+        }
         _ => false,
     }
 }
@@ -79,7 +85,9 @@ fn is_label(side: &Answer) -> bool {
 fn is_application(expr: &Expr) -> bool {
     match expr {
         Expr::Unknown(..) => true,
-        Expr::Product(head, _) => matches!(head.as_ref(), Expr::Letter(name) if name.starts_with(char::is_uppercase)),
+        Expr::Product(head, _) => {
+            matches!(head.as_ref(), Expr::Letter(name) if name.starts_with(char::is_uppercase))
+        }
         _ => false,
     }
 }
@@ -87,7 +95,9 @@ fn is_application(expr: &Expr) -> bool {
 /// The variable that an answer is.
 fn variable(answer: &Answer) -> Option<&str> {
     match &answer.kind {
-        Kind::Expression(Expr::Letter(name)) if !["e", "i", "pi", "infty", "emptyset"].contains(&name.as_str()) => {
+        Kind::Expression(Expr::Letter(name))
+            if !["e", "i", "pi", "infty", "emptyset"].contains(&name.as_str()) =>
+        {
             Some(name)
         }
         _ => None,
@@ -140,7 +150,10 @@ fn relations(a: &Answer, b: &Answer, work: &mut Work) -> bool {
         _ => {}
     }
     // Two equations, of which one may be a multiple of the other.
-    if let ([x, y], [u, v], ['='], ['=']) = (&a_sides[..], &b_sides[..], &a_signs[..], &b_signs[..]) {
+    let solved = is_solved(a_sides) || is_solved(b_sides);
+    if let (false, [x, y], [u, v], ['='], ['=']) =
+        (solved, &a_sides[..], &b_sides[..], &a_signs[..], &b_signs[..])
+    {
         if let (Some(difference), Some(other)) = (difference(x, y), difference(u, v)) {
             if proportional(&difference, &other, false, work) {
                 return true;
@@ -163,6 +176,16 @@ fn relations(a: &Answer, b: &Answer, work: &mut Work) -> bool {
     }
     let (a, b) = (stated(a, work), stated(b, work));
     a.iter().any(|a| b.iter().any(|b| equal(a, b, work)))
+}
+
+/// Whether a variable stands alone beside a number: then the question was to bring it there.
+fn is_solved(sides: &[Answer]) -> bool {
+    let is_number =
+        |side: &Answer| matches!(&side.kind, Kind::Expression(expr) if variables(&[expr]).is_empty());
+    match sides {
+        [x, y] => variable(x).is_some() && is_number(y) || variable(y).is_some() && is_number(x),
+        _ => false,
+    }
 }
 
 fn difference(a: &Answer, b: &Answer) -> Option<Expr> {
@@ -195,6 +218,9 @@ fn inequalities(a: &[Answer], a_signs: &[char], b: &[Answer], b_signs: &[char], 
         return true;
     }
     let ([x, y], [u, v]) = (&a[..], &b[..]) else { return false };
+    if is_solved(&[(*x).clone(), (*y).clone()]) || is_solved(&[(*u).clone(), (*v).clone()]) {
+        return false;
+    }
     let (Some(difference), Some(other)) = (difference(x, y), difference(u, v)) else { return false };
     proportional(&difference, &other, true, work)
 }
@@ -202,9 +228,7 @@ fn inequalities(a: &[Answer], a_signs: &[char], b: &[Answer], b_signs: &[char], 
 /// The set of numbers that an inequality of one variable describes.
 fn intervals(relation: &Answer, work: &mut Work) -> Option<Answer> {
     let Kind::Relation(sides, signs) = &relation.kind else { return None };
-    let is_bound = |side: &Answer| {
-        matches!(&side.kind, Kind::Expression(expr) if variables(&[expr]).iter().all(|name| name == "infty"))
-    };
+    let is_bound = |side: &Answer| matches!(&side.kind, Kind::Expression(expr) if variables(&[expr]).iter().all(|name| name == "infty"));
     if let ([x, y], ['≠']) = (&sides[..], &signs[..]) {
         let bound = if variable(x).is_some() { y } else { x };
         if !is_bound(bound) || variable(x).or(variable(y)).is_none() {
@@ -233,6 +257,37 @@ fn intervals(relation: &Answer, work: &mut Work) -> Option<Answer> {
     Some(sequence(from, low, high, to))
 }
 
+/// All real numbers, by sign, by name or as an interval.
+fn is_reals(set: &Answer) -> bool {
+    let is = |bound: &Answer, other: Answer| bound.tokens == other.tokens;
+    match &set.kind {
+        Kind::Expression(Expr::Letter(name)) => name == "mathbb r",
+        Kind::Name(name) => {
+            ["allreals", "allrealnumbers", "realnumbers", "thereals"].contains(&name.as_str())
+        }
+        Kind::Sequence('(', bounds, ')') => {
+            matches!(&bounds[..], [low, high] if is(low, infinity(true)) && is(high, infinity(false)))
+        }
+        _ => false,
+    }
+}
+
+/// The real numbers without some, as a union of intervals.
+fn difference_of_sets(sets: &[Answer], work: &mut Work) -> Option<Answer> {
+    let [all, Answer { kind: Kind::List(left_out), .. }] = sets else { return None };
+    let mut points = Vec::new();
+    for point in left_out {
+        let Kind::Expression(expr) = &point.kind else { return None };
+        points.push((constant(expr, work)?.near().re, point.clone()));
+    }
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let points: Vec<Answer> = points.into_iter().map(|(_, point)| point).collect();
+    let lows = std::iter::once(infinity(true)).chain(points.iter().cloned());
+    let highs = points.iter().cloned().chain(std::iter::once(infinity(false)));
+    let pieces = lows.zip(highs).map(|(low, high)| sequence('(', low, high, ')')).collect();
+    is_reals(all).then_some(Answer { tokens: Vec::new(), kind: Kind::Union(pieces) })
+}
+
 fn sequence(open: char, low: Answer, high: Answer, close: char) -> Answer {
     Answer { tokens: Vec::new(), kind: Kind::Sequence(open, vec![low, high], close) }
 }
@@ -249,7 +304,8 @@ fn infinity(negative: bool) -> Answer {
 fn list_and_sequence(items: &[Answer], other: &Answer, work: &mut Work) -> bool {
     if let Kind::Union(_) = &other.kind {
         let sets: Option<Vec<Answer>> = items.iter().map(|item| intervals(item, work)).collect();
-        return sets.is_some_and(|sets| equal(&Answer { tokens: Vec::new(), kind: Kind::Union(sets) }, other, work));
+        return sets
+            .is_some_and(|sets| equal(&Answer { tokens: Vec::new(), kind: Kind::Union(sets) }, other, work));
     }
     let Kind::Sequence('(', point, ')') = &other.kind else { return false };
     let assigned = |item: &Answer| match &item.kind {

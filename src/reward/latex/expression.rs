@@ -173,7 +173,9 @@ fn sign<'a>(input: &mut Input<'a>) -> Read<Prefix<Input<'a>, Expr, Failure>> {
 
 fn infix<'a>(input: &mut Input<'a>) -> Read<Infix<Input<'a>, Expr, Failure>> {
     let operator = match input.peek_token() {
-        Some(Token::Operator('+')) => Infix::Left(ADDITIVE, |_, a, b| Ok(Expr::Sum(Box::new(a), Box::new(b)))),
+        Some(Token::Operator('+')) => {
+            Infix::Left(ADDITIVE, |_, a, b| Ok(Expr::Sum(Box::new(a), Box::new(b))))
+        }
         Some(Token::Operator('-')) => Infix::Left(ADDITIVE, |_, a: Expr, b| Ok(a.minus(b))),
         Some(Token::Operator('*')) => {
             Infix::Left(MULTIPLICATIVE, |_, a, b| Ok(Expr::Product(Box::new(a), Box::new(b))))
@@ -211,7 +213,9 @@ fn marked(input: &mut Input, base: Expr) -> Read<Expr> {
     Ok(match any.parse_next(input)? {
         Token::Power(power) => Expr::Power(base.into(), whole(power, depth)?.into()),
         // Two marks are the double factorial, which is another function.
-        Token::Operator('!') if input.peek_token() != Some(&Token::Operator('!')) => Expr::Factorial(base.into()),
+        Token::Operator('!') if input.peek_token() != Some(&Token::Operator('!')) => {
+            Expr::Factorial(base.into())
+        }
         Token::Operator('°') => Expr::Degrees(base.into()),
         Token::Operator('\'') => match base {
             Expr::Letter(name) => Expr::Letter(name + "'"),
@@ -264,7 +268,9 @@ fn letter(input: &mut Input, name: &str) -> Read<Expr> {
         any.parse_next(input)?;
         return Ok(Expr::Letter(format!("{name} {index:?}")));
     }
-    if let (true, Some(Token::Fenced('(', argument, ')'))) = (["f", "g", "h"].contains(&name), input.peek_token()) {
+    if let (true, Some(Token::Fenced('(', argument, ')'))) =
+        (["f", "g", "h"].contains(&name), input.peek_token())
+    {
         let depth = input.state;
         any.parse_next(input)?;
         return Ok(Expr::Unknown(name.to_owned(), whole(argument, depth)?.into()));
@@ -305,7 +311,8 @@ fn number(input: &mut Input, digits: &str) -> Read<Expr> {
         _ => return Ok(Expr::Number(value)),
     };
     let (above, below) = (decimal(above), decimal(below));
-    if !value.is_integer() || !above.is_integer() || !below.is_integer() || above.is_zero() || above >= below {
+    if !value.is_integer() || !above.is_integer() || !below.is_integer() || above.is_zero() || above >= below
+    {
         return fail.parse_next(input);
     }
     for _ in 0..length {
@@ -342,7 +349,11 @@ fn application(input: &mut Input, function: Function) -> Read<Expr> {
         }
     }
     let argument = match input.peek_token() {
-        Some(Token::Fenced('(', tokens, ')') | Token::Fenced('[', tokens, ']') | Token::Fenced('{', tokens, '}')) => {
+        Some(
+            Token::Fenced('(', tokens, ')')
+            | Token::Fenced('[', tokens, ']')
+            | Token::Fenced('{', tokens, '}'),
+        ) => {
             any.parse_next(input)?;
             whole(tokens, depth)?
         }

@@ -2,7 +2,7 @@
 //!
 //! In this order: in the last `\boxed{}`, with those before it that only commas, "and" or "or" part from it;
 //! in `<answer>` tags; behind the last "answer is", "answer:" or heading "Final Answer", up to the end of the
-//! formula or of the sentence.
+//! formula or of the sentence. What follows an answer behind a new "Problem:" or "Question:" does not count.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -11,6 +11,18 @@ use regex::Regex;
 
 /// The answer of a completion.
 pub fn answer(completion: &str) -> Option<&str> {
+    answer_of(before_next_question(completion))
+}
+
+/// A base model goes on with a question of its own once it has answered: what it says to that is no answer.
+pub(super) fn before_next_question(completion: &str) -> &str {
+    static QUESTION: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\n[ \t>*#]*(?:Problem|Question|Q)(?:[ \t]*\d+)?[ \t*]*:").unwrap());
+    let next = QUESTION.find(completion).map(|question| &completion[..question.start()]);
+    next.filter(|before| answer_of(before).is_some()).unwrap_or(completion)
+}
+
+fn answer_of(completion: &str) -> Option<&str> {
     let found = last_boxes(completion).or_else(|| tagged(completion)).or_else(|| stated(completion));
     found.map(str::trim).filter(|answer| !answer.is_empty())
 }
@@ -51,7 +63,10 @@ fn boxes(text: &str) -> impl Iterator<Item = Option<Boxed<'_>>> {
 /// The last box, or the last ones if they are a list.
 fn last_boxes(text: &str) -> Option<&str> {
     static JOINT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(?:[\s$&]|\\[,;: ()\[\]]|\\q?quad|,|;|\band\b|\bor\b|\\text\{[\s,]*(?:and|or)?[\s,]*\})*$").unwrap()
+        Regex::new(
+            r"^(?:[\s$&]|\\[,;: ()\[\]]|\\q?quad|,|;|\band\b|\bor\b|\\text\{[\s,]*(?:and|or)?[\s,]*\})*$",
+        )
+        .unwrap()
     });
     static JOINS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[,;]|\band\b|\bor\b").unwrap());
     let mut boxes = boxes(text);
@@ -59,7 +74,8 @@ fn last_boxes(text: &str) -> Option<&str> {
     let mut start = last.start;
     let mut is_list = false;
     while let Some(Some(before)) = boxes.next() {
-        let joint = text.get(before.end..start).filter(|joint| JOINT.is_match(joint) && JOINS.is_match(joint));
+        let joint =
+            text.get(before.end..start).filter(|joint| JOINT.is_match(joint) && JOINS.is_match(joint));
         if joint.is_none() {
             break;
         }
@@ -123,7 +139,10 @@ fn stated(text: &str) -> Option<&str> {
 /// The answer that `text` begins with.
 fn phrase(text: &str) -> &str {
     static LEAD: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?i)^(?:(?:therefore|thus|simply|just|exactly|equal to|given by|that|as follows)\b[\s:,*]*)+").unwrap()
+        Regex::new(
+            r"(?i)^(?:(?:therefore|thus|simply|just|exactly|equal to|given by|that|as follows)\b[\s:,*]*)+",
+        )
+        .unwrap()
     });
     // The end of a sentence, the reason after an answer, the end of emphasis.
     static END: LazyLock<Regex> = LazyLock::new(|| {
@@ -141,9 +160,9 @@ fn phrase(text: &str) -> &str {
     }
     let plain = &text[..END.find(text).map_or(text.len(), |end| end.start())];
     // "the value $5$" and not "x = $5$"
-    let formula = plain.find(['$', '\\']).filter(|&at| {
-        PROSE.is_match(&plain[..at]) && formulas_end(&text[at..]).is_some()
-    });
+    let formula = plain
+        .find(['$', '\\'])
+        .filter(|&at| PROSE.is_match(&plain[..at]) && formulas_end(&text[at..]).is_some());
     match formula {
         Some(at) => &text[at..at + formulas_end(&text[at..]).unwrap_or(0)],
         None => plain,
@@ -152,12 +171,15 @@ fn phrase(text: &str) -> &str {
 
 /// Where the formula that `text` begins with ends, with those that it is a list with.
 fn formulas_end(text: &str) -> Option<usize> {
-    static JOINT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(?:,|;)?\s*(?:and\b|or\b)?\s*").unwrap());
+    static JOINT: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*(?:,|;)?\s*(?:and\b|or\b)?\s*").unwrap());
     let mut end = formula_end(text)?;
     loop {
         let rest = &text[end..];
         let joint = JOINT.find(rest).map_or("", |joint| joint.as_str());
-        let Some(more) = formula_end(&rest[joint.len()..]).filter(|_| !joint.trim().is_empty()) else { return Some(end) };
+        let Some(more) = formula_end(&rest[joint.len()..]).filter(|_| !joint.trim().is_empty()) else {
+            return Some(end);
+        };
         end += joint.len() + more;
     }
 }

@@ -121,7 +121,10 @@ fn agree(all: &[&Expr], work: &mut Work, mut passes: impl FnMut(&[Value]) -> boo
             return true;
         }
     }
-    real >= MIN_POINTS || real == 0 && complex.len() >= MIN_POINTS && complex.iter().take(POINTS).all(|values| passes(values))
+    real >= MIN_POINTS
+        || real == 0
+            && complex.len() >= MIN_POINTS
+            && complex.iter().take(POINTS).all(|values| passes(values))
 }
 
 /// A random number for a variable: small or large, positive or of either sign, in turn.

@@ -65,7 +65,9 @@ pub fn score(gold: &str, completion: &str) -> Score {
         return Score::wrong(format!("found no \\boxed{{}} and no final answer, expected {gold}"));
     };
     // In MATH's own solutions gold is the last one of several boxes.
-    let last = || find::last_boxed(completion).is_some_and(|last| equivalent(last, gold));
+    let last = || {
+        find::last_boxed(find::before_next_question(completion)).is_some_and(|last| equivalent(last, gold))
+    };
     Score::compare(equivalent(found, gold) || last(), found, gold)
 }
 
@@ -107,9 +109,8 @@ fn trimmed(text: &str) -> &str {
 
 /// The text without what only sets it, so that what cannot be read still equals itself.
 fn squeezed(text: &str) -> String {
-    static SETTING: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\\(?:left|right|displaystyle)\b|\\[!,;:]|\$|\^\{?\\circ\}?").unwrap()
-    });
+    static SETTING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\\(?:left|right|displaystyle)\b|\\[!,;:]|\$|\^\{?\\circ\}?").unwrap());
     static SPACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"([^\w\s])\s+|\s+([^\w\s])").unwrap());
     let text = SETTING.replace_all(text, "").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac");
     SPACE.replace_all(text.trim(), "${1}${2}").into_owned()
@@ -118,8 +119,9 @@ fn squeezed(text: &str) -> String {
 /// A number without the noun or the short unit behind it: `73 residents`, `5 m`, `5 m/s`. Only a number that is all
 /// of the answer has one: in `\sqrt{2} m` and in `5m`, m is a variable.
 fn without_noun(text: &str) -> Option<&str> {
-    static NOUN: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^(-?[\d.,]*\d)\s+(?:[mg]|[A-Za-z]{4,}(?:\s[A-Za-z]+)*|([a-z]+/[a-z]+))$").unwrap());
+    static NOUN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(-?[\d.,]*\d)\s+(?:[mg]|[A-Za-z]{4,}(?:\s[A-Za-z]+)*|([a-z]+/[a-z]+))$").unwrap()
+    });
     let found = NOUN.captures(text)?;
     let is_unit = found.get(2).is_none_or(|unit| words::is_unit(unit.as_str()));
     found.get(1).map(|number| number.as_str()).filter(|_| is_unit)

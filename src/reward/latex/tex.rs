@@ -20,7 +20,10 @@ pub(super) enum Token {
     /// Digits with at most one point; thousands separators are gone.
     Number(String),
     /// A decimal number whose last digits repeat for ever.
-    Recurring { digits: String, period: String },
+    Recurring {
+        digits: String,
+        period: String,
+    },
     /// One letter, or the name of a Greek one.
     Letter(String),
     /// Letters that belong together.
@@ -63,7 +66,11 @@ impl Token {
         let all = |tokens: &[Self]| tokens.iter().map(Self::size).sum::<usize>();
         1 + match self {
             Self::Word(letters) => letters.len(),
-            Self::Group(a) | Self::Fenced(_, a, _) | Self::Power(a) | Self::Subscript(a) | Self::Accent(_, a) => all(a),
+            Self::Group(a)
+            | Self::Fenced(_, a, _)
+            | Self::Power(a)
+            | Self::Subscript(a)
+            | Self::Accent(_, a) => all(a),
             Self::Fraction(a, b) | Self::Binomial(a, b) | Self::Root(a, b) => all(a) + all(b),
             Self::Matrix(_, rows) => rows.iter().flatten().map(|cell| all(cell)).sum(),
             _ => 0,
@@ -95,7 +102,8 @@ fn fail<T>() -> Read<T> {
 
 /// The tokens of a text.
 pub(super) fn tokens(text: &str) -> Option<Vec<Token>> {
-    static SCIENTIFIC: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^([-+]?[\d.]+)[eE]([-+]?\d{1,4})$").unwrap());
+    static SCIENTIFIC: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^([-+]?[\d.]+)[eE]([-+]?\d{1,4})$").unwrap());
     static MERIDIEM: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b([aApP])\.\s?[mM]\b\.?").unwrap());
     let text = ascii(text);
     let text = text.trim();
@@ -164,7 +172,8 @@ fn sequence(input: &mut Input) -> Read<Vec<Token>> {
             '&' => input.state.cell,
             '|' => input.state.pipe && tokens.last().is_some_and(Token::ends_operand),
             '\\' => {
-                let ends = ["\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil", "\\rvert", "\\rVert", "\\end"];
+                let ends =
+                    ["\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil", "\\rvert", "\\rVert", "\\end"];
                 ends.iter().any(|end| rest.starts_with(end)) || input.state.cell && rest.starts_with("\\\\")
             }
             _ => false,
@@ -397,7 +406,8 @@ fn period(input: &mut Input) -> Read<String> {
     alt(("\\overline", "\\bar", "\\dot")).parse_next(input)?;
     spaces(input)?;
     let one = take_while(1..=1, |c: char| c.is_ascii_digit());
-    let period: &str = alt((delimited('{', preceded(spaces, digits), (spaces, '}')), one)).parse_next(input)?;
+    let period: &str =
+        alt((delimited('{', preceded(spaces, digits), (spaces, '}')), one)).parse_next(input)?;
     Ok(period.to_owned())
 }
 
@@ -437,7 +447,8 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
         tokens.push(if union { Token::Operator('∪') } else { Token::Letter(letters.to_owned()) });
         return Ok(());
     }
-    let ends = input.input.trim_start().is_empty() || input.input.trim_start().starts_with([',', ')', '.', ';']);
+    let ends =
+        input.input.trim_start().is_empty() || input.input.trim_start().starts_with([',', ')', '.', ';']);
     if after_operand && words::is_unit(letters) && !(letters == "sec" && !ends) {
         return unit_power(input);
     }
@@ -552,6 +563,11 @@ fn command(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
                 tokens.push(Token::Accent(name.to_owned(), inner));
             }
         }
+        "mathbb" => {
+            let set = argument(input)?;
+            let name = super::answer::words(&set).unwrap_or_default();
+            tokens.push(Token::Letter(format!("mathbb {name}")));
+        }
         "begin" => return environment(input, tokens),
         "{" | "lbrace" => {
             let body = nested(input, |place| place.fences += 1, sequence)?;
@@ -587,6 +603,8 @@ fn verbatim<'a>(input: &mut Input<'a>) -> Read<&'a str> {
 
 /// `\text{…}`: joins elements, is a remark behind them, or is the answer or a part of it.
 fn prose(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
+    static QUANTITY: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*(-?[\d.,/]*\d)\s+([A-Za-z][^\d]*)$").unwrap());
     let words = verbatim(input)?;
     if words::is_conjunction(words) {
         separate(tokens);
@@ -608,6 +626,15 @@ fn prose(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
     if words::is_meridiem(words) {
         tokens.push(Token::Prose(words.trim().to_lowercase()));
         return Ok(());
+    }
+    if let Some(found) = QUANTITY.captures(words) {
+        // A number with its unit, all of it in prose.
+        let (number, unit) = (found.get(1).map_or("", |part| part.as_str()), &found[2]);
+        if tokens.is_empty()
+            && (words::is_unit(unit) || unit.starts_with(char::is_lowercase) && unit.len() > 3)
+        {
+            return splice(input, number, tokens);
+        }
     }
     if tokens.last().is_some_and(Token::ends_operand) && (words::is_unit(words) || ends && letters > 1) {
         return unit_power(input);

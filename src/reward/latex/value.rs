@@ -123,7 +123,8 @@ impl Evaluation<'_> {
             }
             Expr::Root(degree, a) => {
                 let degree = self.evaluate(degree, false)?;
-                let degree = degree.as_rational().filter(|degree| degree.is_integer() && degree.is_positive());
+                let degree =
+                    degree.as_rational().filter(|degree| degree.is_integer() && degree.is_positive());
                 let power = Value::real(degree.ok_or(Undefined)?.recip());
                 let radicand = self.evaluate(a, radians)?;
                 self.power(radicand, power)?
@@ -330,11 +331,16 @@ impl Evaluation<'_> {
 
     fn binomial(&mut self, n: Value, k: &Value) -> Result<Value> {
         if let Some(k) = k.as_rational().filter(|k| k.is_integer()) {
-            let Some(k) = k.to_integer().to_u32().filter(|k| *k <= MAX_FACTORIAL) else { return Err(Undefined) };
+            let Some(k) = k.to_integer().to_u32().filter(|k| *k <= MAX_FACTORIAL) else {
+                return Err(Undefined);
+            };
             let mut product = Value::real(BigRational::one());
             for factor in 0..k {
                 self.work.spend(1).map_err(|_| self.work.exhaust())?;
-                let (down, up) = (BigRational::from_integer(factor.into()), BigRational::from_integer((factor + 1).into()));
+                let (down, up) = (
+                    BigRational::from_integer(factor.into()),
+                    BigRational::from_integer((factor + 1).into()),
+                );
                 let next = match (product, &n) {
                     (Value::Exact(product), Value::Exact(n)) => {
                         Value::Exact(self::product(product, (n - Complex::from(down)).unscale(up)))
