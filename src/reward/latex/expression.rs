@@ -262,20 +262,28 @@ fn simple_operand(input: &mut Input) -> Read<Expr> {
     })
 }
 
-/// A variable with its index, or a function of which only the name is known.
+/// A variable with its index, or a function of which only the name is known, perhaps with a power as in f⁻¹(x).
 fn letter(input: &mut Input, name: &str) -> Read<Expr> {
+    let depth = input.state;
     if let Some(Token::Subscript(index)) = input.peek_token() {
         any.parse_next(input)?;
         return Ok(Expr::Letter(format!("{name} {index:?}")));
     }
-    if let (true, Some(Token::Fenced('(', argument, ')'))) =
-        (["f", "g", "h"].contains(&name), input.peek_token())
-    {
-        let depth = input.state;
-        any.parse_next(input)?;
-        return Ok(Expr::Unknown(name.to_owned(), whole(argument, depth)?.into()));
+    if !["f", "g", "h"].contains(&name) {
+        return Ok(Expr::Letter(name.to_owned()));
     }
-    Ok(Expr::Letter(name.to_owned()))
+    let ahead: Vec<&Token> = input.input.iter().take(2).collect();
+    let (name, argument, length) = match ahead.as_slice() {
+        [Token::Fenced('(', argument, ')'), ..] => (name.to_owned(), argument.clone(), 1),
+        [Token::Power(power), Token::Fenced('(', argument, ')')] => {
+            (format!("{name} {power:?}"), argument.clone(), 2)
+        }
+        _ => return Ok(Expr::Letter(name.to_owned())),
+    };
+    for _ in 0..length {
+        any.parse_next(input)?;
+    }
+    Ok(Expr::Unknown(name, whole(&argument, depth)?.into()))
 }
 
 fn decimal(digits: &str) -> BigRational {

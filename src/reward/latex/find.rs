@@ -18,8 +18,10 @@ pub fn answer(completion: &str) -> Option<&str> {
 pub(super) fn before_next_question(completion: &str) -> &str {
     static QUESTION: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\n[ \t>*#]*(?:Problem|Question|Q)(?:[ \t]*\d+)?[ \t*]*:").unwrap());
-    let next = QUESTION.find(completion).map(|question| &completion[..question.start()]);
-    next.filter(|before| answer_of(before).is_some()).unwrap_or(completion)
+    const MAX_QUESTIONS: usize = 16;
+    let questions = QUESTION.find_iter(completion).take(MAX_QUESTIONS);
+    let mut answers = questions.map(|question| &completion[..question.start()]);
+    answers.find(|before| answer_of(before).is_some()).unwrap_or(completion)
 }
 
 fn answer_of(completion: &str) -> Option<&str> {

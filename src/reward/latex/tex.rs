@@ -449,7 +449,7 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
     }
     let ends =
         input.input.trim_start().is_empty() || input.input.trim_start().starts_with([',', ')', '.', ';']);
-    if after_operand && words::is_unit(letters) && !(letters == "sec" && !ends) {
+    if after_operand && words::is_plain_unit(letters) && !(letters == "sec" && !ends) {
         return unit_power(input);
     }
     if letters == "sqrt" {
@@ -457,7 +457,7 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
         tokens.push(Token::Root(Vec::new(), radicand));
     } else if let Some(function) = words::function(letters) {
         tokens.push(Token::Function(function));
-    } else if let Some(letter) = words::letter(letters) {
+    } else if let Some(letter) = words::plain_letter(letters) {
         tokens.push(Token::Letter(letter.to_owned()));
     } else if ["inf", "oo"].contains(&letters) {
         tokens.push(Token::Letter("infty".to_owned()));
@@ -516,17 +516,17 @@ fn command(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
         tokens.push(Token::Function(function));
         return Ok(());
     }
-    if words::SPACING.contains(&name) {
+    if name == " " || words::is_among(words::SPACING, name) {
         if ["left", "right"].contains(&name) {
             spaces(input)?;
             opt('.').void().parse_next(input)?;
         }
         return Ok(());
     }
-    if words::PROSE.contains(&name) {
+    if words::is_among(words::PROSE, name) {
         return prose(input, tokens);
     }
-    if words::FONT.contains(&name) {
+    if words::is_among(words::FONT, name) {
         return font(input, name, tokens);
     }
     match name {

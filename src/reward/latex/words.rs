@@ -1,84 +1,23 @@
 //! Vocabulary: what the commands and words of an answer mean.
 
+/// Whether `word` is one of the words of a list.
+pub(super) fn is_among(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|other| other == word)
+}
+
 /// Commands that only set the space, the size or the place of what they stand beside.
-pub(super) const SPACING: &[&str] = &[
-    "!",
-    ",",
-    ";",
-    ":",
-    " ",
-    ">",
-    "quad",
-    "qquad",
-    "thinspace",
-    "enspace",
-    "left",
-    "right",
-    "middle",
-    "big",
-    "Big",
-    "bigg",
-    "Bigg",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "biggl",
-    "biggr",
-    "Biggl",
-    "Biggr",
-    "displaystyle",
-    "textstyle",
-    "scriptstyle",
-    "limits",
-    "nolimits",
-    "hline",
-    "hfill",
-    "$",
-    "%",
-    "(",
-    ")",
-    "[",
-    "]",
-    "/",
-    "&",
-    "#",
-    "nonumber",
-    "notag",
-    "left.",
-    "right.",
-    "bf",
-    "rm",
-    "it",
-    "therefore",
-    "because",
-];
+pub(super) const SPACING: &str =
+    "! , ; : > quad qquad thinspace enspace left right middle big Big bigg Bigg bigl bigr Bigl Bigr \
+    biggl biggr Biggl Biggr displaystyle textstyle scriptstyle limits nolimits hline hfill $ % ( ) [ \
+    ] / & # nonumber notag bf rm it therefore because";
 
 /// Commands whose argument is prose, or the answer itself where nothing stands before them.
-pub(super) const PROSE: &[&str] =
-    &["text", "textbf", "textit", "textrm", "textsf", "texttt", "emph", "mbox", "hbox"];
+pub(super) const PROSE: &str = "text textbf textit textrm textsf texttt emph mbox hbox";
 
 /// Commands whose argument stays what it is in another font, or in a frame.
-pub(super) const FONT: &[&str] = &[
-    "mathrm",
-    "mathbf",
-    "mathit",
-    "mathsf",
-    "mathcal",
-    "mathfrak",
-    "boldsymbol",
-    "bm",
-    "operatorname",
-    "boxed",
-    "fbox",
-    "vec",
-    "overrightarrow",
-    "displaylines",
-    "mathop",
-    "underline",
-    "ensuremath",
-    "smash",
-];
+pub(super) const FONT: &str =
+    "mathrm mathbf mathit mathsf mathcal mathfrak boldsymbol bm operatorname boxed fbox vec \
+    overrightarrow displaylines mathop underline ensuremath smash";
 
 /// Commands that are an operator, a relation or a mark.
 pub(super) fn operator(command: &str) -> Option<char> {
@@ -107,11 +46,10 @@ pub(super) fn operator(command: &str) -> Option<char> {
 
 /// Commands and plain words that are one letter of an expression.
 pub(super) fn letter(command: &str) -> Option<&'static str> {
-    const LETTERS: &[&str] = &[
-        "pi", "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
-        "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma",
-        "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "infty", "emptyset",
-    ];
+    const LETTERS: &str =
+        "pi alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau \
+        upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell infty \
+        emptyset";
     let same = match command {
         "varepsilon" => "epsilon",
         "vartheta" => "theta",
@@ -124,7 +62,12 @@ pub(super) fn letter(command: &str) -> Option<&'static str> {
     if same == "i" {
         return Some("i");
     }
-    LETTERS.iter().copied().find(|letter| *letter == same)
+    LETTERS.split_whitespace().find(|letter| *letter == same)
+}
+
+/// The Greek letter that a plain word names; `xi` and `nu` are products.
+pub(super) fn plain_letter(word: &str) -> Option<&'static str> {
+    letter(word).filter(|_| word.len() > 2 || word == "pi")
 }
 
 /// Functions of one argument, by command or by plain word.
@@ -187,166 +130,30 @@ impl Function {
 
 /// Whether a word, or words, name a unit.
 pub(super) fn is_unit(words: &str) -> bool {
-    const UNITS: &[&str] = &[
-        "unit",
-        "units",
-        "square",
-        "sq",
-        "cubic",
-        "cu",
-        "per",
-        "ways",
-        "way",
-        "integers",
-        "dollar",
-        "dollars",
-        "cent",
-        "cents",
-        "mph",
-        "inch",
-        "inches",
-        "in",
-        "ft",
-        "foot",
-        "feet",
-        "hour",
-        "hours",
-        "hr",
-        "hrs",
-        "h",
-        "minute",
-        "minutes",
-        "min",
-        "mins",
-        "second",
-        "seconds",
-        "sec",
-        "secs",
-        "s",
-        "ms",
-        "day",
-        "days",
-        "week",
-        "weeks",
-        "month",
-        "months",
-        "year",
-        "years",
-        "yr",
-        "yrs",
-        "km",
-        "cm",
-        "mm",
-        "m",
-        "nm",
-        "meter",
-        "meters",
-        "metre",
-        "metres",
-        "centimeter",
-        "centimeters",
-        "kilometer",
-        "kilometers",
-        "mile",
-        "miles",
-        "mi",
-        "yard",
-        "yards",
-        "yd",
-        "kg",
-        "gm",
-        "mg",
-        "gram",
-        "grams",
-        "kilogram",
-        "kilograms",
-        "g",
-        "pound",
-        "pounds",
-        "lb",
-        "lbs",
-        "oz",
-        "ounce",
-        "ounces",
-        "ton",
-        "tons",
-        "point",
-        "points",
-        "pts",
-        "digit",
-        "digits",
-        "degree",
-        "degrees",
-        "deg",
-        "percent",
-        "percentage",
-        "meal",
-        "meals",
-        "edge",
-        "edges",
-        "student",
-        "students",
-        "child",
-        "children",
-        "ticket",
-        "tickets",
-        "multiple",
-        "multiples",
-        "people",
-        "liter",
-        "liters",
-        "litre",
-        "litres",
-        "l",
-        "ml",
-        "gallon",
-        "gallons",
-        "gal",
-        "cup",
-        "cups",
-        "n",
-        "j",
-        "kj",
-        "w",
-        "kw",
-        "v",
-        "hz",
-        "khz",
-        "mhz",
-        "pa",
-        "kpa",
-        "mol",
-        "rad",
-        "radian",
-        "radians",
-        "rpm",
-        "usd",
-        "eur",
-        "times",
-        "items",
-        "pieces",
-        "apples",
-        "coins",
-        "balls",
-        "cards",
-        "numbers",
-        "solutions",
-        "values",
-        "km/h",
-        "m/s",
-        "cm/s",
-        "ft/s",
-        "mi/h",
-        "miles/hour",
-        "kg/m",
-    ];
+    const UNITS: &str =
+        "unit units square sq cubic cu per ways way integers dollar dollars cent cents mph inch \
+        inches in ft foot feet hour hours hr hrs h minute minutes min mins second seconds sec secs s \
+        ms day days week weeks month months year years yr yrs km cm mm m nm meter meters metre \
+        metres centimeter centimeters kilometer kilometers mile miles mi yard yards yd kg gm mg gram \
+        grams kilogram kilograms g pound pounds lb lbs oz ounce ounces ton tons point points pts \
+        digit digits degree degrees deg percent percentage meal meals edge edges student students \
+        child children ticket tickets multiple multiples people liter liters litre litres l ml \
+        gallon gallons gal cup cups n j kj w kw v hz khz mhz pa kpa mol rad radian radians rpm usd \
+        eur times items pieces apples coins balls cards numbers solutions values km/h m/s cm/s ft/s \
+        mi/h miles/hour kg/m";
     let mut any = false;
     words.split_whitespace().flat_map(|word| word.split('/')).all(|word| {
         any = true;
         let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '.').to_lowercase();
         let word = word.trim_end_matches(|c: char| c.is_ascii_digit() || c == '^');
-        word.is_empty() || UNITS.contains(&word) || UNITS.contains(&word.trim_end_matches('.'))
+        word.is_empty() || is_among(UNITS, word.trim_end_matches('.'))
     }) && any
+}
+
+/// Whether a word that is not marked as prose is a unit; many pairs of letters are products.
+pub(super) fn is_plain_unit(word: &str) -> bool {
+    const SHORT: &str = "km cm mm kg gm mg ml ft in lb hr";
+    is_unit(word) && (word.len() > 2 || is_among(SHORT, word))
 }
 
 /// Whether a word says which half of the day is meant.
