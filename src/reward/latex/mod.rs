@@ -10,6 +10,8 @@
 //! | `value` | the value of a formula at a point |
 //! | `identity` | whether two formulas are the same |
 //! | `equality` | whether two answers are the same |
+//! | `relation` | what equations and inequalities state |
+//! | `set` | inequalities as intervals |
 //!
 //! The rules are those published with MATH (Hendrycks et al. 2021) and with Minerva (Lewkowycz et al. 2022,
 //! appendix D, as lm-evaluation-harness uses it): spacing, `\left`, `$`, degrees, percent signs, units and
@@ -46,6 +48,8 @@ mod equality;
 mod expression;
 mod find;
 mod identity;
+mod relation;
+mod set;
 mod tex;
 mod value;
 mod words;
