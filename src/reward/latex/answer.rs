@@ -2,7 +2,7 @@
 //! expression.
 
 use super::expression::{self, Expr};
-use super::tex::Token;
+use super::token::Token;
 
 /// What an answer says, and the tokens that say it.
 #[derive(Clone, Debug)]

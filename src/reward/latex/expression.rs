@@ -9,7 +9,7 @@ use winnow::prelude::*;
 use winnow::stream::{Stateful, Stream, TokenSlice};
 use winnow::token::any;
 
-use super::tex::Token;
+use super::token::Token;
 use super::words::Function;
 
 /// A formula.

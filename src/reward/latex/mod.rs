@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `find` | where the answer stands in a completion |
 //! | `tex` | from text to tokens: what TeX sees |
+//! | `token` | one symbol, or one construct |
+//! | `numeral` | how numbers are written |
 //! | `words` | the vocabulary: commands, functions, units |
 //! | `answer` | from tokens to lists, points, intervals, matrices, equations, names |
 //! | `expression` | from tokens to one formula |
@@ -48,9 +50,11 @@ mod equality;
 mod expression;
 mod find;
 mod identity;
+mod numeral;
 mod relation;
 mod set;
 mod tex;
+mod token;
 mod value;
 mod words;
 

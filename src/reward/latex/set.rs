@@ -3,7 +3,7 @@
 use super::answer::{self, Answer, Kind};
 use super::expression::Expr;
 use super::identity::{constant, variables};
-use super::tex::Token;
+use super::token::Token;
 use super::value::Work;
 
 /// The set of numbers that an inequality of one variable describes.

@@ -6,97 +6,35 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-use winnow::combinator::{alt, delimited, opt, peek, preceded, repeat};
+use winnow::combinator::{alt, delimited, opt, peek};
 use winnow::error::{ContextError, ErrMode};
 use winnow::prelude::*;
 use winnow::stream::Stateful;
 use winnow::token::{any, one_of, take_while};
 
-use super::words::{self, Function};
-
-/// One symbol, or one construct with what it holds.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Token {
-    /// Digits with at most one point; thousands separators are gone.
-    Number(String),
-    /// A decimal number whose last digits repeat for ever.
-    Recurring {
-        digits: String,
-        period: String,
-    },
-    /// One letter, or the name of a Greek one.
-    Letter(String),
-    /// Letters that belong together.
-    Word(String),
-    /// Prose, from `\text{…}`.
-    Prose(String),
-    Function(Function),
-    /// One of `+ - * / = < > ≤ ≥ ≠ ≈ ≡ ∈ ∪ ∖ ± ∓ ! ' : … ° ?` and other single characters.
-    Operator(char),
-    /// A comma, a semicolon, "and", "or", a new line.
-    Separator,
-    Group(Vec<Token>),
-    /// Brackets: `(`, `[`, `{` (a set), `|`, `⌊`, `⌈`, `⟨`, and how they close.
-    Fenced(char, Vec<Token>, char),
-    Fraction(Vec<Token>, Vec<Token>),
-    Binomial(Vec<Token>, Vec<Token>),
-    /// Degree (empty for 2) and radicand.
-    Root(Vec<Token>, Vec<Token>),
-    Power(Vec<Token>),
-    Subscript(Vec<Token>),
-    /// `\bar z` and its like, which name something else than z.
-    Accent(String, Vec<Token>),
-    /// Rows of cells; `true` for a determinant.
-    Matrix(bool, Vec<Vec<Vec<Token>>>),
-    /// A command that nothing here knows.
-    Command(String),
-}
-
-impl Token {
-    /// Whether an expression can end with it.
-    pub(super) fn ends_operand(&self) -> bool {
-        !matches!(self, Self::Separator | Self::Function(_))
-            && !matches!(self, Self::Operator(c) if !"!'°…".contains(*c))
-    }
-}
-
-impl Token {
-    /// How many single tokens it holds.
-    pub(super) fn size(&self) -> usize {
-        let all = |tokens: &[Self]| tokens.iter().map(Self::size).sum::<usize>();
-        1 + match self {
-            Self::Word(letters) => letters.len(),
-            Self::Group(a)
-            | Self::Fenced(_, a, _)
-            | Self::Power(a)
-            | Self::Subscript(a)
-            | Self::Accent(_, a) => all(a),
-            Self::Fraction(a, b) | Self::Binomial(a, b) | Self::Root(a, b) => all(a) + all(b),
-            Self::Matrix(_, rows) => rows.iter().flatten().map(|cell| all(cell)).sum(),
-            _ => 0,
-        }
-    }
-}
+use super::numeral::number;
+use super::token::Token;
+use super::words;
 
 /// How deep brackets and arguments may nest.
 const MAX_DEPTH: u8 = 40;
 
 /// Where the lexer stands.
 #[derive(Clone, Copy, Default, Debug)]
-struct Place {
+pub(super) struct Place {
     depth: u8,
     /// Open round, square or set brackets, in which commas separate elements.
-    fences: u8,
+    pub(super) fences: u8,
     /// Inside `|…|`.
     pipe: bool,
     /// Inside a cell of an environment.
     cell: bool,
 }
 
-type Input<'a> = Stateful<&'a str, Place>;
-type Read<T> = winnow::Result<T, ErrMode<ContextError>>;
+pub(super) type Input<'a> = Stateful<&'a str, Place>;
+pub(super) type Read<T> = winnow::Result<T, ErrMode<ContextError>>;
 
-fn fail<T>() -> Read<T> {
+pub(super) fn fail<T>() -> Read<T> {
     Err(ErrMode::Backtrack(ContextError::new()))
 }
 
@@ -281,7 +219,7 @@ fn group(input: &mut Input) -> Read<Vec<Token>> {
     Ok(tokens)
 }
 
-fn spaces(input: &mut Input) -> Read<()> {
+pub(super) fn spaces(input: &mut Input) -> Read<()> {
     take_while(0.., char::is_whitespace).void().parse_next(input)
 }
 
@@ -321,106 +259,6 @@ fn script(input: &mut Input) -> Read<Vec<Token>> {
         tokens.push(Token::Number(digits.to_owned()));
     }
     Ok(tokens)
-}
-
-fn digits<'a>(input: &mut Input<'a>) -> Read<&'a str> {
-    take_while(1.., |c: char| c.is_ascii_digit()).parse_next(input)
-}
-
-fn number(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
-    let mut written = whole(input)?;
-    if let Some(part) = opt(preceded('.', digits)).parse_next(input)? {
-        written = format!("{written}.{part}");
-    } else if !written.is_empty() && input.input.starts_with(".\\") {
-        // The point of 0.\overline{3}
-        any.parse_next(input)?;
-        if let Some(period) = opt(period).parse_next(input)? {
-            tokens.push(Token::Recurring { digits: written + ".", period });
-            return Ok(());
-        }
-    }
-    if written.is_empty() {
-        let point = any.parse_next(input)?;
-        return ellipsis(input, point).map(|token| tokens.push(token));
-    }
-    if written.contains('.') {
-        if let Some(period) = opt(period).parse_next(input)? {
-            tokens.push(Token::Recurring { digits: written, period });
-            return Ok(());
-        }
-        if opt(alt(("...", "\\ldots", "\\dots", "\\cdots"))).parse_next(input)?.is_some() {
-            match recurring(&written) {
-                Some(token) => tokens.push(token),
-                None => tokens.extend([Token::Number(written), Token::Operator('…')]),
-            }
-            return Ok(());
-        }
-    }
-    tokens.push(Token::Number(written));
-    Ok(())
-}
-
-/// `...` that goes on a list, or a point alone.
-fn ellipsis(input: &mut Input, point: char) -> Read<Token> {
-    let more: Option<&str> = opt("..").parse_next(input)?;
-    Ok(Token::Operator(if more.is_some() { '…' } else { point }))
-}
-
-/// Digits before the point, in groups of three or in one.
-fn whole(input: &mut Input) -> Read<String> {
-    static COMMAS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[1-9]\d{0,2}(?:,\d{3})+").unwrap());
-    if input.state.fences == 0 {
-        if let Some(found) = COMMAS.find(input.input) {
-            let rest = &input.input[found.end()..];
-            let goes_on = rest.strip_prefix(',').unwrap_or(rest).starts_with(|c: char| c.is_ascii_digit());
-            if !goes_on {
-                input.input = rest;
-                return Ok(found.as_str().replace(',', ""));
-            }
-        }
-    }
-    let first: &str = take_while(0.., |c: char| c.is_ascii_digit()).parse_next(input)?;
-    let mut whole = first.to_owned();
-    if (1..=3).contains(&first.len()) && !first.starts_with('0') {
-        let more: Vec<&str> = repeat(0.., three).parse_next(input)?;
-        more.iter().for_each(|more| whole.push_str(more));
-    }
-    Ok(whole)
-}
-
-/// A space, or TeX's comma without one, and three more digits.
-fn three<'a>(input: &mut Input<'a>) -> Read<&'a str> {
-    alt((",\\!", "{,}", "\\,", "\\!", "\\ ", "\\;", "\\:", "~", " ")).parse_next(input)?;
-    spaces(input)?;
-    let digits = digits.verify(|digits: &str| digits.len() == 3).parse_next(input)?;
-    // The fraction of a mixed number is no group of digits.
-    let over: Option<char> = opt(peek(preceded(spaces, '/'))).parse_next(input)?;
-    if over.is_some() {
-        return fail();
-    }
-    Ok(digits)
-}
-
-/// `\overline{3}`, `\bar 3`, `\dot{3}`
-fn period(input: &mut Input) -> Read<String> {
-    alt(("\\overline", "\\bar", "\\dot")).parse_next(input)?;
-    spaces(input)?;
-    let one = take_while(1..=1, |c: char| c.is_ascii_digit());
-    let period: &str =
-        alt((delimited('{', preceded(spaces, digits), (spaces, '}')), one)).parse_next(input)?;
-    Ok(period.to_owned())
-}
-
-/// The number that 0.333… or 0.1666… goes on to be: its last digits, twice the same at least, repeat.
-fn recurring(written: &str) -> Option<Token> {
-    const LONGEST: usize = 12;
-    let part = written.split_once('.')?.1;
-    let period = (1..=LONGEST.min(part.len() / 2)).find(|&length| {
-        let (rest, last) = part.split_at(part.len() - length);
-        rest.ends_with(last)
-    })?;
-    let period = &part[part.len() - period..];
-    Some(Token::Recurring { digits: written.to_owned(), period: period.to_owned() })
 }
 
 /// Letters in a row: a name that is known, a unit, single letters, or a word.
