@@ -220,7 +220,7 @@ pub(super) fn words(tokens: &[Token]) -> Option<String> {
             Token::Letter(text) | Token::Word(text) | Token::Prose(text) | Token::Number(text) => all += text,
             Token::Operator(':') => all.push(':'),
             Token::Operator('-') if all.is_empty() => all.push('-'),
-            Token::Operator('.' | '\'' | '-' | '?') => {}
+            Token::Operator('.' | '\'' | '-' | '?' | '"' | '“' | '”') => {}
             Token::Group(inner) => all += &words(inner)?,
             _ => return None,
         }

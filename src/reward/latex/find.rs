@@ -120,9 +120,9 @@ fn tagged(text: &str) -> Option<&str> {
 fn stated(text: &str) -> Option<&str> {
     static MARKER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?ix) \banswers?\b [\s*_]* (?:\( [^()\n]{0,40} \))? [\s*_]*
+            r"(?imx) (?:\b|_) answers?\b [\s*_]* (?:\( [^()\n]{0,40} \))? [\s*_]*
               (?: (?:is|are|equals|would\ be|must\ be) \b [\s*_]* :? | : | = )
-            | \bfinal\ answers?\b [*_:\ ]* \n ",
+            | ^ [\#*_>\ \t]* (?:final\ )? answers? [*_:\ ]* \n ",
         )
         .unwrap()
     });
@@ -132,7 +132,7 @@ fn stated(text: &str) -> Option<&str> {
     });
     let markers: Vec<_> = MARKER.find_iter(text).collect();
     let after = markers.iter().rev().map(|marker| {
-        text[marker.end()..].trim_start_matches(|c: char| c.is_whitespace() || "*:`>#".contains(c))
+        text[marker.end()..].trim_start_matches(|c: char| c.is_whitespace() || "*_:`>#".contains(c))
     });
     let stated = after.filter(|after| !REMARK.is_match(after)).map(phrase);
     stated.map(|phrase| phrase.trim_end_matches(['*', '`', ' ', '.', ','])).find(|phrase| !phrase.is_empty())
@@ -150,6 +150,10 @@ fn phrase(text: &str) -> &str {
     static END: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)\n|\*\*|`|[.!?](?:\s|$)|,?\s(?:because|since|which|where|as|when|for|so)\s|\s\((?:\d+\s)?[a-z]{2,}").unwrap()
     });
+    // "The area is", "There are": what follows is the answer.
+    static SENTENCE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)^(?:the|there|it|this|that|we|our|his|her|their|they)\b[^$\\]*\b(?:is|are|equals|equal to|has|have|get)\s+").unwrap()
+    });
     static PROSE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:^|[^\\A-Za-z])[A-Za-z]{3,}").unwrap());
     let text = &text[LEAD.find(text).map_or(0, |lead| lead.end())..];
     if let Some(end) = formulas_end(text) {
@@ -161,6 +165,9 @@ fn phrase(text: &str) -> &str {
         return half.as_str();
     }
     let plain = &text[..END.find(text).map_or(text.len(), |end| end.start())];
+    if let Some(stated) = SENTENCE.find(plain) {
+        return phrase(&text[stated.end()..]);
+    }
     // "the value $5$" and not "x = $5$"
     let formula = plain
         .find(['$', '\\'])

@@ -132,7 +132,7 @@ fn coordinate(name: &str, round: u64) -> BigRational {
     const DENOMINATOR: u32 = 1 << 12;
     let mut rng = ChaCha8Rng::from_seed(*blake3::hash(format!("{name} {round}").as_bytes()).as_bytes());
     let size = [4, 4, 50, 1][usize::try_from(round / 2 % 4).unwrap_or(0)] * i64::from(DENOMINATOR);
-    let least = if round % 2 == 0 { 1 } else { -size };
+    let least = if round.is_multiple_of(2) { 1 } else { -size };
     // An odd numerator is never a whole number.
     let numerator = rng.random_range(least..size) | 1;
     BigRational::new(BigInt::from(numerator), BigInt::from(DENOMINATOR))

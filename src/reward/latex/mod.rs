@@ -128,9 +128,10 @@ fn squeezed(text: &str) -> String {
 /// of the answer has one: in `\sqrt{2} m` and in `5m`, m is a variable.
 fn without_noun(text: &str) -> Option<&str> {
     static NOUN: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(-?[\d.,]*\d)\s+(?:[mg]|[A-Za-z]{4,}(?:\s[A-Za-z]+)*|([a-z]+/[a-z]+))$").unwrap()
+        Regex::new(r"^(-?[\d.,]*\d)\s+(?:[mg]|([A-Za-z]{4,})(?:\s[A-Za-z]+)*|([a-z]+/[a-z]+))$").unwrap()
     });
     let found = NOUN.captures(text)?;
-    let is_unit = found.get(2).is_none_or(|unit| words::is_unit(unit.as_str()));
-    found.get(1).map(|number| number.as_str()).filter(|_| is_unit)
+    let is_unit = found.get(3).is_none_or(|unit| words::is_unit(unit.as_str()));
+    let is_factor = found.get(2).is_some_and(|noun| words::magnitude(noun.as_str()).is_some());
+    found.get(1).map(|number| number.as_str()).filter(|_| is_unit && !is_factor)
 }

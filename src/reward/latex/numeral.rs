@@ -19,13 +19,9 @@ pub(super) fn number(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
     let mut written = whole(input)?;
     if let Some(part) = opt(preceded('.', digits)).parse_next(input)? {
         written = format!("{written}.{part}");
-    } else if !written.is_empty() && input.input.starts_with(".\\") {
-        // The point of 0.\overline{3}
-        any.parse_next(input)?;
-        if let Some(period) = opt(period).parse_next(input)? {
-            tokens.push(Token::Recurring { digits: written + ".", period });
-            return Ok(());
-        }
+    } else if let Some(period) = opt(preceded('.', period)).parse_next(input)? {
+        tokens.push(Token::Recurring { digits: written + ".", period });
+        return Ok(());
     }
     if written.is_empty() {
         let point = any.parse_next(input)?;

@@ -61,6 +61,18 @@ fn ascii(text: &str) -> String {
             '\u{ff01}'..='\u{ff5e}' if c != '，' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
             c => c,
         };
+        // A line above a digit: the digit repeats, with those before it that have one.
+        if ['\u{304}', '\u{305}'].contains(&c) && out.ends_with(|c: char| c.is_ascii_digit()) {
+            let digit = out.pop().unwrap_or_default();
+            if out.ends_with('}') && out.contains("\\overline{") {
+                out.pop();
+            } else {
+                out.push_str("\\overline{");
+            }
+            out.push(digit);
+            out.push('}');
+            continue;
+        }
         match words::in_tex(c) {
             // Digits above or below the line that follow each other are one number.
             Some(tex) if tex.starts_with(['^', '_']) && tex.ends_with('}') && out.ends_with('}') => {
@@ -270,6 +282,10 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
         separate(tokens);
         return Ok(());
     }
+    if let (Some(power), Some(Token::Number(_))) = (words::magnitude(letters), tokens.last()) {
+        multiply(tokens, power);
+        return Ok(());
+    }
     if words::is_meridiem(letters) && after_operand {
         tokens.push(Token::Prose(letters.to_lowercase()));
         return Ok(());
@@ -287,7 +303,8 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
     }
     let ends =
         input.input.trim_start().is_empty() || input.input.trim_start().starts_with([',', ')', '.', ';']);
-    if after_operand && words::is_plain_unit(letters) && !(letters == "sec" && !ends) {
+    // Before its argument, sec is the secant.
+    if after_operand && words::is_plain_unit(letters) && (ends || letters != "sec") {
         return unit_power(input);
     }
     if letters == "sqrt" {
@@ -305,6 +322,12 @@ fn word(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
         tokens.extend(letters.chars().map(|letter| Token::Letter(letter.to_string())));
     }
     Ok(())
+}
+
+/// Times a power of ten, as "million" says.
+fn multiply(tokens: &mut Vec<Token>, power: u8) {
+    let power = Token::Power(vec![Token::Number(power.to_string())]);
+    tokens.extend([Token::Operator('*'), Token::Number("10".to_owned()), power]);
 }
 
 /// What plain `sqrt` takes: all of a bracket or of a number.
@@ -459,6 +482,14 @@ fn prose(input: &mut Input, tokens: &mut Vec<Token>) -> Read<()> {
     let rest = input.input.trim_start();
     let ends = rest.is_empty() || rest.starts_with([',', '}', ')', ']', '.', '$', '&', ';', '^']) || {
         rest.starts_with("\\\\") || rest.starts_with("\\}") || rest.starts_with("\\text")
+    };
+    let first = words.split_whitespace().next().unwrap_or_default();
+    let words = match (words::magnitude(first), tokens.last()) {
+        (Some(power), Some(Token::Number(_))) => {
+            multiply(tokens, power);
+            &words.trim_start()[first.len()..]
+        }
+        _ => words,
     };
     let letters = words.chars().filter(|c| c.is_alphabetic()).count();
     if words::is_meridiem(words) {

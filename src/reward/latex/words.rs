@@ -161,6 +161,18 @@ pub(super) fn is_meridiem(word: &str) -> bool {
     ["am", "pm"].contains(&word.trim().to_ascii_lowercase().as_str())
 }
 
+/// The power of ten that a word multiplies with.
+pub(super) fn magnitude(word: &str) -> Option<u8> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "hundred" => 2,
+        "thousand" => 3,
+        "million" => 6,
+        "billion" => 9,
+        "trillion" => 12,
+        _ => return None,
+    })
+}
+
 /// Whether a word joins the elements of a list.
 pub(super) fn is_conjunction(word: &str) -> bool {
     let word = word.trim().trim_matches(',').trim().to_ascii_lowercase();
