@@ -725,7 +725,7 @@ fn no_answer_takes_long() {
             latex::equivalent(&text.chars().rev().collect::<String>(), gold);
             let took = begin.elapsed();
             let shown: String = text.chars().take(40).collect();
-            assert!(took < Duration::from_secs(2), "{shown}… took {took:?}");
+            assert!(took < Duration::from_secs(5), "{shown}… took {took:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether two expressions are the same: exactly where they are numbers, at random points where they are not.
 //!
 //! Polynomials and rational functions are evaluated exactly, so that by Schwartz and Zippel two different ones
-//! agree at a random point with a probability of at most degree/2²⁰. Everything else is compared in floating
+//! agree at one of the eight points with a probability of at most degree/2¹¹. Everything else is compared in floating
 //! point, where a root, a logarithm or a pole leaves points out: a point counts where both expressions are
 //! real, and only if there is none, where they are complex. The points are always the same ones.
 

@@ -121,7 +121,9 @@ fn squeezed(text: &str) -> String {
         LazyLock::new(|| Regex::new(r"\\(?:left|right|displaystyle)\b|\\[!,;:]|\$|\^\{?\\circ\}?").unwrap());
     static SPACE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"([^\w\s])\s+|\s+([^\w\s])").unwrap());
     let text = SETTING.replace_all(text, "").replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac");
-    SPACE.replace_all(text.trim(), "${1}${2}").into_owned()
+    // Twice, because a sign has space on both sides.
+    let once = SPACE.replace_all(text.trim(), "${1}${2}");
+    SPACE.replace_all(&once, "${1}${2}").into_owned()
 }
 
 /// A number without the noun or the short unit behind it: `73 residents`, `5 m`, `5 m/s`. Only a number that is all

@@ -330,29 +330,39 @@ impl Evaluation<'_> {
     }
 
     fn binomial(&mut self, n: Value, k: &Value) -> Result<Value> {
-        if let Some(k) = k.as_rational().filter(|k| k.is_integer()) {
-            let Some(k) = k.to_integer().to_u32().filter(|k| *k <= MAX_FACTORIAL) else {
+        /// Products of more factors are computed for whole numbers only.
+        const MAX_FACTORS: u32 = 64;
+        let Some(k) = k.as_rational().filter(|k| k.is_integer()) else {
+            let (n, k) = (n.near(), k.near());
+            return Ok(Value::Near(gamma(n + 1.0)? / gamma(k + 1.0)? / gamma(n - k + 1.0)?));
+        };
+        let k = k.to_integer().to_u32().filter(|k| *k <= MAX_FACTORIAL).ok_or(Undefined)?;
+        self.work.spend(u64::from(k)).map_err(|_| self.work.exhaust())?;
+        if let Some(n) = n.as_rational().filter(|n| n.is_integer()) {
+            let n = n.to_integer();
+            if n.bits().saturating_mul(k.into()) > MAX_BITS {
                 return Err(Undefined);
-            };
-            let mut product = Value::real(BigRational::one());
-            for factor in 0..k {
-                self.work.spend(1).map_err(|_| self.work.exhaust())?;
-                let (down, up) = (
-                    BigRational::from_integer(factor.into()),
-                    BigRational::from_integer((factor + 1).into()),
-                );
-                let next = match (product, &n) {
-                    (Value::Exact(product), Value::Exact(n)) => {
-                        Value::Exact(self::product(product, (n - Complex::from(down)).unscale(up)))
-                    }
-                    (product, n) => Value::Near(product.near() * (n.near() - to_f64(&down)) / to_f64(&up)),
-                };
-                product = self.limited(next)?;
             }
-            return Ok(product);
+            let falling = (0..k).fold(BigInt::one(), |product, down| product * (&n - down));
+            let factorial = (1..=k).fold(BigInt::one(), |product, factor| product * factor);
+            return Ok(Value::real((falling / factorial).into()));
         }
-        let (n, k) = (n.near(), k.near());
-        Ok(Value::Near(gamma(n + 1.0)? / gamma(k + 1.0)? / gamma(n - k + 1.0)?))
+        if k > MAX_FACTORS {
+            return Err(Undefined);
+        }
+        let mut binomial = Value::real(BigRational::one());
+        for down in 0..k {
+            let (down, up) =
+                (BigRational::from_integer(down.into()), BigRational::from_integer((down + 1).into()));
+            let next = match (binomial, &n) {
+                (Value::Exact(binomial), Value::Exact(n)) => {
+                    Value::Exact(product(binomial, (n - Complex::from(down)).unscale(up)))
+                }
+                (binomial, n) => Value::Near(binomial.near() * (n.near() - to_f64(&down)) / to_f64(&up)),
+            };
+            binomial = self.limited(next)?;
+        }
+        Ok(binomial)
     }
 }
 
