@@ -7,8 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use llama_svf::reward::choice::{Choice, Labels};
 use llama_svf::reward::code::without_fences;
 use llama_svf::reward::latex;
-use llama_svf::reward::numeric::{final_number, Numeric};
-use llama_svf::reward::text::Text;
+use llama_svf::reward::numeric::Numeric;
 
 #[test]
 fn any_text_is_scored() {
