@@ -3,7 +3,7 @@
 //! | reward | compares |
 //! |---|---|
 //! | [`numeric`] | the completion's final number with a number |
-//! | [`latex`] | the completion's boxed expression with an expression |
+//! | [`latex`] | the completion's answer with a mathematical expression |
 //! | [`choice`] | the option that the completion settles on with the right one |
 //! | [`text`] | the completion, or what a regex captures in it, with a text |
 //! | [`json`] | the first JSON value in the completion with a value |

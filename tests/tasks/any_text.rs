@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use llama_svf::reward::choice::{Choice, Labels};
 use llama_svf::reward::code::{program, without_fences};
 use llama_svf::reward::latex;
-use llama_svf::reward::numeric::Numeric;
+use llama_svf::reward::numeric::{final_number, Numeric};
+use llama_svf::reward::text::Text;
 
 /// What an answer repeats when a model is caught in a loop, or wants to hold up its scorer.
 const REPEATED: [&str; 36] = [
