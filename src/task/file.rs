@@ -26,6 +26,8 @@ pub struct TaskFile {
     pub data: Data,
     pub reward: Option<Reward>,
     #[serde(default)]
+    pub keep_thinking: bool,
+    #[serde(default)]
     pub split: Split,
     #[serde(default)]
     pub generation: Generation,

@@ -74,7 +74,8 @@ impl Task {
         }
         forms::check(&file.rows, &templates).map_err(|error| source.blame("rows", error))?;
         let reward = Reward::new(&spec, source, options)?;
-        let rule = format!("{spec:?}{}", reward.read_from_files());
+        let thinking = if file.keep_thinking { " with thinking" } else { "" };
+        let rule = format!("{spec:?}{}{thinking}", reward.read_from_files());
 
         let data = data_files(file.data, source, &options.data)?;
         let item = |row: &rows::Row| match forms::find(&file.rows, row) {
@@ -155,6 +156,7 @@ impl Task {
             description: file.description.unwrap_or_default(),
             generation,
             reward,
+            keep_thinking: file.keep_thinking,
             rule,
             origin,
             parts,

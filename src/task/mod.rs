@@ -9,6 +9,7 @@
 //! prompt = "What is the capital of {{ country }}?"
 //! completion = "It is {{ capital }}."     # what a perfect model would write; default: the gold answer
 //! gold = "{{ capital }}"
+//! keep_thinking = false                   # true: what a reasoning model thinks is a part of its answer
 //!
 //! [data]                                  # JSON Lines, plain or gzip; paths relative to this file
 //! files = ["capitals.jsonl.gz"]           # to be split
@@ -188,6 +189,8 @@ pub struct Task {
     description: String,
     generation: Generation,
     reward: Reward,
+    /// Whether thinking is scored as a part of the answer.
+    keep_thinking: bool,
     /// The reward as the task's file gives it.
     rule: String,
     origin: Origin,

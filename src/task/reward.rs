@@ -140,15 +140,22 @@ impl Task {
     /// The sandbox failed, or the program that scores, or the item is of another task. No completion is an error: a bad
     /// one scores 0.
     pub fn score(&self, item: &Item, completion: &str) -> Result<Score> {
-        let Some(answer) = thinking::split(completion).answer else {
-            return Ok(Score { value: 0.0, reason: String::from("the thinking never ends") });
-        };
-        if answer.trim().is_empty() {
-            let what =
-                if completion.trim().is_empty() { "the completion" } else { "the answer after the thinking" };
-            return Ok(Score { value: 0.0, reason: format!("{what} is empty") });
+        if let (Reward::Stream(tasks), Answer::Of(i, answer)) = (&self.reward, &item.answer) {
+            let task = tasks.get(*i).ok_or_else(|| of_another_task(item))?;
+            return task.score(&Item { answer: (**answer).clone(), ..item.clone() }, completion);
         }
-        self.score_answer(item, &answer)
+        let wrong = |reason: &str| Ok(Score { value: 0.0, reason: reason.to_owned() });
+        if completion.trim().is_empty() {
+            return wrong("the completion is empty");
+        }
+        if self.keep_thinking {
+            return self.score_answer(item, completion);
+        }
+        match thinking::split(completion).answer {
+            None => wrong("the thinking never ends"),
+            Some(answer) if answer.trim().is_empty() => wrong("nothing follows the thinking"),
+            Some(answer) => self.score_answer(item, &answer),
+        }
     }
 
     /// Scores what was said.
@@ -167,12 +174,13 @@ impl Task {
                     &json!({"prompt": item.prompt, "completion": completion, "gold": item.gold, "row": row}),
                 )
                 .map_err(|error| error.field(format!("item {}", item.id))),
-            (Reward::Stream(tasks), Answer::Of(i, answer)) if *i < tasks.len() => {
-                tasks[*i].score_answer(&Item { answer: (**answer).clone(), ..item.clone() }, completion)
-            }
-            _ => Err(Error::invalid("the item is of another task").field(&item.id)),
+            _ => Err(of_another_task(item)),
         }
     }
+}
+
+fn of_another_task(item: &Item) -> Error {
+    Error::invalid("the item is of another task").field(&item.id)
 }
 
 /// Makes the item of a row, and checks that its answer can be scored.

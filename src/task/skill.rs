@@ -51,6 +51,7 @@ impl Task {
             description,
             generation: Generation { max_tokens: 96, chat: true, ..Generation::default() }.with(overrides)?,
             reward: Reward::Text(Text::new(Some(&format!("{}(.*)", skills::ANSWER)), false)?),
+            keep_thinking: false,
             rule: String::new(),
             origin: Origin { reward: String::from("text"), ..Origin::default() },
             parts,

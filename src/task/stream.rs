@@ -80,6 +80,7 @@ impl Task {
             name,
             generation,
             reward: Reward::Stream(tasks),
+            keep_thinking: false,
             rule,
             origin,
             parts,

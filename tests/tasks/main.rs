@@ -16,6 +16,7 @@ mod pycompat;
 mod rows;
 mod sandbox;
 mod text;
+mod thinking;
 
 use std::path::{Path, PathBuf};
 
