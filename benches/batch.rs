@@ -52,7 +52,7 @@ fn sessions(model: &Arc<Model>, n_seq: u32) -> Result<Vec<Session>> {
 fn request(model: &Model, i: u64, decode_only: bool) -> Result<Request> {
     let content = question(Skill::ALL[i as usize % 3], false, 1, i).prompt;
     let prompt = model.chat_prompt(&[ChatMessage { role: "user", content }])?;
-    let mut prompt = model.tokenize(&prompt, true, true);
+    let mut prompt = model.tokenize(&prompt, true, true)?;
     if decode_only {
         prompt.truncate(1);
     }

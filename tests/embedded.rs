@@ -24,7 +24,7 @@ const SEED: u64 = 11;
 fn answer(session: &mut Session, prompt: &str) -> String {
     let model = session.model().clone();
     let message = ChatMessage { role: "user", content: prompt.to_owned() };
-    let tokens = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true);
+    let tokens = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true).unwrap();
     let mut sampler = Sampler::new(&SamplerOptions { temperature: 0.0, ..Default::default() }).unwrap();
     let mut text = Vec::new();
     session.clear(0).unwrap();
@@ -152,12 +152,12 @@ fn it_adapts_itself_to_an_unseen_form_by_a_few_examples() {
 fn it_reads_its_own_world_in_few_tokens() {
     let file = Temporary::new().unwrap();
     let model = Model::load(file.path(), 0).unwrap();
-    assert_eq!(model.tokenize("<|im_start|><|im_end|>", true, true).len(), 2);
+    assert_eq!(model.tokenize("<|im_start|><|im_end|>", true, true).unwrap().len(), 2);
     let mut used = HashSet::new();
     for index in 0..1000 {
         let example = corpus::example(SEED, index);
         let text = format!("{}\n{}", example.prompt, example.completion);
-        let tokens = model.tokenize(&text, true, true);
+        let tokens = model.tokenize(&text, true, true).unwrap();
         let back: Vec<u8> = tokens.iter().flat_map(|&token| model.piece(token)).collect();
         assert_eq!(String::from_utf8(back).unwrap(), text);
         for &token in &tokens {
@@ -170,6 +170,6 @@ fn it_reads_its_own_world_in_few_tokens() {
     println!("{} of {} tokens used", used.len(), model.n_vocab());
     let text = "Any text at all: žluťoučký kůň 🐎";
     let back: Vec<u8> =
-        model.tokenize(text, true, true).iter().flat_map(|&token| model.piece(token)).collect();
+        model.tokenize(text, true, true).unwrap().iter().flat_map(|&token| model.piece(token)).collect();
     assert_eq!(String::from_utf8(back).unwrap(), text);
 }

@@ -25,19 +25,19 @@ impl Ask {
     /// A template that cannot be filled in, an expert whose description holds control tokens of the model, or labels
     /// that the model cannot tell apart.
     pub fn new(model: &Model, prompt: &AdaptPrompt, candidates: &Candidates, question: &str) -> Result<Self> {
-        if let Some(expert) =
-            candidates.experts().iter().find(|expert| has_control_tokens(model, &expert.description))
-        {
-            return Err(Error::invalid("its description holds control tokens of this model")
-                .field(format!("expert {}", expert.name))
-                .hint("such an expert is not to be trusted; train it again"));
+        for expert in candidates.experts() {
+            if has_control_tokens(model, &expert.description)? {
+                return Err(Error::invalid("its description holds control tokens of this model")
+                    .field(format!("expert {}", expert.name))
+                    .hint("such an expert is not to be trusted; train it again"));
+            }
         }
         // Tokens reach over the borders of a question, so it is cut out only where it has to be.
         let is_plain =
-            !has_control_tokens(model, question) && !question.contains([super::prompt::ANSWER, QUESTION]);
+            !has_control_tokens(model, question)? && !question.contains([super::prompt::ANSWER, QUESTION]);
         let inner = if is_plain { question.to_owned() } else { QUESTION.to_string() };
         let text = around(model, &prompt.fill(&inner, candidates)?)?;
-        let tokens = |label: &str| {
+        let tokens = |label: &str| -> Result<Vec<Token>> {
             let text = format!("{text}{label}");
             if is_plain {
                 return model.tokenize(&text, true, true);
@@ -45,15 +45,15 @@ impl Ask {
             let mut tokens: Vec<Token> = Vec::new();
             for (i, part) in text.split(QUESTION).enumerate() {
                 if i > 0 {
-                    tokens.extend(model.tokenize(question, false, false));
+                    tokens.extend(model.tokenize(question, false, false)?);
                 }
-                tokens.extend(model.tokenize(part, i == 0, true));
+                tokens.extend(model.tokenize(part, i == 0, true)?);
             }
-            tokens
+            Ok(tokens)
         };
-        let texts: Vec<_> = candidates.labels().iter().map(|label| tokens(label)).collect();
+        let texts = candidates.labels().iter().map(|label| tokens(label)).collect::<Result<Vec<_>>>()?;
         let tree = LabelTree::new(&texts)?;
-        let bare = tokens("");
+        let bare = tokens("")?;
         let prompt =
             bare.iter().zip(tree.prompt()).take_while(|(a, b)| a == b).map(|(&token, _)| token).collect();
         Ok(Self { tree, prompt })
@@ -70,6 +70,6 @@ fn around(model: &Model, Filled { message, answer }: &Filled) -> Result<String> 
 }
 
 /// Whether `text` says things such as `<|im_end|>` that this model reads as control tokens.
-fn has_control_tokens(model: &Model, text: &str) -> bool {
-    model.tokenize(text, false, true) != model.tokenize(text, false, false)
+fn has_control_tokens(model: &Model, text: &str) -> Result<bool> {
+    Ok(model.tokenize(text, false, true)? != model.tokenize(text, false, false)?)
 }

@@ -128,12 +128,12 @@ impl<'a> Questions<'a> {
         let Generation { chat, .. } = *task.generation();
         let tokens = |item: &Item| -> Result<Vec<Token>> {
             if !chat {
-                return Ok(model.tokenize(&item.prompt, true, false));
+                return model.tokenize(&item.prompt, true, false);
             }
             let message = ChatMessage { role: "user", content: item.prompt.clone() };
             let prompt =
                 model.chat_prompt(&[message]).map_err(|error| error.field(format!("item {}", item.id)))?;
-            Ok(model.tokenize(&prompt, true, true))
+            model.tokenize(&prompt, true, true)
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
         Ok(Self { task, items, prompts, routes: BTreeMap::new(), n_ctx_train: model.n_ctx_train() })

@@ -7,7 +7,9 @@
 pub mod context;
 pub mod device;
 pub mod factors;
+pub mod fatal;
 pub mod gguf;
+mod guard;
 pub mod log;
 pub mod model;
 pub mod op;

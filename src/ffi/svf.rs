@@ -1,4 +1,4 @@
-//! Generated bindings of `kernels/svf_mul_mat.h` and `kernels/llama/svf_hook.h`.
+//! Generated bindings of `kernels/svf_mul_mat.h`, `kernels/llama/svf_hook.h` and `kernels/llama/svf_guard.h`.
 #![allow(
     missing_docs,
     non_camel_case_types,

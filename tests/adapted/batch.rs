@@ -116,7 +116,7 @@ fn story_requests(model: &Model) -> Vec<Request> {
     (0..40)
         .map(|i| {
             let prompt = format!("Once upon a time, {} was {}", heroes[i % 5], places[i % 4]);
-            let prompt = model.tokenize(&prompt[..prompt.len() - i % 3], true, false);
+            let prompt = model.tokenize(&prompt[..prompt.len() - i % 3], true, false).unwrap();
             Request { log_probs: i % 2 == 0, ..request(prompt, 8 + i * 7 % 60) }
         })
         .collect()
@@ -154,7 +154,7 @@ fn the_embedded_model_answers_in_batches_as_it_does_alone() {
         let skill = Skill::ALL[i as usize % 3];
         let message =
             ChatMessage { role: "user", content: question(skill, i.is_multiple_of(2), 1, i).prompt };
-        request(model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true), 60)
+        request(model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true).unwrap(), 60)
     };
     let requests: Vec<_> = (0..60).map(ask).collect();
     let options = |n_seq| SessionOptions { n_ctx: 256 * n_seq, kv_unified: false, ..exact(n_seq) };
@@ -221,7 +221,7 @@ fn a_stop_string_ends_the_text_before_it_also_across_tokens() {
     let Some(path) = stories() else { return };
     let model = Model::load(&path, 0).unwrap();
     let mut batch = sessions(&model, 1, &exact(4));
-    let prompt = model.tokenize("Once upon a time", true, false);
+    let prompt = model.tokenize("Once upon a time", true, false).unwrap();
     let whole = complete_all(&mut batch, &[request(prompt.clone(), 60)]).remove(0);
     assert_eq!((whole.ended, whole.tokens.len()), (Ended::Length, 60));
     let pieces: Vec<_> = whole.tokens.iter().map(|&token| model.piece(token)).collect();
@@ -258,7 +258,7 @@ fn the_end_token_ends_a_completion_and_is_not_text() {
     let model = Model::load(file.path(), 0).unwrap();
     let mut batch = sessions(&model, 1, &exact(1));
     let message = ChatMessage { role: "user", content: question(Skill::Math, false, 1, 1).prompt };
-    let prompt = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true);
+    let prompt = model.tokenize(&model.chat_prompt(&[message]).unwrap(), true, true).unwrap();
     let completion = complete_all(&mut batch, &[request(prompt, 200)]).remove(0);
     let (last, before) = completion.tokens.split_last().unwrap();
     assert_eq!(completion.ended, Ended::End, "{}", completion.text);

@@ -114,7 +114,7 @@ mod tests {
         let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
         let mut answer = |message: &String| {
             let chat = model.chat_prompt(&[ChatMessage { role: "user", content: message.clone() }]).unwrap();
-            let prompt = model.tokenize(&chat, true, true);
+            let prompt = model.tokenize(&chat, true, true).unwrap();
             if let Some(adapter) = &mut adapter {
                 adapter.adapt(&mut generator, message).unwrap();
             }

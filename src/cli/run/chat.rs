@@ -101,7 +101,7 @@ impl Chat<'_> {
     /// Both passes for the conversation as it stands; `message` is its last.
     fn answer(&mut self, message: &str) -> Result<(Reply, Option<Pass1>)> {
         let model = self.generator.session.model().clone();
-        let tokens = model.tokenize(&model.chat_prompt(&self.messages)?, true, true);
+        let tokens = model.tokenize(&model.chat_prompt(&self.messages)?, true, true)?;
         let mut pass1 = None;
         if let Some(adapter) = &mut self.adapter {
             pass1 = Some(adapter.adapt(self.generator, message)?);

@@ -149,7 +149,7 @@ pub fn main(args: &Args) -> Result<u8> {
     } else {
         prompt.clone()
     };
-    let prompt = model.tokenize(&prompt, true, true);
+    let prompt = model.tokenize(&prompt, true, true)?;
     let reply = generator.reply(&prompt, |text| {
         if args.json {
             return Ok(());
