@@ -38,23 +38,3 @@ pub fn remove_all() {
         let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_listed_is_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = ["kept", "finished", "file", "folder/inner"].map(|name| folder.path().join(name));
-        fs::create_dir(folder.path().join("folder")).unwrap();
-        paths.iter().for_each(|path| fs::write(path, "x").unwrap());
-        drop(Listed::new(&paths[1]));
-        let _file = Listed::new(&paths[2]);
-        let _folder = Listed::new(folder.path().join("folder"));
-        let _gone = Listed::new(folder.path().join("gone"));
-        remove_all();
-        assert_eq!(paths.map(|path| path.exists()), [true, true, false, false]);
-        assert!(!folder.path().join("folder").exists());
-    }
-}
