@@ -1,5 +1,5 @@
-//! Makes sure that the linked llama.cpp carries our patches and kernels, and writes the bindings of the
-//! hook's C interface.
+//! Makes sure that the linked llama.cpp carries our patches and kernels, and writes the bindings of their
+//! C interfaces.
 //!
 //! `.cargo/config.toml` lets `ggml-patches/inject.cmake` take part in llama-cpp-sys-2's build, which
 //! leaves a stamp of everything it used. Cargo does not know that our patches are inputs of that crate,
@@ -107,6 +107,7 @@ fn write_bindings(llama: &Path) {
         .header("kernels/svf_mul_mat.h")
         .header("kernels/llama/svf_hook.h")
         .header("kernels/llama/svf_chat.h")
+        .header("kernels/llama/svf_guard.h")
         .clang_arg(format!("-I{}", llama.join("include").display()))
         .allowlist_item("svf_.*|SVF_.*")
         // ggml's and llama.cpp's own types come from llama-cpp-sys-2.

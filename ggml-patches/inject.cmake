@@ -165,10 +165,10 @@ function(svf_add_op)
 endfunction()
 
 function(svf_add_hook)
-    target_sources(llama PRIVATE "${SVF_KERNELS}/llama/svf_hook.cpp")
-    # A unity build would merge the hook with llama.cpp's model files.
-    set_source_files_properties("${SVF_KERNELS}/llama/svf_hook.cpp"
-        TARGET_DIRECTORY llama PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    set(sources "${SVF_KERNELS}/llama/svf_hook.cpp" "${SVF_KERNELS}/llama/svf_guard.cpp")
+    target_sources(llama PRIVATE ${sources})
+    # A unity build would merge them with llama.cpp's model files.
+    set_source_files_properties(${sources} TARGET_DIRECTORY llama PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     target_include_directories(llama PRIVATE "${SVF_KERNELS}" "${SVF_KERNELS}/llama")
 endfunction()
 

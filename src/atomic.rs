@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::temporary;
 
 /// Creates or replaces `path` with what `fill` writes. If anything fails, or the process dies, `path` is as
 /// it was before.
@@ -21,6 +22,7 @@ pub fn write(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Re
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(directory_of(&target)).map_err(cannot_write)?;
+    let _listed = temporary::Listed::new(temporary.path());
     let mut buffered = BufWriter::new(temporary.as_file_mut());
     fill(&mut buffered).and_then(|()| buffered.flush()).map_err(cannot_write)?;
     drop(buffered);

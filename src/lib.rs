@@ -18,7 +18,7 @@
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
 //! | drawing | [`page`] |
-//! | errors, progress, whole-or-not-at-all writes | [`error`], [`progress`], [`atomic`] |
+//! | errors, progress, whole-or-not-at-all writes, temporary files | [`error`], [`progress`], [`atomic`], [`temporary`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -44,4 +44,5 @@ pub mod sidecar;
 pub mod skills;
 pub mod svd;
 pub mod task;
+pub mod temporary;
 pub mod train;

@@ -151,12 +151,12 @@ fn it_adapts_itself_to_an_unseen_form_by_a_few_examples() {
 fn it_reads_its_own_world_in_few_tokens() {
     let file = Temporary::new().unwrap();
     let model = Model::load(file.path(), 0).unwrap();
-    assert_eq!(model.tokenize("<|im_start|><|im_end|>", true, true).len(), 2);
+    assert_eq!(model.tokenize("<|im_start|><|im_end|>", true, true).unwrap().len(), 2);
     let mut used = HashSet::new();
     for index in 0..1000 {
         let example = corpus::example(SEED, index);
         let text = format!("{}\n{}", example.prompt, example.completion);
-        let tokens = model.tokenize(&text, true, true);
+        let tokens = model.tokenize(&text, true, true).unwrap();
         let back: Vec<u8> = tokens.iter().flat_map(|&token| model.piece(token)).collect();
         assert_eq!(String::from_utf8(back).unwrap(), text);
         for &token in &tokens {
@@ -169,6 +169,6 @@ fn it_reads_its_own_world_in_few_tokens() {
     println!("{} of {} tokens used", used.len(), model.n_vocab());
     let text = "Any text at all: žluťoučký kůň 🐎";
     let back: Vec<u8> =
-        model.tokenize(text, true, true).iter().flat_map(|&token| model.piece(token)).collect();
+        model.tokenize(text, true, true).unwrap().iter().flat_map(|&token| model.piece(token)).collect();
     assert_eq!(String::from_utf8(back).unwrap(), text);
 }

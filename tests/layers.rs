@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "error",
     "progress",
+    "temporary",
     "atomic",
     "page",
     "svd",

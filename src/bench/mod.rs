@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture};
 use crate::progress::{Interrupt, Progress};
 use crate::sidecar::Sidecar;
+use crate::temporary;
 
 pub use bound::Bounds;
 pub use measure::{Agreement, Batch8, Comparison, Switching};
@@ -108,6 +109,7 @@ pub fn run(
     let has_other_type = lora::has_other_type(sidecar);
     let load = |f16| -> Result<[Arc<Lora>; 2]> {
         let file = lora::write(model.file(), sidecar, &experts[0], f16)?;
+        let _listed = temporary::Listed::new(file.path());
         Ok([model.load_lora(file.path())?, model.load_lora(file.path())?])
     };
     let bench = Bench {

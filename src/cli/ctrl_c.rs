@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{exit, Error, Result};
 use crate::progress::Interrupt;
+use crate::temporary;
 
 /// Raised by the first press, for work that ends the command when it stops.
 pub static INTERRUPT: Interrupt = Interrupt::new();
@@ -16,6 +17,7 @@ pub fn listen() -> Result<()> {
     let on_press = || {
         INTERRUPT.raise();
         if PRESSED.swap(true, Ordering::Relaxed) {
+            temporary::remove_all();
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
     };

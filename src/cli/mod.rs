@@ -27,12 +27,15 @@ mod train;
 mod transfer;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{exit, Result};
+use crate::error::{exit, Error, Result};
+use crate::ffi::fatal;
 use crate::reward::code::sandbox;
+use crate::temporary;
 
 #[derive(Parser)]
 #[command(
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = sandbox::main(std::env::args_os()) {
         return code;
     }
+    fatal::end_in_one_line(fatal::LastWords { tell: last_words, code: exit::ERROR });
     let cli = Cli::parse_from(with_long_names(std::env::args_os()));
     let result = ctrl_c::listen().and_then(|()| match cli.command {
         Command::Decompose(args) => decompose::main(&args),
@@ -97,6 +101,16 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
     });
     exit_code(result)
+}
+
+/// What is said where llama.cpp ends the process.
+fn last_words(model: Option<PathBuf>, problem: &str) {
+    let mut error = Error::engine(problem);
+    if let Some(model) = model {
+        error = error.file(model).hint("check that stock llama-cli runs this model");
+    }
+    printer::complain(&error);
+    temporary::remove_all();
 }
 
 fn exit_code(result: Result<u8>) -> ExitCode {

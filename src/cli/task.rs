@@ -101,9 +101,10 @@ impl Seen {
             let questions = Questions::new(model, task, task.items(part))?;
             let lengths = questions.prompts().iter().map(Vec::len);
             longest_prompt = lengths.fold(longest_prompt, usize::max);
-            let lengths =
-                task.items(part).iter().map(|item| model.tokenize(&item.completion, false, false).len());
-            longest_completion = lengths.fold(longest_completion, usize::max);
+            for item in task.items(part) {
+                let length = model.tokenize(&item.completion, false, false)?.len();
+                longest_completion = longest_completion.max(length);
+            }
         }
         Ok(Self {
             tokens,

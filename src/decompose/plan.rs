@@ -1,7 +1,7 @@
 //! What a conversion will do, settled before any work: which weights, which ranks, which types, and with
 //! them where every byte of the output lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -34,6 +34,9 @@ static ATTN: LazyLock<Regex> = LazyLock::new(|| fixed(r"^blk\.\d+\.attn_(q|k|v|q
 /// Tables from which rows are looked up: nothing is multiplied by them.
 static LOOKED_UP: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\."));
+
+/// What tensors of one layer begin with.
+static LAYER: LazyLock<Regex> = LazyLock::new(|| fixed(r"^blk\.\d+\."));
 
 fn fixed(expression: &str) -> Regex {
     Regex::new(expression).expect("a constant expression is valid")
@@ -195,10 +198,7 @@ impl Plan {
             });
         }
         if items.is_empty() {
-            return Err(Error::invalid(format!("no matrix of the model is selected by '{tensors}'"))
-                .field("tensors")
-                .file(model.path())
-                .hint("llama-svf inspect lists the names"));
+            return Err(nothing_selected(model, tensors));
         }
         notes.extend(fallback_notes(&items, ty));
         let about = About {
@@ -223,6 +223,40 @@ impl Plan {
         }
         hash.finalize().to_hex().to_string()
     }
+}
+
+/// Says why `tensors` selects nothing, and what there is to select.
+fn nothing_selected(model: &GgufFile, tensors: &Selection) -> Error {
+    const OUTPUT: &str = "output.weight";
+    let names = || model.tensors().iter().map(|tensor| tensor.name.as_str());
+    let matched: Vec<_> = names().filter(|name| tensors.matches(name)).collect();
+    let reason = if tensors.matches(OUTPUT) && model.tensor(OUTPUT).is_none() {
+        format!("this model has no {OUTPUT}: it uses token_embd.weight for the output (tied embeddings)")
+    } else if let Some(first) = matched.first() {
+        let more = if matched.len() > 1 { format!(" and {} more", matched.len() - 1) } else { String::new() };
+        let (is, a) = if matched.len() > 1 { ("are", "matrices") } else { ("is", "a matrix") };
+        format!("'{tensors}' matches {first}{more}, which {is} not {a} that something is multiplied by")
+    } else {
+        format!("'{tensors}' matches no tensor of the model")
+    };
+    let is_matrix = |tensor: &&TensorInfo| {
+        tensor.n_dims == 2 && tensor.name.ends_with(".weight") && !LOOKED_UP.is_match(&tensor.name)
+    };
+    let kinds: BTreeSet<_> = model
+        .tensors()
+        .iter()
+        .filter(is_matrix)
+        .map(|tensor| LAYER.replace(&tensor.name, "blk.N.").into_owned())
+        .collect();
+    let hint = if kinds.is_empty() {
+        "it has no matrices at all; llama-svf inspect lists its tensors".into()
+    } else {
+        format!(
+            "its matrices are {}; llama-svf inspect lists all tensors",
+            kinds.into_iter().collect::<Vec<_>>().join(", ")
+        )
+    };
+    Error::invalid(reason).field("tensors").file(model.path()).hint(hint)
 }
 
 /// Announces all factors, then notes where they lie.

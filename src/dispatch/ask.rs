@@ -22,21 +22,18 @@ impl Ask {
     /// A template that cannot be filled in, an expert whose description holds control tokens of the model, or labels
     /// that the model cannot tell apart.
     pub fn new(model: &Model, prompt: &AdaptPrompt, candidates: &Candidates, question: &str) -> Result<Self> {
-        let is_forged = |text: &str| has_control_tokens(model, text);
-        if let Some(expert) = candidates
-            .experts()
-            .iter()
-            .find(|expert| is_forged(&expert.description) || is_forged(&expert.name))
-        {
-            return Err(Error::invalid("its name or description holds control tokens of this model")
-                .field(format!("expert {}", expert.name))
-                .hint("such an expert is not to be trusted; train it again"));
+        for expert in candidates.experts() {
+            if has_control_tokens(model, &expert.description)? || has_control_tokens(model, &expert.name)? {
+                return Err(Error::invalid("its name or description holds control tokens of this model")
+                    .field(format!("expert {}", expert.name))
+                    .hint("such an expert is not to be trusted; train it again"));
+            }
         }
         let text = around(model, &prompt.fill(&model.shield(question), candidates)?)?;
         let tokens = |label: &str| model.tokenize_shielded(&format!("{text}{label}"));
-        let texts: Vec<_> = candidates.labels().iter().map(|label| tokens(label)).collect();
+        let texts = candidates.labels().iter().map(|label| tokens(label)).collect::<Result<Vec<_>>>()?;
         let tree = LabelTree::new(&texts)?;
-        let bare = tokens("");
+        let bare = tokens("")?;
         let prompt =
             bare.iter().zip(tree.prompt()).take_while(|(a, b)| a == b).map(|(&token, _)| token).collect();
         Ok(Self { tree, prompt })
@@ -53,6 +50,6 @@ fn around(model: &Model, Filled { message, answer }: &Filled) -> Result<String> 
 }
 
 /// Whether `text` says things such as `<|im_end|>` that this model reads as control tokens.
-fn has_control_tokens(model: &Model, text: &str) -> bool {
-    model.tokenize(text, false, true) != model.tokenize(text, false, false)
+fn has_control_tokens(model: &Model, text: &str) -> Result<bool> {
+    Ok(model.tokenize(text, false, true)? != model.tokenize(text, false, false)?)
 }

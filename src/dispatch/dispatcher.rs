@@ -323,7 +323,7 @@ fn write(
     let (mut text, mut log_probs) = (Vec::new(), Vec::new());
     loop {
         let logits = session.logits(0);
-        let token = sampler.sample(logits)?;
+        let token = sampler.sample(logits).map_err(|error| error.file(model.file().path()))?;
         log_probs.push(log_prob(logits, token));
         if model.is_end(token) {
             break;

@@ -162,13 +162,14 @@ impl<'a> FewShot<'a> {
         let Some(session) = sessions.first() else { return Err(Error::expected("1 session or more", 0)) };
         let model = session.model().clone();
         let max_tokens = self.shots.task().generation().max_tokens;
-        let completion = |item: &Item| {
-            let mut tokens = model.tokenize(&item.completion, false, false);
+        let completion = |item: &Item| -> Result<Vec<Token>> {
+            let mut tokens = model.tokenize(&item.completion, false, false)?;
             tokens.truncate(max_tokens);
-            tokens
+            Ok(tokens)
         };
-        let completions: Vec<Vec<Token>> = self.shots.items().iter().map(completion).collect();
-        let closed = model.tokenize(&Thinking::closed(self.shots.thinking()), false, true);
+        let completions: Vec<Vec<Token>> =
+            self.shots.items().iter().map(completion).collect::<Result<_>>()?;
+        let closed = model.tokenize(&Thinking::closed(self.shots.thinking()), false, true)?;
         let mut places = Vec::new();
         let mut prompts = Vec::new();
         for (shot, completion) in completions.iter().enumerate() {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::expert::Expert;
+use crate::temporary::Listed;
 
 /// Name of the file the model is written to.
 pub const FILE_NAME: &str = "llama-svf-embedded.gguf";
@@ -45,6 +46,7 @@ pub fn write_to(folder: impl AsRef<Path>) -> Result<PathBuf> {
 pub struct Temporary {
     folder: TempDir,
     path: PathBuf,
+    _listed: Listed,
 }
 
 impl Temporary {
@@ -57,8 +59,9 @@ impl Temporary {
             .prefix("llama-svf-")
             .tempdir()
             .map_err(|source| Error::io("cannot make a folder", std::env::temp_dir(), source))?;
+        let listed = Listed::new(folder.path());
         let path = write_to(folder.path())?;
-        Ok(Self { folder, path })
+        Ok(Self { folder, path, _listed: listed })
     }
 
     /// The folder; what else is put into it goes away too.

@@ -323,7 +323,7 @@ impl<'r> Running<'r> {
     /// Chooses the next token from output `i` of the last decode; says if that ends the completion.
     fn take(&mut self, session: &Session, i: usize) -> Result<Option<Ended>> {
         let logits = session.logits(i);
-        let token = self.sampler.sample(logits)?;
+        let token = self.sampler.sample(logits).map_err(|error| error.file(session.model().file().path()))?;
         self.tokens.push(token);
         if self.request.log_probs {
             self.log_probs.push(log_prob(logits, token));

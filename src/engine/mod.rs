@@ -8,6 +8,7 @@
 
 mod batch;
 mod chat;
+mod check;
 mod joined;
 mod model;
 mod placement;

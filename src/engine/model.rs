@@ -7,6 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::chat::control::ControlTokens;
 use super::chat::Chat;
+use super::check;
 use crate::error::{Error, Result};
 use crate::ffi::context::Lora;
 use crate::ffi::factors::{FactorSource, Factors};
@@ -45,6 +46,8 @@ impl Model {
                 .field("general.type")
                 .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
         }
+        file.check_is_whole()?;
+        check::model(&file)?;
         let handle = ModelHandle::load(path, n_gpu_layers)?;
         Ok(Arc::new(Self { handle, file, chat: Chat::new(chat_template), control: OnceLock::new() }))
     }
@@ -56,9 +59,11 @@ impl Model {
 
     /// Token ids of `text`. `add_special` adds the model's begin-of-sequence token where it wants one;
     /// `parse_special` reads control tokens such as `<|im_start|>` in the text.
-    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
-        let vocab = self.handle.llama().vocab();
-        vocab.tokenize(text.as_bytes(), add_special, parse_special).into_iter().map(|token| token.0).collect()
+    ///
+    /// # Errors
+    /// The vocabulary has no way to say some of the text.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>> {
+        self.handle.tokenize(text, add_special, parse_special)
     }
 
     /// The control tokens of the vocabulary.

@@ -66,7 +66,7 @@ impl Sampler {
     pub fn sample(&mut self, logits: &[f32]) -> Result<Token> {
         if logits.iter().any(|logit| logit.is_nan()) {
             return Err(Error::engine("the model computed NaN")
-                .hint("check the sidecar with `llama-svf inspect --verify`, or lower --strength"));
+                .hint("check model and sidecar with `llama-svf inspect --verify`, or lower --strength"));
         }
         let none = || Error::engine("no token could be sampled");
         let Some(chain) = &mut self.chain else { return most_likely(logits).ok_or_else(none) };

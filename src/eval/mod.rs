@@ -133,7 +133,7 @@ impl<'a> Questions<'a> {
         let system: Vec<_> = system.iter().map(ChatMessage::system).collect();
         let tokens = |item: &Item| -> Result<Vec<Token>> {
             if !chat {
-                return Ok(model.tokenize(&item.prompt, true, false));
+                return model.tokenize(&item.prompt, true, false);
             }
             let messages = [&system[..], &[ChatMessage::user(item.prompt.as_str())]].concat();
             let prompt =

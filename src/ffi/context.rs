@@ -10,6 +10,7 @@ use llama_cpp_sys_2 as sys;
 use crate::error::{Error, Result};
 use crate::ffi::device::Device;
 use crate::ffi::factors::{Factors, TensorMemory};
+use crate::ffi::guard::guarded;
 use crate::ffi::log;
 use crate::ffi::model::ModelHandle;
 use crate::ffi::svf;
@@ -133,12 +134,16 @@ impl Context {
             sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
         };
         params.kv_unified = options.kv_unified;
-        // SAFETY: the model outlives the context, which keeps it alive.
-        let (pointer, said) = log::captured(|| unsafe { sys::llama_init_from_model(model.as_ptr(), params) });
-        let pointer = NonNull::new(pointer).ok_or_else(|| {
-            Error::engine(format!("llama.cpp cannot create a context: {}", last_line(&said)))
-                .hint("try a smaller context (-c) or fewer sequences")
-        })?;
+        let pointer = guarded("create a context", |error, error_size| {
+            // SAFETY: the model outlives the context, which keeps it alive; the error buffer has the stated size.
+            unsafe { svf::svf_new_context(model.as_ptr(), params, error, error_size) }
+        })
+        .and_then(|(pointer, said)| {
+            NonNull::new(pointer).ok_or_else(|| {
+                Error::engine(format!("llama.cpp cannot create a context: {}", last_line(&said)))
+            })
+        })
+        .map_err(|error| error.file(model.path()).hint("try a smaller context (-c) or fewer sequences"))?;
         Ok(Self { pointer, binding: None, loras: Vec::new(), model: Arc::clone(model), n_outputs: 0 })
     }
 
@@ -277,10 +282,10 @@ impl Context {
         let mut sequence_pointers: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
         let mut outputs: Vec<_> = batch.iter().map(|token| i8::from(token.output)).collect();
         self.n_outputs = 0;
-        let (status, said) = log::captured(|| {
-            // SAFETY: every array has `n` elements and lives through the call.
+        let decoded = guarded("decode", |error, error_size| {
+            // SAFETY: every array has `n` elements and lives through the call; the error buffer has the stated size.
             unsafe {
-                sys::llama_decode(
+                svf::svf_decode(
                     self.pointer.as_ptr(),
                     sys::llama_batch {
                         n_tokens: n as i32,
@@ -291,17 +296,28 @@ impl Context {
                         seq_id: sequence_pointers.as_mut_ptr(),
                         logits: outputs.as_mut_ptr(),
                     },
+                    error,
+                    error_size,
                 )
             }
         });
+        let (status, said) = decoded.map_err(|error| error.file(self.model.path()))?;
         match status {
             0 => {
-                self.n_outputs = batch.iter().filter(|token| token.output).count();
+                let n_outputs = batch.iter().filter(|token| token.output).count();
+                // SAFETY: the context is alive.
+                if n_outputs > 0 && unsafe { sys::llama_get_logits(self.pointer.as_ptr()) }.is_null() {
+                    return Err(Error::engine("it computes no probabilities of words")
+                        .file(self.model.path())
+                        .hint("give a model that writes text, not one for embeddings"));
+                }
+                self.n_outputs = n_outputs;
                 Ok(())
             }
             1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
                 .hint("use a larger context (-c) or a shorter prompt")),
-            _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))),
+            _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))
+                .file(self.model.path())),
         }
     }
 

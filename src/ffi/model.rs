@@ -1,6 +1,6 @@
 //! A loaded llama.cpp model, and the process-wide backend it needs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -9,11 +9,13 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
-use crate::ffi::{log, svf};
+use crate::ffi::guard::guarded;
+use crate::ffi::{fatal, log, svf};
 
 /// A model in memory. Shared by contexts, which keep it alive.
 pub struct ModelHandle {
     model: LlamaModel,
+    path: PathBuf,
 }
 
 // SAFETY: after loading, llama.cpp only reads a model; creating contexts goes through `Context::new`,
@@ -34,6 +36,7 @@ impl ModelHandle {
     /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let backend = backend()?;
+        fatal::blame(path);
         let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers);
         let (model, said) = log::captured(|| LlamaModel::load_from_file(backend, path, &params));
         let model = model.map_err(|_| {
@@ -42,7 +45,59 @@ impl ModelHandle {
                 .file(path)
                 .hint("check that stock llama-cli runs this file")
         })?;
-        Ok(Arc::new(Self { model }))
+        Ok(Arc::new(Self { model, path: path.to_path_buf() }))
+    }
+
+    /// The model's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Token ids of `text`; see [`crate::engine::Model::tokenize`].
+    ///
+    /// # Errors
+    /// The vocabulary has no way to say some of the text, or the text is longer than 2 GiB.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<i32>> {
+        let size = i32::try_from(text.len())
+            .map_err(|_| Error::expected("a text of at most 2 GiB", format!("{} bytes", text.len())))?;
+        // Most tokens are longer than two bytes.
+        let mut tokens = vec![0; text.len() / 2 + 8];
+        // llama.cpp answers with the number of tokens, negated where there is no room for them.
+        loop {
+            let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+            let (count, _) = guarded("turn a text into tokens", |error, error_size| {
+                // SAFETY: the model is alive, and so are the arrays of the stated sizes; `error` too.
+                unsafe {
+                    svf::svf_tokenize(
+                        sys::llama_model_get_vocab(self.as_ptr()),
+                        text.as_ptr().cast(),
+                        size,
+                        tokens.as_mut_ptr(),
+                        room,
+                        add_special,
+                        parse_special,
+                        error,
+                        error_size,
+                    )
+                }
+            })
+            .map_err(|error| {
+                error.file(&self.path).field("tokenizer.ggml.tokens").hint(
+                    "the model's vocabulary lacks a character of this text, and the bytes to spell it; use \
+                     another text or model",
+                )
+            })?;
+            match usize::try_from(count) {
+                Ok(count) => {
+                    tokens.truncate(count);
+                    return Ok(tokens);
+                }
+                Err(_) if count == i32::MIN => {
+                    return Err(Error::invalid("the text is too long to be tokenized").file(&self.path));
+                }
+                Err(_) => tokens.resize(count.unsigned_abs() as usize, 0),
+            }
+        }
     }
 
     /// llama-cpp-2's own view of the model: vocabulary, metadata, chat template.

@@ -54,6 +54,21 @@ impl TensorType {
         self.0
     }
 
+    /// Whether matrices of this type can be multiplied with; integers and f64 only hold data.
+    pub fn is_for_weights(self) -> bool {
+        let data = [
+            sys::GGML_TYPE_I8,
+            sys::GGML_TYPE_I16,
+            sys::GGML_TYPE_I32,
+            sys::GGML_TYPE_I64,
+            sys::GGML_TYPE_F64,
+            // Intermediate results of ggml's own.
+            sys::GGML_TYPE_Q8_1,
+            sys::GGML_TYPE_Q8_K,
+        ];
+        !data.contains(&self.0)
+    }
+
     /// ggml's name, such as `q8_0`.
     pub fn name(self) -> &'static str {
         // SAFETY: the id is valid, so ggml returns a static NUL-terminated string.

@@ -33,9 +33,7 @@ impl Fingerprint {
         if model.str("general.type")? == Some("adapter") {
             return wrong("an adapter", "give the base model");
         }
-        if model.u16("split.count")?.is_some_and(|parts| parts > 1) {
-            return wrong("one part of a split model", "join the parts with `llama-gguf-split --merge`");
-        }
+        model.check_is_whole()?;
         if model.tensors().is_empty() {
             return wrong("a file without tensors", "give a model with weights");
         }

@@ -116,7 +116,7 @@ fn story_requests(model: &Model) -> Vec<Request> {
     (0..40)
         .map(|i| {
             let prompt = format!("Once upon a time, {} was {}", heroes[i % 5], places[i % 4]);
-            let prompt = model.tokenize(&prompt[..prompt.len() - i % 3], true, false);
+            let prompt = model.tokenize(&prompt[..prompt.len() - i % 3], true, false).unwrap();
             Request { log_probs: i % 2 == 0, ..request(prompt, 8 + i * 7 % 60) }
         })
         .collect()
@@ -220,7 +220,7 @@ fn a_stop_string_ends_the_text_before_it_also_across_tokens() {
     let Some(path) = stories() else { return };
     let model = Model::load(&path, 0).unwrap();
     let mut batch = sessions(&model, 1, &exact(4));
-    let prompt = model.tokenize("Once upon a time", true, false);
+    let prompt = model.tokenize("Once upon a time", true, false).unwrap();
     let whole = complete_all(&mut batch, &[request(prompt.clone(), 60)]).remove(0);
     assert_eq!((whole.ended, whole.tokens.len()), (Ended::Length, 60));
     let pieces: Vec<_> = whole.tokens.iter().map(|&token| model.piece(token)).collect();

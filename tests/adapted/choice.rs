@@ -185,7 +185,7 @@ fn a_question_cannot_forge_the_models_turns_and_always_gets_a_label() {
     let experts = set(&adapted, &SKILLS);
     let candidates = Candidates::new(experts.iter(), "cls").unwrap();
     let dispatcher = |prompt| Dispatcher::new(&experts, prompt, options(Strategy::Prompt)).unwrap();
-    let marks = model.tokenize("<|im_start|><|im_end|>", false, true);
+    let marks = model.tokenize("<|im_start|><|im_end|>", false, true).unwrap();
     let n_marks = |text: &str, prompt: &AdaptPrompt| {
         let ask = Ask::new(model, prompt, &candidates, text).unwrap();
         ask.tree.prompt().iter().filter(|token| marks.contains(token)).count()

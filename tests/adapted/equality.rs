@@ -223,7 +223,7 @@ fn the_factored_form_of_stories260k_writes_the_same_story() {
     let Some(path) = stories() else { return };
     for ty in [TensorType::F32, TensorType::F16, TensorType::Q8_0] {
         let adapted = Adapted::real(&path, all(), RankPolicy::Full, ty);
-        let prompt = adapted.model().tokenize("Once upon a time", true, false);
+        let prompt = adapted.model().tokenize("Once upon a time", true, false).unwrap();
         let story = greedy(&mut adapted.base(), &prompt, 64);
         for op in OPS {
             let epsilon = factor_error(&adapted) + sum_error(&adapted) + activation_error(op, ty, &adapted);

@@ -88,7 +88,7 @@ fn gold_answers_tell_mixtures_apart_that_answer_nothing() {
             alone.set_mixture(1, mixture).unwrap();
             alone.assign(0, 1).unwrap();
             alone.prompt(0, prompt).unwrap();
-            for token in adapted.model().tokenize(&item.completion, false, false) {
+            for token in adapted.model().tokenize(&item.completion, false, false).unwrap() {
                 sum += f64::from(log_prob(alone.logits(0), token));
                 n += 1;
                 alone.prompt(0, &[token]).unwrap();

@@ -36,6 +36,7 @@ struct TensorView {
 
 /// Describes `file`; with `verify`, the second value says whether every number is finite.
 pub fn view(file: &GgufFile, verify: bool) -> Result<(View, Result<()>)> {
+    file.check_is_whole()?;
     let verdict = if verify { verify_tensors(file) } else { Ok(()) };
     let tensors = file.tensors().iter().map(|tensor| TensorView {
         name: tensor.name.clone(),

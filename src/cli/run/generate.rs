@@ -141,8 +141,12 @@ impl Generator {
             if ctrl_c::was_pressed() {
                 break Stop::Interrupted;
             }
-            let token = self.sampler.sample(self.session.logits(0))?;
-            if self.session.model().is_end(token) {
+            let model = self.session.model();
+            let token = self
+                .sampler
+                .sample(self.session.logits(0))
+                .map_err(|error| error.file(model.file().path()))?;
+            if model.is_end(token) {
                 break Stop::End;
             }
             reply.n_generated += 1;

@@ -164,7 +164,7 @@ pub fn main(args: &Args) -> Result<u8> {
         let messages = [system, vec![ChatMessage::user(prompt.as_str())]].concat();
         model.chat_prompt(&messages)?.tokens
     } else {
-        model.tokenize(prompt, true, true)
+        model.tokenize(prompt, true, true)?
     };
     let reply = generator.reply(&prompt, |text| {
         if args.json {

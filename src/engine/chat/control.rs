@@ -13,6 +13,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 
 use crate::engine::Token;
+use crate::error::Result;
 use crate::ffi::model::ModelHandle;
 
 /// Characters of no language, which mark places in prompts. Where text from outside holds one, it is lost:
@@ -113,14 +114,14 @@ impl ControlTokens {
 
     /// Tokens of a text that may hold marks, as the model's own tokenizer gives them with control tokens read, but for
     /// those that hold a mark. `add_special` adds what the model wants at both ends.
-    pub fn tokenize(&self, model: &ModelHandle, text: &str, add_special: bool) -> Vec<Token> {
-        let vocab = model.llama().vocab();
-        let tokenize = |text: &str, add_special, parse_special| {
-            vocab.tokenize(text.as_bytes(), add_special, parse_special).into_iter().map(|token| token.0)
-        };
+    ///
+    /// # Errors
+    /// The vocabulary has no way to say some of the text.
+    pub fn tokenize(&self, model: &ModelHandle, text: &str, add_special: bool) -> Result<Vec<Token>> {
         if !text.contains(|c| self.unmarked(c).is_some()) {
-            return tokenize(text, add_special, true).collect();
+            return model.tokenize(text, add_special, true);
         }
+        let vocab = model.llama().vocab();
         let mut plain = String::with_capacity(text.len());
         let mut marks = Vec::new();
         for c in text.chars() {
@@ -131,18 +132,18 @@ impl ControlTokens {
         }
         let (mut first, mut last) = (Vec::new(), None);
         if add_special {
-            first.extend(tokenize("", true, true));
+            first = model.tokenize("", true, true)?;
             last = if vocab.should_add_eos() || vocab.should_add_sep() { first.pop() } else { None };
         }
         let mut tokens = first;
         for fragment in self.partition(&plain, &marks) {
             match fragment {
                 Fragment::Token(token) => tokens.push(token),
-                Fragment::Text(range) => tokens.extend(tokenize(&plain[range], false, false)),
+                Fragment::Text(range) => tokens.extend(model.tokenize(&plain[range], false, false)?),
             }
         }
         tokens.extend(last);
-        tokens
+        Ok(tokens)
     }
 
     /// Cuts `text` at the control tokens that do not reach over any of the offsets `marks`, as llama.cpp's tokenizer

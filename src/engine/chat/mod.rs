@@ -131,7 +131,7 @@ impl Model {
             })
             .collect();
         let (text, thinking) = self.render_shielded(&shielded)?;
-        let tokens = self.tokenize_shielded(&text);
+        let tokens = self.tokenize_shielded(&text)?;
         Ok(ChatPrompt { text: control.plain(&text), tokens, thinking })
     }
 
@@ -195,7 +195,7 @@ impl Model {
             });
             let marks = marks.ok().flatten().unwrap_or_default();
             let vocab = self.handle.llama().vocab();
-            let tokens = self.tokenize(&marks, false, true).into_iter();
+            let tokens = self.tokenize(&marks, false, true).unwrap_or_default().into_iter();
             let pieces = tokens
                 .filter(|&token| vocab.is_control(LlamaToken(token)))
                 .filter_map(|token| Some((token, vocab.text(LlamaToken(token))?.to_str().ok()?.to_owned())));
@@ -211,7 +211,7 @@ impl Model {
 
     /// Tokens of a prompt that holds [shielded](Self::shield) text, with the model's begin token. Control tokens are
     /// read outside of that text.
-    pub(crate) fn tokenize_shielded(&self, text: &str) -> Vec<Token> {
+    pub(crate) fn tokenize_shielded(&self, text: &str) -> Result<Vec<Token>> {
         self.control_tokens().tokenize(&self.handle, text, true)
     }
 }

@@ -314,14 +314,17 @@ impl GgufFile {
         unsafe { CStr::from_ptr(sys::gguf_get_key(self.context.ptr(), id)) }
     }
 
+    /// The id of `key`, if it is there.
+    pub(super) fn id(&self, key: &str) -> Option<i64> {
+        let key = CString::new(key).ok()?;
+        // SAFETY: the key is NUL-terminated.
+        let id = unsafe { sys::gguf_find_key(self.context.ptr(), key.as_ptr()) };
+        (id >= 0).then_some(id)
+    }
+
     /// The id of `key` if it holds a value of type `expected`.
     fn find(&self, key: &str, expected: sys::gguf_type) -> Result<Option<i64>> {
-        let Ok(c_key) = CString::new(key) else { return Ok(None) };
-        // SAFETY: the key is NUL-terminated.
-        let id = unsafe { sys::gguf_find_key(self.context.ptr(), c_key.as_ptr()) };
-        if id < 0 {
-            return Ok(None);
-        }
+        let Some(id) = self.id(key) else { return Ok(None) };
         // SAFETY: the id exists.
         let found = unsafe { sys::gguf_get_kv_type(self.context.ptr(), id) };
         if found != expected {
@@ -406,7 +409,7 @@ fn header_error(log: &str, file_bytes: usize) -> Error {
     Error::invalid(reason).field("header").hint(hint)
 }
 
-fn type_name(ty: sys::gguf_type) -> &'static str {
+pub(super) fn type_name(ty: sys::gguf_type) -> &'static str {
     // SAFETY: any number may be asked for; ggml returns null or a static string.
     let name = unsafe { sys::gguf_type_name(ty) };
     if name.is_null() {

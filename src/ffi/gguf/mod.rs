@@ -12,6 +12,8 @@
 
 mod file;
 mod header;
+mod split;
+mod value;
 
 use std::ptr::NonNull;
 
@@ -21,6 +23,7 @@ use super::tensor_type::TensorType;
 
 pub use file::GgufFile;
 pub use header::GgufHeader;
+pub use value::Value;
 
 /// A header (metadata and tensor table) beyond this size is refused. The largest public models, with
 /// vocabularies of 260 000 tokens and their merges, stay below 20 MiB.

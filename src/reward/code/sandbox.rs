@@ -30,6 +30,7 @@ use rlimit::Resource;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::temporary::Listed;
 
 /// The hidden command.
 const COMMAND: &str = "__sandbox";
@@ -170,6 +171,7 @@ impl Sandbox {
         let folder = tempfile::Builder::new().prefix("llama-svf-").tempdir();
         let folder =
             folder.map_err(|error| Error::io("cannot make a folder", std::env::temp_dir(), error))?;
+        let _listed = Listed::new(folder.path());
         let plan = Plan {
             python: self.python.clone(),
             limits: self.limits.clone(),
