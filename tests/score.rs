@@ -336,7 +336,7 @@ fn broken_answers_are_refused_with_file_and_line() {
     assert_one_error("no file", &output, &["none.jsonl: cannot read"]);
     fs::write(folder.path("bytes.jsonl"), b"\xff\xfe{\"line\": 1}").unwrap();
     let output = svf(words(folder.0.path(), "score --task @task.toml --answers @bytes.jsonl"));
-    assert_one_error("no text", &output, &["bytes.jsonl:1: not JSON"]);
+    assert_one_error("no text", &output, &["bytes.jsonl: ", "text in UTF-16", "> ", "bytes.converted.jsonl"]);
 }
 
 #[test]

@@ -5,11 +5,14 @@
 //! (`append`, `pop`) is an error: values do not change.
 
 use std::borrow::Cow;
+use std::io::{self, Write};
 
 use minijinja::value::{from_args, Kwargs, Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use minijinja_contrib::pycompat;
 use regex::{Captures, Regex};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::reward::latex;
 
@@ -243,8 +246,8 @@ fn boxed(text: &str) -> Result<String> {
     Ok(answer.trim().to_owned())
 }
 
-/// `{{ value | tojson }}`, or `tojson(indent=2)`. Jinja's own writes `<`, `>`, `&` and `'` as escapes, for web pages; models
-/// are to see them as they are.
+/// `{{ value | tojson }}`, or `tojson(indent=2)`, with spaces where Python writes them. Jinja's own writes `<`, `>`, `&` and
+/// `'` as escapes, for web pages; models are to see them as they are.
 fn to_json(value: &Value, options: Kwargs) -> Result<String> {
     if value.is_undefined() {
         return Err(ErrorKind::UndefinedError.into());
@@ -253,17 +256,30 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String> {
     options.assert_all_used()?;
     let mut json = Vec::new();
     let written = match indent {
-        None => serde_json::to_writer(&mut json, value),
+        None => value.serialize(&mut Serializer::with_formatter(&mut json, Spaced)),
         Some(n) => {
             let spaces = b" ".repeat(n);
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
-            serde::Serialize::serialize(
-                value,
-                &mut serde_json::Serializer::with_formatter(&mut json, formatter),
-            )
+            value.serialize(&mut Serializer::with_formatter(&mut json, PrettyFormatter::with_indent(&spaces)))
         }
     };
     let wrong = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
     written.map_err(|error| wrong(error.to_string()))?;
     String::from_utf8(json).map_err(|error| wrong(error.to_string()))
+}
+
+/// JSON in one line, with a space behind each comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        writer.write_all(if is_first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        writer.write_all(if is_first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
 }

@@ -80,7 +80,10 @@ fn row(line: &[u8], is_cut: bool) -> Result<Map<String, Value>> {
 
 /// Why `path`, whose first line is no row, is a file of another format, if it is one.
 fn other_format(line: &[u8], path: &Path) -> Option<Error> {
-    let (file, output) = (in_shell(path), in_shell(&path.with_extension("jsonl")));
+    let output = path.with_extension("jsonl");
+    // A shell empties what it writes to before it reads.
+    let output = if output == path { path.with_extension("converted.jsonl") } else { output };
+    let (file, output) = (in_shell(path), in_shell(&output));
     let pandas = |read: &str| {
         format!(
             "convert it with: python3 -c \"import sys, pandas; pandas.{read}(sys.argv[1]).to_json(sys.argv[2], \

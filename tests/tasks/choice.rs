@@ -133,6 +133,9 @@ fn options_as_models_name_them() {
         ("Is B correct? No, D is correct.", Some("D")),
         // Statements that state nothing leave the last one that does.
         ("The answer is A. The choice is clear.", Some("A")),
+        ("The best choice would be \"B\".", Some("B")),
+        ("My choice has to be B.", Some("B")),
+        ("The best option seems to be C.", Some("C")),
         ("The answer is B. Note that A is a common distractor.", Some("B")), // jundot/omlx#3668
         ("ANSWER IS D. A is incorrect.", Some("D")),
         ("The calculated answer is 11.\n\nAnswer seems to be A.\n\nAnswer: A", Some("A")), // groq/openbench#348

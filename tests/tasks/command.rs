@@ -320,7 +320,7 @@ fn programs_that_cannot_start_are_refused_with_the_line() {
     refused(program, "['']", &["reward.program: cannot start"]);
     refused("seconds = 5", "seconds = 0", &["task.toml:8: reward.seconds: expected 1 to 3600, found 0"]);
     refused("seconds = 5", "seconds = 4000", &["task.toml:8: reward.seconds: "]);
-    refused("seconds = 5", "second = 5", &["task.toml:5: second: unknown field", "did you mean seconds?"]);
+    refused("seconds = 5", "second = 5", &["task.toml:8: second: unknown field", "did you mean seconds?"]);
 
     let folder = Folder::new(&python("open('ran', 'w'); print(1)"));
     let error = folder.load_with(&LoadOptions::default()).err().unwrap();

@@ -584,7 +584,7 @@ fn bad_tasks_of_json_are_refused() {
         ),
         (with("schema = '{\"type\": '"), row, None, ["task.toml:9: reward.schema: ", "not JSON"]),
         (with("schema = 3"), row, None, ["task.toml:9: reward.schema: expected", "found integer"]),
-        (with("strikt = true"), row, None, ["task.toml:6: strikt: unknown field", "did you mean strict?"]),
+        (with("strikt = true"), row, None, ["task.toml:9: strikt: unknown field", "did you mean strict?"]),
         (with("strict = 1"), row, None, ["task.toml:6: [reward]: ", "expected a boolean"]),
         (
             with("schema = { required = [\"name\"] }"),

@@ -14,7 +14,8 @@ impl Choice {
         static STATED: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(&format!(
                 r"{}
-                | \b(?:choice|option|selection)\b[*\s]*(?:\sis\b|:)[*\s]*:?
+                | \b(?:choice|option|selection)\b[*\s]*
+                    (?:\s(?:is|was|(?:w|sh)ould\ be|must\ be|has\ to\ be|(?:seems|appears)\ to\ be)\b|:)[*\s]*:?
                 | \b(?:choose|chose|choosing|pick|select|selecting)\b
                 | \b(?:go(?:ing)?\ (?:with|for)|opt\ for|settle\ (?:on|for))\b
                 | (?:正确|应该?)?(?:选项|選項|选择|选)(?:应该?)?(?:是|为)?[\s:]*",
