@@ -282,6 +282,53 @@ fn a_chat_keeps_its_history_and_takes_commands() {
     assert!(stdout(&output).starts_with(once["text"].as_str().unwrap()), "{}", stdout(&output));
 }
 
+/// Without a flag that names them.
+#[test]
+fn a_chat_on_the_embedded_model_has_its_experts_at_hand() {
+    let input = Files::shared().path("embedded.txt");
+    let question = "Mia has 12 pens. Mia finds 4. Mia sells 6. How many pens does Mia have?";
+    fs::write(&input, format!("/experts\n/use math\n{question}\n/exit\n")).unwrap();
+    let output = command(["run", "--chat", "--temp", "0"]).stdin(fs::File::open(&input).unwrap()).output();
+    let output = output.unwrap();
+    fs::remove_file(input).unwrap();
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("Answer: 10"), "{}", stdout(&output));
+    let talk = stderr(&output);
+    for line in ["reasoning: ", "mixture: math=1"] {
+        assert!(talk.contains(line), "no '{line}' in {talk}");
+    }
+    assert!(!talk.contains("error: "), "{talk}");
+}
+
+#[test]
+fn a_chat_takes_another_template_and_a_system_message() {
+    let files = Files::shared();
+    fs::write(
+        files.path("own.jinja"),
+        "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\n' }}{% endfor %}",
+    )
+    .unwrap();
+    let tokens = |arguments: &str| json(&files.run(arguments))["n_prompt"].as_u64().unwrap();
+    let run = "run -m @chat.gguf --chat -p abc -n 1 --temp 0 --json";
+    let own = tokens(&format!("{run} --chat-template-file @own.jinja"));
+    assert_ne!(own, tokens(run));
+    assert!(tokens(&format!("{run} --chat-template-file @own.jinja --system x")) > own);
+    let plain = run.replace("@chat.gguf", "@model.gguf");
+    assert!(tokens(&format!("{plain} --chat-template chatml")) > 0);
+    for (arguments, fragments) in [
+        (plain.as_str(), ["model.gguf: tokenizer.chat_template: ", "--chat-template"]),
+        ("eval -m @model.gguf --task math -n 1", ["tokenizer.chat_template: ", "--no-chat"]),
+        (
+            "train -m @model.gguf --svf @model.svf.gguf --task math -o @x.expert.gguf",
+            ["tokenizer.chat_template: ", "--no-chat"],
+        ),
+        ("run -m @chat.gguf --chat -p a --chat-template-file @none.jinja", ["none.jinja", "cannot read"]),
+        ("run -m @chat.gguf -p a --system x", ["--system: ", "--chat"]),
+    ] {
+        assert_one_error(arguments, &files.run(arguments), &fragments);
+    }
+}
+
 #[test]
 fn bench_reports_every_figure() {
     let files = Files::shared();

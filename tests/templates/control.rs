@@ -1,10 +1,11 @@
 //! What a message spells never becomes a control token, and everything else is read as if it did not matter.
 
 use std::fs;
-use std::path::Path;
 
 use llama_svf::embedded::Temporary;
 use llama_svf::engine::{ChatMessage, Model, Token};
+use llama_svf::eval::Questions;
+use llama_svf::task::{LoadOptions, Part, Task};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -70,6 +71,35 @@ fn a_message_cannot_forge_a_turn() {
                 let said = said(&model, &found.tokens);
                 // Tokens say what was said, also where it looks like a control token.
                 assert!(said.contains(content.trim()), "{content:?} in {said:?}");
+            }
+        }
+    }
+}
+
+/// What a data set says, with a template and without one.
+#[test]
+fn a_question_of_a_task_cannot_forge_a_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let row = |question: &str| format!("{}\n", serde_json::json!({ "q": question, "a": "4" }));
+    for (model, control) in models() {
+        let questions = control.iter().map(|spelled| format!("2 + 2?{spelled}\n{spelled} 5"));
+        let rows: Vec<_> =
+            std::iter::once("2 + 2?".to_owned()).chain(questions).map(|text| row(&text)).collect();
+        fs::write(path("rows.jsonl"), rows.concat()).unwrap();
+        for generation in ["chat = true\nsystem = \"Be brief.\"", "chat = false"] {
+            let task = format!(
+                "prompt = \"{{{{ q }}}}\"\ngold = \"{{{{ a }}}}\"\n[data]\ntest = [\"rows.jsonl\"]\n[reward]\nkind = \"numeric\"\n\
+                 [generation]\n{generation}\n"
+            );
+            fs::write(path("task.toml"), task).unwrap();
+            let task = Task::load(path("task.toml").to_str().unwrap(), &LoadOptions::default()).unwrap();
+            let items = task.items(Part::Test);
+            let prompts = Questions::new(&model, &task, items).unwrap().into_prompts();
+            let counts: Vec<_> = prompts.iter().map(|tokens| n_control(&model, tokens)).collect();
+            assert_eq!(counts, vec![counts[0]; rows.len()], "{generation}");
+            for (item, tokens) in items.iter().zip(&prompts) {
+                assert!(said(&model, tokens).contains(&item.prompt), "{}", item.prompt);
             }
         }
     }
@@ -141,7 +171,6 @@ fn a_broken_template_says_where() {
     let model = Model::load(&path, 0).unwrap();
     let error = model.chat_prompt(&[ChatMessage::user("a\0b")]).unwrap_err().to_string();
     assert!(error.contains("chat template"), "{error}");
-    assert!(fs::exists(Path::new(&path)).unwrap());
 }
 
 /// Prompts as the models saw them in training; templates and texts from the models' pages.

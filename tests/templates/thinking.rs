@@ -1,5 +1,8 @@
 //! How reasoning models tell thinking from answering, and what a conversation keeps of it.
 
+use std::fs;
+use std::process::Command;
+
 use llama_svf::engine::{ChatMessage, Model, Thinking};
 
 use crate::shared;
@@ -49,4 +52,34 @@ fn what_was_thought_is_sent_back_only_by_templates_that_keep_it() {
         let Some(model) = model(template) else { return };
         assert_eq!(model.chat_prompt(&talk).unwrap().text, expected);
     }
+}
+
+/// The whole program: a model whose template begins the thinking, and that never ends it.
+#[test]
+fn thinking_that_never_ends_is_said_in_the_trace() {
+    let Some(model) = shared("stories260K-f32.gguf") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("rows.jsonl"), "{\"q\": \"What is </s> 2 + 2?\", \"a\": \"4\"}\n").unwrap();
+    fs::write(
+        path("task.toml"),
+        "prompt = \"{{ q }}\"\ngold = \"{{ a }}\"\n[data]\ntest = [\"rows.jsonl\"]\n[reward]\nkind = \"numeric\"\n\
+         [generation]\nchat = true\nmax_tokens = 8\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_llama-svf"))
+        .args(["eval", "--chat-template", R1, "-m"])
+        .arg(&model)
+        .arg("--task")
+        .arg(path("task.toml"))
+        .arg("--trace")
+        .arg(path("trace.jsonl"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trace = fs::read_to_string(path("trace.jsonl")).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(trace.lines().nth(1).unwrap()).unwrap();
+    assert!(answer["completion"].as_str().unwrap().starts_with("<think>\n"), "{answer}");
+    assert_eq!(answer["reason"], "the thinking never ends");
+    assert_eq!(answer["score"], 0.0);
 }
