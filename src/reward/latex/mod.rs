@@ -58,6 +58,7 @@ mod token;
 mod value;
 mod words;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -88,7 +89,8 @@ pub fn equivalent(a: &str, b: &str) -> bool {
         return false;
     }
     let mut work = Work::new();
-    let (a, b) = (trimmed(a), trimmed(b));
+    let (a, b) = (unannounced(a), unannounced(b));
+    let (a, b) = (trimmed(&a), trimmed(&b));
     let text = squeezed(a);
     if text == squeezed(b) {
         return !text.is_empty();
@@ -100,6 +102,24 @@ pub fn equivalent(a: &str, b: &str) -> bool {
     same(a, b) || {
         let (number, other) = (without_noun(a), without_noun(b));
         (number, other) != (None, None) && same(number.unwrap_or(a), other.unwrap_or(b))
+    }
+}
+
+/// Without "The answer is" in front, in a `\text` or as part of one.
+fn unannounced(text: &str) -> Cow<'_, str> {
+    static ANNOUNCED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?xi)^\s* (?P<open>\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s*\{\s*)?
+            (?:(?:so|thus|therefore|hence),?\s+)? (?:the\s+)? (?:final\s+|correct\s+)?
+            answer\s*(?:is\b|:|=)\s*:?\s* (?P<close>\})? [\s~]*",
+        )
+        .unwrap()
+    });
+    let Some(found) = ANNOUNCED.captures(text) else { return text.into() };
+    let rest = &text[found[0].len()..];
+    match (found.name("open"), found.name("close")) {
+        (Some(open), None) => format!("{}{rest}", open.as_str()).into(),
+        _ => rest.into(),
     }
 }
 
