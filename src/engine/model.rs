@@ -68,7 +68,7 @@ impl Model {
 
     /// The control tokens of the vocabulary.
     pub(super) fn control_tokens(&self) -> &ControlTokens {
-        self.control.get_or_init(|| ControlTokens::new(&self.handle))
+        self.control.get_or_init(|| ControlTokens::new(&self.handle, &self.template_source()))
     }
 
     /// The bytes `token` stands for; part of a UTF-8 character where a character is several tokens.

@@ -4,6 +4,9 @@
 //! both from PyPI; where they cannot be had, a line says that the comparison is skipped.
 
 mod control;
+#[path = "../support/gguf_edit.rs"]
+#[allow(dead_code)]
+mod gguf_edit;
 mod server;
 mod thinking;
 

@@ -7,6 +7,8 @@ prompt with its tokens, or the server's error. The server is the one in the pack
 """
 
 import json
+import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -23,7 +25,8 @@ def post(address, route, body):
         return json.load(answer)
 
 
-def serve(model, template):
+def ask(model, conversations, template):
+    """Asks a server of this process, which ends with it: servers that are taken down may wait for each other."""
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     parameters.n_ctx = 256
@@ -31,38 +34,49 @@ def serve(model, template):
     parameters.use_jinja = True
     parameters.port = 0
     parameters.verbosity = -1
-    if template is not None:
+    if template:
         with open(template, encoding="utf-8") as file:
             parameters.chat_template = file.read()
-    return xllamacpp.Server(parameters)
-
-
-def ask(model, conversations, template):
-    try:
-        server = serve(model, template)
-    except Exception as error:
-        return [{"template": template, "conversation": None, "error": str(error)}]
     lines = []
+    try:
+        server = xllamacpp.Server(parameters)
+        address = server.listening_address
+    except Exception as error:
+        lines.append({"template": template, "conversation": None, "error": str(error)})
+        conversations = []
     for number, messages in enumerate(conversations):
         line = {"template": template, "conversation": number}
         try:
-            line["prompt"] = post(server.listening_address, "/apply-template", {"messages": messages})["prompt"]
+            line["prompt"] = post(address, "/apply-template", {"messages": messages})["prompt"]
             text = {"content": line["prompt"], "add_special": True, "parse_special": True}
-            line["tokens"] = post(server.listening_address, "/tokenize", text)["tokens"]
+            line["tokens"] = post(address, "/tokenize", text)["tokens"]
         except urllib.error.HTTPError as error:
             line["error"] = error.read().decode()
         lines.append(line)
-    return lines
+    print("\n".join(map(json.dumps, lines)), flush=True)
+    os._exit(0)
+
+
+def ask_alone(model, conversations, template):
+    """The same in a process of its own, again if it hangs."""
+    command = [sys.executable, __file__, "--one", model, conversations, template]
+    for attempt in range(3):
+        try:
+            return subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, text=True).stdout
+        except subprocess.TimeoutExpired:
+            print(f"{template}: no answer in a minute, attempt {attempt + 1}", file=sys.stderr)
+    sys.exit(f"{template}: no answer")
 
 
 def main():
-    model, conversations, *templates = sys.argv[1:]
-    with open(conversations, encoding="utf-8") as file:
-        conversations = json.load(file)
+    is_one = sys.argv[1] == "--one"
+    model, conversations, *templates = sys.argv[1 + is_one :]
+    if is_one:
+        with open(conversations, encoding="utf-8") as file:
+            ask(model, json.load(file), templates[0])
     with ThreadPoolExecutor(2) as pool:
-        for lines in pool.map(lambda template: ask(model, conversations, template), templates or [None]):
-            for line in lines:
-                print(json.dumps(line), flush=True)
+        for lines in pool.map(lambda template: ask_alone(model, conversations, template), templates or [""]):
+            print(lines, end="", flush=True)
 
 
 main()

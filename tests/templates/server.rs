@@ -130,7 +130,8 @@ fn compare(model: &Path, lines: &[Value]) -> usize {
     for line in lines {
         let template = &line["template"];
         if loaded.as_ref().is_none_or(|(known, _)| known != template) {
-            let source = template.as_str().map(|path| fs::read_to_string(path).unwrap());
+            let path = template.as_str().filter(|path| !path.is_empty());
+            let source = path.map(|path| fs::read_to_string(path).unwrap());
             loaded = Some((template.clone(), Model::load_with_template(model, 0, source).unwrap()));
         }
         let (_, model) = loaded.as_ref().unwrap();

@@ -5,6 +5,9 @@
 //! yet what a question spells must not count. Before it goes into a template, [`ControlTokens::shield`] therefore puts a
 //! *mark*, a character that stands for another one, into each control token that it spells; the finished prompt becomes
 //! tokens by [`ControlTokens::tokenize`], which reads marks as the characters they stand for, but no control token there.
+//!
+//! Some vocabularies declare the tokens between which their turns stand as ordinary words (DeepSeek's `<｜User｜>`). What
+//! the template says of such words is therefore treated like control tokens.
 
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
@@ -26,6 +29,8 @@ struct Special {
     token: Token,
     /// Whether it swallows white space before it, and after it.
     strips: (bool, bool),
+    /// Whether the tokenizer reads it in any text, so that only a cut through it prevents that.
+    is_word: bool,
 }
 
 /// The control tokens of a vocabulary.
@@ -43,18 +48,24 @@ enum Fragment {
 }
 
 impl ControlTokens {
-    pub fn new(model: &ModelHandle) -> Self {
+    /// Those of the model, and what its chat `template` uses like them.
+    pub fn new(model: &ModelHandle, template: &str) -> Self {
         let vocab = model.llama().vocab();
         let special = |token: LlamaToken| {
             let attributes = vocab.attr(token);
-            // The tokenizer reads all others in any text, too.
-            if !attributes.intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown) {
+            let is_word = !attributes.intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown);
+            if is_word && !attributes.contains(LlamaTokenAttr::UserDefined) {
                 return None;
             }
             let text = vocab.text(token)?.to_str().ok().filter(|text| !text.is_empty())?.to_owned();
+            // Runs of spaces and of line breaks are words, too.
+            let is_marker = |text: &str| text.chars().any(|c| !c.is_alphanumeric() && !c.is_whitespace());
+            if is_word && !(text.chars().nth(1).is_some() && is_marker(&text) && template.contains(&text)) {
+                return None;
+            }
             let strips =
                 (attributes.contains(LlamaTokenAttr::LStrip), attributes.contains(LlamaTokenAttr::RStrip));
-            Some(Special { text, token: token.0, strips })
+            Some(Special { text, token: token.0, strips, is_word })
         };
         let mut specials: Vec<_> = vocab.tokens().filter_map(special).collect();
         specials.sort_by_key(|special| std::cmp::Reverse(special.text.len()));
@@ -173,6 +184,14 @@ impl Special {
             let next_mark = marks.get(marks.partition_point(|&mark| mark < at));
             if next_mark.is_some_and(|&mark| mark < end) {
                 from = at + text[at..].chars().next().map_or(1, char::len_utf8);
+                if self.is_word {
+                    fragments.push(Fragment::Text(rest.start..from));
+                    rest.start = from;
+                }
+                continue;
+            }
+            if self.is_word {
+                from = end;
                 continue;
             }
             let mut before = &text[rest.start..at];

@@ -110,6 +110,12 @@ impl Model {
         self.chat.source.is_some() || self.handle.llama().chat_template(None).is_ok()
     }
 
+    /// The chat template in use; empty if there is none.
+    pub(super) fn template_source(&self) -> String {
+        let own = || self.handle.llama().chat_template(None).ok()?.to_string().ok();
+        self.chat.source.clone().or_else(own).unwrap_or_default()
+    }
+
     /// The chat template that was given in place of the model's own, if one was.
     pub fn given_template(&self) -> Option<&str> {
         self.chat.source.as_deref()
