@@ -3,6 +3,8 @@
 use std::ffi::{c_char, CStr, CString};
 use std::ptr::NonNull;
 
+use llama_cpp_sys_2 as sys;
+
 use crate::ffi::model::ModelHandle;
 use crate::ffi::svf;
 
@@ -49,6 +51,18 @@ fn c_string(text: &str) -> Result<CString, Error> {
     CString::new(text).map_err(|_| String::from("it holds a zero byte"))
 }
 
+/// The names of llama.cpp's built-in templates.
+pub fn builtin_names() -> Vec<String> {
+    // SAFETY: without an array it only counts.
+    let count = unsafe { sys::llama_chat_builtin_templates(std::ptr::null_mut(), 0) };
+    let mut names = vec![std::ptr::null(); usize::try_from(count).unwrap_or(0)];
+    // SAFETY: the array has room for all of them, and they are texts that live as long as the process.
+    unsafe {
+        sys::llama_chat_builtin_templates(names.as_mut_ptr(), names.len());
+        names.into_iter().map(|name| CStr::from_ptr(name).to_string_lossy().into_owned()).collect()
+    }
+}
+
 impl ChatTemplate {
     /// Parses `source`, a Jinja template or the name of one of llama.cpp's built-in ones, or else the template that
     /// the model carries.
@@ -56,6 +70,13 @@ impl ChatTemplate {
     /// # Errors
     /// llama.cpp's words for what is wrong with the template.
     pub fn new(model: &ModelHandle, source: Option<&str>) -> Result<Self, Error> {
+        if let Some(source) = source.filter(|source| !source.contains("{{") && !source.contains("{%")) {
+            let names = builtin_names();
+            if !names.iter().any(|name| name == source) {
+                let names = names.join(", ");
+                return Err(format!("'{source}' is neither in Jinja nor one of {names}"));
+            }
+        }
         let source = source.map(c_string).transpose()?;
         let source = source.as_ref().map_or(std::ptr::null(), |source| source.as_ptr());
         // SAFETY: all pointers live through the call, and `error` has `size` bytes.

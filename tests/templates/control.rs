@@ -204,6 +204,7 @@ fn a_broken_template_says_where() {
         ("{% for %}", "Unexpected token"),
         ("{{ messages[0].content | no_such_filter }}", "no_such_filter"),
         (refusing, "roles must alternate"),
+        ("chatlm", "'chatlm' is neither in Jinja nor one of"),
     ] {
         let model = Model::load_with_template(&path, 0, Some(template.into())).unwrap();
         let error = model.chat_prompt(&[ChatMessage::user("Hi")]).unwrap_err().to_string();
