@@ -307,10 +307,6 @@ impl<'a> Questions<'a> {
     fn score(&self, item: usize, completion: Completion) -> Result<Answer> {
         let text = Thinking::whole(self.thinking(), completion.text);
         let score = self.task.score(&self.items[item], &text)?;
-        if !(0.0..=1.0).contains(&score.value) {
-            return Err(Error::expected("a score between 0 and 1", score.value)
-                .field(format!("item {}", self.items[item].id)));
-        }
         Ok(Answer {
             score: score.value,
             reason: score.reason,

@@ -137,10 +137,6 @@ impl<'a> Answers<'a> {
         let score = |given: &Given| -> Result<Score> {
             interrupt.check()?;
             let score = self.task.score(given.item, &given.completion)?;
-            if !(0.0..=1.0).contains(&score.value) {
-                return Err(Error::expected("a score between 0 and 1", score.value)
-                    .field(format!("item {}", given.id)));
-            }
             progress.advance(1);
             Ok(score)
         };

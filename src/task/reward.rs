@@ -144,6 +144,18 @@ impl Task {
             let task = tasks.get(*i).ok_or_else(|| of_another_task(item))?;
             return task.score(&Item { answer: (**answer).clone(), ..item.clone() }, completion);
         }
+        let score = self.score_completion(item, completion)?;
+        // Whoever takes means of scores relies on it, and NaN would spread.
+        if !(0.0..=1.0).contains(&score.value) {
+            return Err(
+                Error::expected("a score between 0 and 1", score.value).field(format!("item {}", item.id))
+            );
+        }
+        Ok(score)
+    }
+
+    /// Scores what a completion says beside its thinking.
+    fn score_completion(&self, item: &Item, completion: &str) -> Result<Score> {
         let wrong = |reason: &str| Ok(Score { value: 0.0, reason: reason.to_owned() });
         if completion.trim().is_empty() {
             return wrong("the completion is empty");

@@ -173,10 +173,6 @@ impl Policy for ModelPolicy<'_> {
                 let item = &self.task.items(wanted.part)[wanted.item];
                 let text = Thinking::whole(self.thinking.as_ref(), completion.text);
                 let score = self.task.score(item, &text)?;
-                if !(0.0..=1.0).contains(&score.value) {
-                    return Err(Error::expected("a score between 0 and 1", score.value)
-                        .field(format!("item {}", item.id)));
-                }
                 let is_cut = completion.ended == Ended::Length;
                 Ok(Answer { tokens: completion.tokens, reward: score.value, is_cut })
             })
