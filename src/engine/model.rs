@@ -75,10 +75,14 @@ impl Model {
     ///
     /// Control tokens stand for nothing, but for those with which a reasoning model marks its thinking.
     pub fn piece(&self, token: Token) -> Vec<u8> {
-        if let Some((_, text)) = self.thinking_pieces().iter().find(|(known, _)| *known == token) {
-            return text.clone().into_bytes();
+        let vocab = self.handle.llama().vocab();
+        // Only a control token is worth the reading of the template.
+        if vocab.is_control(LlamaToken(token)) {
+            if let Some((_, text)) = self.thinking_pieces().iter().find(|(known, _)| *known == token) {
+                return text.clone().into_bytes();
+            }
         }
-        self.handle.llama().vocab().token_to_piece(LlamaToken(token), false, None)
+        vocab.token_to_piece(LlamaToken(token), false, None)
     }
 
     /// As [`Self::piece`], with control tokens by their names, for people to look at.
