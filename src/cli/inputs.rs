@@ -8,7 +8,7 @@ use super::{ctrl_c, printer};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Overrides, Part, Task};
 
@@ -113,14 +113,15 @@ impl PartFlag {
 
 /// Whether `model` can be asked as `task` wants it.
 pub fn check_template(task: &Task, model: &Model) -> Result<()> {
-    if !task.generation().chat || model.has_chat_template() {
+    if !task.generation().chat {
         return Ok(());
     }
-    let problem = format!("the model carries no chat template, and the task {} asks in a chat", task.name());
-    Err(Error::invalid(problem)
-        .file(model.file().path())
-        .field("tokenizer.chat_template")
-        .hint("give one with --chat-template, such as chatml, or ask without one with --no-chat"))
+    model.check_chat_template().map_err(|error| {
+        error.hint(format!(
+            "the task {} asks in a chat: give one with --chat-template, such as chatml, or ask without one with --no-chat",
+            task.name()
+        ))
+    })
 }
 
 /// A model's file.

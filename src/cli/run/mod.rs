@@ -146,15 +146,16 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let began = Instant::now();
     let model = args.device.load(file.path())?;
+    if is_chat {
+        model.check_chat_template().map_err(|error| {
+            error.hint(
+                "give one with --chat-template, such as chatml, or complete a plain prompt with -p and without --chat",
+            )
+        })?;
+    }
     let (mut generator, mut adapter) = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
-    if is_chat && !model.has_chat_template() {
-        return Err(Error::invalid("the model carries no chat template")
-            .file(file.path())
-            .field("tokenizer.chat_template")
-            .hint("give one with --chat-template, such as chatml, or complete a plain prompt with -p and without --chat"));
-    }
     let system: Vec<_> = args.system.iter().map(ChatMessage::system).collect();
     let Some(prompt) = &args.prompt else {
         return chat::main(&mut generator, adapter, args.experts.strength(), system);

@@ -110,6 +110,19 @@ impl Model {
         self.chat.source.is_some() || self.handle.llama().chat_template(None).is_ok()
     }
 
+    /// Whether the model can be asked in a chat.
+    ///
+    /// # Errors
+    /// It carries no chat template and was given none.
+    pub fn check_chat_template(&self) -> Result<()> {
+        if self.has_chat_template() {
+            return Ok(());
+        }
+        Err(Error::invalid("the model carries no chat template")
+            .file(self.file().path())
+            .field("tokenizer.chat_template"))
+    }
+
     /// The chat template in use; empty if there is none.
     pub(super) fn template_source(&self) -> String {
         let own = || self.handle.llama().chat_template(None).ok()?.to_string().ok();
@@ -144,11 +157,7 @@ impl Model {
     /// The text of [`Self::chat_prompt`] for messages in which text from outside is [shielded](Self::shield) already; all
     /// other text may hold control tokens.
     pub(crate) fn render_shielded(&self, messages: &[ChatMessage]) -> Result<(String, Option<Thinking>)> {
-        if !self.has_chat_template() {
-            return Err(Error::invalid("the model carries no chat template")
-                .file(self.file().path())
-                .field("tokenizer.chat_template"));
-        }
+        self.check_chat_template()?;
         let messages: Vec<_> = messages
             .iter()
             .map(|ChatMessage { role, content, reasoning }| Message {
