@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Placement, Token};
 use crate::error::{Error, Result};
-use crate::expert::{ExpertSet, Mixture};
+use crate::expert::{ExpertSet, Mixture, ResolvedMixture};
 use crate::ffi::context::{BatchToken, Context, ContextOptions, Form};
 use crate::ffi::tensor_type::TensorType;
 
@@ -90,6 +90,7 @@ pub struct Session {
     model: Arc<Model>,
     sequences: Vec<Sequence>,
     adapter: Option<Adapter>,
+    kv: KvType,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -139,7 +140,7 @@ impl Session {
         )
         .map_err(|error| error.file(model.file().path()))?;
         let sequences = vec![Sequence::default(); options.n_seq as usize];
-        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None })
+        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None, kv: options.kv })
     }
 
     /// A session with adapted layers; every slot starts as the base model.
@@ -171,8 +172,9 @@ impl Session {
             form: adapter.form,
             mixtures: vec![Mixture::base(); adapter.n_slots as usize],
         });
+        let base = ResolvedMixture::base();
         for slot in 0..adapter.n_slots {
-            session.write_slot(slot, &Mixture::base())?;
+            session.write_slot(slot, &base)?;
         }
         Ok(session)
     }
@@ -192,9 +194,22 @@ impl Session {
         self.adapter.as_mut().map(|adapter| &mut adapter.experts).ok_or_else(no_sidecar)
     }
 
-    /// Gives `slot` a mixture. Slot 0 stays the base model. An error while a sequence that uses the slot
-    /// holds tokens, because their KV cache was computed with the old mixture.
+    /// Gives `slot` a mixture of this session's experts; as [`Self::write`].
+    ///
+    /// # Errors
+    /// An unknown expert, or those of [`Self::write`].
     pub fn set_mixture(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
+        self.check_slot(slot)?;
+        let resolved = self.experts()?.resolve(mixture)?;
+        self.write(slot, &resolved)
+    }
+
+    /// Gives `slot` a mixture.
+    ///
+    /// # Errors
+    /// Slot 0, which stays the base model; a slot that a sequence uses which holds tokens, because their KV cache was
+    /// computed with the old mixture; or a mixture that leaves the range of f32.
+    pub fn write(&mut self, slot: u32, mixture: &ResolvedMixture) -> Result<()> {
         self.check_slot(slot)?;
         if slot == 0 {
             return Err(Error::invalid("slot 0 is the base model")
@@ -230,11 +245,25 @@ impl Session {
     }
 
     /// Forgets the tokens of `seq`; its slot stays.
+    ///
+    /// # Errors
+    /// There is no such sequence.
     pub fn clear(&mut self, seq: u32) -> Result<()> {
         self.sequence(seq)?;
+        self.forget(seq);
+        Ok(())
+    }
+
+    /// The same for a sequence that there is.
+    pub(super) fn forget(&mut self, seq: u32) {
         self.context.clear(seq);
         self.sequences[seq as usize].n_past = 0;
-        Ok(())
+    }
+
+    /// Forgets the tokens of all sequences, and wipes their memory.
+    pub fn reset(&mut self) {
+        self.context.reset();
+        self.sequences.iter_mut().for_each(|sequence| sequence.n_past = 0);
     }
 
     /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut (a
@@ -282,6 +311,29 @@ impl Session {
         self.context.n_batch()
     }
 
+    /// Most tokens that llama.cpp computes at once.
+    pub fn n_ubatch(&self) -> u32 {
+        self.context.n_ubatch()
+    }
+
+    /// Slots, with that of the base model.
+    pub fn n_slots(&self) -> u32 {
+        self.adapter.as_ref().map_or(1, |adapter| adapter.mixtures.len() as u32)
+    }
+
+    /// About how many bytes of KV cache a sequence has of its own.
+    pub(super) fn sequence_bytes(&self) -> usize {
+        let llama = self.model.handle.llama();
+        let heads = (llama.n_head() as usize).max(1);
+        let width = llama.n_embd() as usize / heads * (llama.n_head_kv() as usize);
+        let element = match self.kv {
+            KvType::F16 => 2,
+            KvType::F32 => 4,
+        };
+        // K and V.
+        2 * element * llama.n_layer() as usize * width * self.n_ctx_seq() as usize
+    }
+
     /// Where the adapted layers run, and how; nothing without a sidecar.
     pub fn placements(&self) -> Vec<Placement> {
         Placement::count(self.context.ways())
@@ -298,7 +350,11 @@ impl Session {
     }
 
     /// Appends each token to its sequence. [`Self::logits`] then gives the logits of the tokens with
-    /// `output`. On an error the sequences of the batch are cleared.
+    /// `output`.
+    ///
+    /// # Errors
+    /// An empty batch or one of more than [`Self::n_batch`] tokens, a sequence or token that there is not, or what
+    /// llama.cpp cannot decode. Sequences then hold what they held before, or nothing where their memory cannot be cut.
     pub fn decode(&mut self, batch: &[Input]) -> Result<()> {
         if batch.is_empty() || batch.len() > self.n_batch() as usize {
             return Err(
@@ -329,10 +385,19 @@ impl Session {
             }
         } else {
             for input in batch {
-                self.clear(input.seq)?;
+                self.forget_after(input.seq)?;
             }
         }
         result
+    }
+
+    /// Takes out of the memory of `seq` what a decode that failed has left there.
+    fn forget_after(&mut self, seq: u32) -> Result<()> {
+        let n_past = self.sequence(seq)?.n_past;
+        match n_past > 0 && self.context.truncate(seq, n_past) {
+            true => Ok(()),
+            false => self.clear(seq),
+        }
     }
 
     /// Appends `tokens` to `seq` in as many decodes as needed; the last one's logits are output 0.
@@ -354,7 +419,7 @@ impl Session {
         self.context.logits(i)
     }
 
-    fn write_slot(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
+    fn write_slot(&mut self, slot: u32, mixture: &ResolvedMixture) -> Result<()> {
         let adapter = self.adapter.as_mut().ok_or_else(no_sidecar)?;
         let sidecar = adapter.adapted.sidecar();
         // All rows first: a slot is written wholly or not at all.
@@ -364,7 +429,7 @@ impl Session {
             .iter()
             .map(|&index| {
                 let weight = &sidecar.weights[index];
-                let mut row = adapter.experts.multipliers(mixture, weight)?;
+                let mut row = mixture.multipliers(weight)?;
                 for (m, sigma) in row.iter_mut().zip(&weight.sigma) {
                     *m = match adapter.form {
                         Form::Residual => sigma * (*m - 1.0),
@@ -382,7 +447,7 @@ impl Session {
         for (index, row) in rows.iter().enumerate() {
             self.context.write_slot(slot as usize, index, row);
         }
-        adapter.mixtures[slot as usize] = mixture.clone();
+        adapter.mixtures[slot as usize] = mixture.mixture().clone();
         Ok(())
     }
 

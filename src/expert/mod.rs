@@ -21,7 +21,7 @@ use crate::sidecar::header::new_header;
 use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 
 pub use mixture::Mixture;
-pub use set::ExpertSet;
+pub use set::{Contents, ExpertSet, ResolvedMixture};
 
 const ADAPTER_TYPE: &str = "svf-expert";
 const NAME: &str = "general.name";
@@ -86,6 +86,19 @@ impl Expert {
     pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &[Vec<f32>]) -> Self {
         let names = sidecar.weights.iter().map(|weight| weight.name.clone());
         Self { multipliers: names.zip(m.iter().cloned()).collect(), ..Self::identity(name, sidecar) }
+    }
+
+    /// A hash of the multipliers: equal for experts that multiply alike.
+    pub fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (weight, m) in &self.multipliers {
+            hasher.update(&(weight.len() as u64).to_le_bytes()).update(weight.as_bytes());
+            hasher.update(&(m.len() as u64).to_le_bytes());
+            m.iter().for_each(|m| {
+                hasher.update(&m.to_le_bytes());
+            });
+        }
+        hasher.finalize()
     }
 
     /// Opens and checks `path`, reading all of it.

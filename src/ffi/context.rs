@@ -165,6 +165,12 @@ impl Context {
         unsafe { sys::llama_n_batch(self.pointer.as_ptr()) }
     }
 
+    /// Most tokens of one graph.
+    pub fn n_ubatch(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_ubatch(self.pointer.as_ptr()) }
+    }
+
     /// Binds `factors` with `n_slots` rows of s per weight, all zero: slots are written next.
     pub fn bind(&mut self, factors: &Arc<Factors>, form: Form, op: GraphOp, n_slots: usize) -> Result<()> {
         assert!(Arc::ptr_eq(&factors.model, &self.model), "factors of another loaded model");
@@ -350,6 +356,12 @@ impl Context {
             let memory = sys::llama_get_memory(self.pointer.as_ptr());
             sys::llama_memory_seq_rm(memory, sequence as i32, -1, -1);
         }
+    }
+
+    /// Forgets what all sequences have seen, and fills their memory with zeros.
+    pub fn reset(&mut self) {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.pointer.as_ptr()), true) };
     }
 
     /// Applies llama.cpp's own LoRA adapters, replacing those applied before.

@@ -1,0 +1,163 @@
+//! What sequences have read, and which one serves the next request best.
+//!
+//! The KV cache belongs to tokens *and* mixture: what was read with one mixture is never used with another, also where the
+//! other is a newer expert of the same name, because [`Contents`] say what a mixture is made of.
+
+use crate::engine::Token;
+use crate::expert::Contents;
+
+/// Whose reading may be shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Key {
+    /// The mixture that reads.
+    pub contents: Contents,
+    /// See [`super::Request::scope`].
+    pub scope: u64,
+}
+
+/// What a free sequence still holds.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub key: Key,
+    pub tokens: Vec<Token>,
+    /// When it was used last, in numbers that grow.
+    pub used: u64,
+    /// Whether it is of no use once nobody waits.
+    pub is_disposable: bool,
+}
+
+/// A sequence, as far as it matters here.
+pub(super) enum Place<'a> {
+    /// It is free.
+    Free(Option<&'a Held>),
+    /// It is at work: its key, what it will have read of its prompt, how many tokens of that it has read, and its number
+    /// among the admitted.
+    Busy(Key, &'a [Token], usize, u64),
+    /// It cannot be used.
+    Closed,
+}
+
+/// A sequence, and how many tokens of its beginning are to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub seat: usize,
+    pub n: usize,
+}
+
+/// How many tokens two texts have in common at their beginning.
+pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The sequence that has read most of what `prompt` begins with, at most `limit` tokens of it; the first of equal ones.
+/// `except` is not asked.
+pub(super) fn known<'a>(
+    places: impl Iterator<Item = Place<'a>>,
+    key: Key,
+    prompt: &[Token],
+    limit: usize,
+    except: Option<usize>,
+) -> Option<Source> {
+    let n = |place: Place| match place {
+        Place::Free(Some(held)) if held.key == key => common(&held.tokens, prompt),
+        Place::Busy(other, tokens, n_read, _) if other == key => common(&tokens[..n_read], prompt),
+        _ => 0,
+    };
+    let mut best: Option<Source> = None;
+    for (seat, place) in places.enumerate().filter(|(seat, _)| Some(*seat) != except) {
+        let n = n(place).min(limit);
+        if n > best.map_or(0, |best| best.n) {
+            best = Some(Source { seat, n });
+        }
+    }
+    best
+}
+
+/// The same among what sequences admitted before number `order` will have read; the one that waits must not be waited for.
+pub(super) fn promised<'a>(
+    places: impl Iterator<Item = Place<'a>>,
+    key: Key,
+    prompt: &[Token],
+    limit: usize,
+    order: u64,
+) -> usize {
+    let n = |place: Place| match place {
+        Place::Busy(other, tokens, _, earlier) if other == key && earlier < order => common(tokens, prompt),
+        _ => 0,
+    };
+    places.map(n).max().unwrap_or(0).min(limit)
+}
+
+/// Which free sequence takes a request for which `source` knows most. Where that is free itself and the request uses most
+/// of what it holds, it is taken; otherwise the one that was used longest ago, so that what the source holds stays.
+pub(super) fn seat_for<'a>(
+    places: impl Iterator<Item = Place<'a>>,
+    source: Option<Source>,
+) -> Option<usize> {
+    let mut oldest: Option<(u64, usize)> = None;
+    let mut of_source = None;
+    for (seat, place) in places.enumerate() {
+        let Place::Free(held) = place else { continue };
+        if let (Some(source), Some(held)) = (source.filter(|source| source.seat == seat), held) {
+            if held.tokens.len() <= 2 * source.n {
+                return Some(seat);
+            }
+            of_source = Some(seat);
+            continue;
+        }
+        let used = held.map_or(0, |held| held.used);
+        if oldest.is_none_or(|(earliest, _)| used < earliest) {
+            oldest = Some((used, seat));
+        }
+    }
+    oldest.map(|(_, seat)| seat).or(of_source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key { contents: Contents::BASE, scope: 0 };
+
+    fn held(tokens: &[Token], used: u64, key: Key) -> Held {
+        Held { key, tokens: tokens.to_vec(), used, is_disposable: false }
+    }
+
+    fn places(all: &[Option<Held>]) -> impl Iterator<Item = Place<'_>> {
+        all.iter().map(|held| Place::Free(held.as_ref()))
+    }
+
+    #[test]
+    fn the_longest_beginning_of_the_same_key_counts() {
+        let other = Key { scope: 1, ..KEY };
+        let all = [
+            Some(held(&[1, 2, 9], 1, KEY)),
+            Some(held(&[1, 2, 3, 4], 2, other)),
+            None,
+            Some(held(&[1, 2, 3, 9], 3, KEY)),
+        ];
+        let prompt = [1, 2, 3, 4, 5];
+        assert_eq!(known(places(&all), KEY, &prompt, 4, None), Some(Source { seat: 3, n: 3 }));
+        assert_eq!(known(places(&all), KEY, &prompt, 4, Some(3)), Some(Source { seat: 0, n: 2 }));
+        assert_eq!(known(places(&all), other, &prompt, 2, None), Some(Source { seat: 1, n: 2 }));
+        assert_eq!(known(places(&all), KEY, &[7], 0, None), None);
+        // Of a busy one what it has read, and what it promises to those after it.
+        let busy = || [Place::Busy(KEY, &prompt, 2, 5)].into_iter();
+        assert_eq!(known(busy(), KEY, &prompt, 4, None), Some(Source { seat: 0, n: 2 }));
+        assert_eq!(promised(busy(), KEY, &prompt, 4, 6), 4);
+        assert_eq!(promised(busy(), KEY, &prompt, 4, 5), 0);
+        assert_eq!(promised(busy(), other, &prompt, 4, 6), 0);
+    }
+
+    #[test]
+    fn a_source_is_taken_over_where_little_of_it_is_lost_and_otherwise_stays() {
+        let all = [Some(held(&[1; 10], 7, KEY)), Some(held(&[2; 3], 5, KEY)), Some(held(&[3; 3], 6, KEY))];
+        let seat = |n| seat_for(places(&all), Some(Source { seat: 0, n }));
+        assert_eq!((seat(8), seat(5), seat(4)), (Some(0), Some(0), Some(1)));
+        assert_eq!(seat_for(places(&all), None), Some(1), "the one used longest ago");
+        assert_eq!(seat_for(places(&all[..1]), Some(Source { seat: 0, n: 1 })), Some(0), "there is no other");
+        assert_eq!(seat_for([Place::Closed].into_iter(), None), None);
+        let empty = [Some(held(&[1], 7, KEY)), None, None];
+        assert_eq!(seat_for(places(&empty), None), Some(1), "an empty one first");
+    }
+}

@@ -1,0 +1,239 @@
+//! A request at work in a sequence.
+
+use std::time::Instant;
+
+use super::cache::Key;
+use super::inbox::{Job, Over, Sink};
+use super::request::{Generate, Work};
+use super::stream::Stream;
+use super::ticket::{Completion, Ended, Outcome, Piece, Scores, Usage};
+use crate::engine::sampler::{log_probs, top};
+use crate::engine::{Model, Thinking, Token};
+use crate::error::{Error, Result};
+
+/// A request that has a sequence.
+pub(super) struct Running {
+    pub job: Job,
+    /// Its number among the admitted.
+    pub order: u64,
+    /// Whether it is not clear yet what it reads itself: it waits for another to read the same.
+    pub is_new: bool,
+    /// Whether a decode failed, perhaps because of it.
+    pub is_suspect: bool,
+    /// Tokens of prompt and completion that its sequence holds.
+    pub n_past: usize,
+    /// Tokens of the prompt that it did not read itself.
+    pub n_cached: usize,
+    /// What was written.
+    tokens: Vec<Token>,
+    log_probs: Vec<f32>,
+    top: Vec<Vec<(Token, f32)>>,
+    stream: Stream,
+    /// Answers to the probes, as far as they are known.
+    scores: Vec<Vec<f32>>,
+    admitted: Instant,
+    /// When the prompt was read.
+    read: Option<Instant>,
+}
+
+impl Running {
+    /// Begins `job`, the `order`-th.
+    pub fn new(job: Job, order: u64) -> Self {
+        let stop = match &job.request.work {
+            Work::Generate(generate) => generate.stop.clone(),
+            Work::Score(_) => Vec::new(),
+        };
+        Self {
+            job,
+            order,
+            is_new: true,
+            is_suspect: false,
+            n_past: 0,
+            n_cached: 0,
+            tokens: Vec::new(),
+            log_probs: Vec::new(),
+            top: Vec::new(),
+            stream: Stream::new(stop),
+            scores: Vec::new(),
+            admitted: Instant::now(),
+            read: None,
+        }
+    }
+
+    /// What its reading may be shared with.
+    pub fn key(&self) -> Key {
+        Key { contents: self.job.mixture.contents(), scope: self.job.request.scope }
+    }
+
+    /// The prompt.
+    pub fn prompt(&self) -> &[Token] {
+        &self.job.request.prompt
+    }
+
+    /// Whether it goes on writing: its prompt is read, and the token chosen last is not decoded yet.
+    pub fn writes(&self) -> bool {
+        !self.tokens.is_empty() && self.n_unread() == 1
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_at_prompt(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Tokens that the sequence does not hold yet.
+    pub fn n_unread(&self) -> usize {
+        self.prompt().len() + self.tokens.len() - self.n_past
+    }
+
+    /// Token `i` of prompt and completion.
+    fn token(&self, i: usize) -> Token {
+        match i.checked_sub(self.prompt().len()) {
+            Some(i) => self.tokens[i],
+            None => self.prompt()[i],
+        }
+    }
+
+    /// The next `n` tokens to decode, each with whether what follows it is asked.
+    pub fn next(&self, n: usize) -> impl Iterator<Item = (Token, bool)> + '_ {
+        let end = self.prompt().len() + self.tokens.len();
+        let n_known = self.scores.len();
+        let is_asked = move |after: usize| match &self.job.request.work {
+            Work::Generate(_) => after == end,
+            Work::Score(probes) => {
+                probes[n_known..].binary_search_by_key(&after, |probe| probe.after).is_ok()
+            }
+        };
+        (self.n_past..self.n_past + n).map(move |i| (self.token(i), is_asked(i + 1)))
+    }
+
+    /// What the sequence holds.
+    pub fn held(&self) -> Vec<Token> {
+        (0..self.n_past).map(|i| self.token(i)).collect()
+    }
+
+    /// Whether `other` has a prompt whose logits serve this one too.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let generates = |running: &Self| matches!(running.job.request.work, Work::Generate(_));
+        generates(self) && generates(other) && self.key() == other.key() && self.prompt() == other.prompt()
+    }
+
+    /// Uses the `logits` after the last token that was asked about; why it ends, if it does. `n_ctx` tokens fit into a
+    /// sequence.
+    pub fn take(&mut self, logits: &[f32], model: &Model, n_ctx: usize) -> Result<Option<Ended>> {
+        self.read.get_or_insert_with(Instant::now);
+        match &self.job.request.work {
+            Work::Score(probes) => {
+                self.scores.push(log_probs(logits, &probes[self.scores.len()].tokens));
+                Ok((self.scores.len() == probes.len()).then_some(Ended::Length))
+            }
+            Work::Generate(generate) => {
+                let Generate { max_tokens, log_probs, n_top, .. } = *generate;
+                self.write(logits, model, max_tokens, log_probs, n_top, n_ctx)
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        logits: &[f32],
+        model: &Model,
+        max_tokens: Option<usize>,
+        wants_log_probs: bool,
+        n_top: usize,
+        n_ctx: usize,
+    ) -> Result<Option<Ended>> {
+        let sampler = self.job.sampler.as_mut().ok_or_else(|| Error::engine("a request without a sampler"))?;
+        let token = sampler.sample(logits)?;
+        self.tokens.push(token);
+        let log_prob = wants_log_probs.then(|| log_probs(logits, &[token])[0]);
+        self.log_probs.extend(log_prob);
+        let likeliest = top(logits, n_top);
+        if n_top > 0 {
+            self.top.push(likeliest.clone());
+        }
+        let ended = if model.is_end(token) {
+            Some(Ended::End)
+        } else if self.stream.push(&model.piece(token)) {
+            Some(Ended::Stop)
+        } else if Some(self.tokens.len()) == max_tokens {
+            Some(Ended::Length)
+        } else {
+            (self.prompt().len() + self.tokens.len() > n_ctx).then_some(Ended::Context)
+        };
+        let stream = &mut self.stream;
+        self.job.sink.piece(|| {
+            let text = if ended.is_some() { stream.rest() } else { stream.next() };
+            Piece { token: Some(token), log_prob, top: likeliest, text }
+        });
+        Ok(ended)
+    }
+
+    /// Ends it, because of `ended`.
+    pub fn finish(mut self, ended: Ended) {
+        let outcome = match self.job.request.work {
+            Work::Score(_) if ended == Ended::Cancelled => Err(cancelled()),
+            Work::Score(_) => {
+                Ok(Outcome::Scores(Scores { log_probs: std::mem::take(&mut self.scores), usage: self.usage() }))
+            }
+            Work::Generate(_) => Ok(Outcome::Completion(self.completion(ended))),
+        };
+        self.job.sink.end(outcome);
+    }
+
+    /// Ends it before its time.
+    pub fn stop(mut self, over: Over) {
+        if over == Over::Cancelled {
+            // What was held back is no stop string now.
+            let rest = self.stream.rest();
+            if !rest.is_empty() {
+                self.job.sink.piece(|| Piece { token: None, log_prob: None, top: Vec::new(), text: rest });
+            }
+        }
+        match over {
+            Over::Cancelled => self.finish(Ended::Cancelled),
+            Over::Late => self.job.sink.end(Err(late())),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let now = Instant::now();
+        let read = self.read.unwrap_or(now);
+        Usage {
+            n_prompt: self.prompt().len(),
+            n_cached: self.n_cached,
+            n_decoded: self.n_past.saturating_sub(self.prompt().len()),
+            waiting: self.admitted - self.job.arrived,
+            reading: read - self.admitted,
+            writing: now - read,
+        }
+    }
+
+    fn completion(&mut self, ended: Ended) -> Completion {
+        let thinking = match &self.job.request.work {
+            Work::Generate(generate) => generate.thinking.as_ref(),
+            Work::Score(_) => None,
+        };
+        Completion {
+            text: Thinking::whole(thinking, self.stream.text()),
+            ended,
+            usage: self.usage(),
+            tokens: std::mem::take(&mut self.tokens),
+            log_probs: std::mem::take(&mut self.log_probs),
+            top: std::mem::take(&mut self.top),
+        }
+    }
+}
+
+/// Ends a request that has not begun.
+pub(super) fn stop_waiting(job: Job, over: Over) {
+    Running::new(job, 0).stop(over);
+}
+
+fn late() -> Error {
+    Error::unavailable("it did not end by its deadline").hint("allow more time, or ask for less")
+}
+
+fn cancelled() -> Error {
+    Error::interrupted("cancelled")
+}
+

@@ -1,0 +1,553 @@
+//! The loop of one session: take in what arrives, give requests to free sequences, decode, hand out what came of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cache::{self, Held, Key, Place};
+use super::inbox::{Inbox, Job, Load};
+use super::plan::{plan, Need};
+use super::running::{stop_waiting, Running};
+use super::slots::{Found, Slots, Use};
+use super::ticket::Ended;
+use crate::engine::{Input, Session};
+use crate::error::{Error, Result};
+use crate::expert::Contents;
+
+/// So many tokens less to read are worth a decode's time of waiting for another to read them.
+const MIN_WAIT: usize = 16;
+
+/// A session at work.
+pub(super) struct Worker {
+    session: Session,
+    number: usize,
+    inbox: Arc<Inbox>,
+    seats: Vec<Seat>,
+    slots: Slots,
+    waiting: VecDeque<Job>,
+    n_admitted: u64,
+    n_computed: usize,
+    n_cached: usize,
+    n_decodes: usize,
+    /// Whether the last decode failed.
+    has_failed: bool,
+    /// Requests that ended.
+    n_left: u64,
+    /// Beginnings shorter than this are read rather than copied.
+    min_copied: usize,
+    /// Whether a sequence is moved in less time than a graph of its own takes.
+    is_moving_cheap: bool,
+}
+
+/// One sequence of the session.
+enum Seat {
+    /// Nobody works here; what was read is still there.
+    Free(Option<Held>),
+    Busy(Box<Running>),
+    /// Its memory holds what is no number, which must not come near anything else.
+    Spoilt,
+}
+
+impl Worker {
+    /// Thread `number` of those that share `inbox`.
+    pub fn new(session: Session, number: usize, inbox: Arc<Inbox>) -> Self {
+        // Every sequence needs room for a token in each decode.
+        let n_seats = session.n_seq().min(session.n_batch());
+        let Copying { min_copied, is_moving_cheap } = Copying::of(&session);
+        Self {
+            seats: (0..n_seats).map(|_| Seat::Free(None)).collect(),
+            slots: Slots::new(session.n_slots() as usize),
+            min_copied,
+            is_moving_cheap,
+            session,
+            number,
+            inbox,
+            waiting: VecDeque::new(),
+            n_admitted: 0,
+            n_computed: 0,
+            n_cached: 0,
+            n_decodes: 0,
+            n_left: 0,
+            has_failed: false,
+        }
+    }
+
+    /// Works until the inbox is closed.
+    pub fn run(mut self) {
+        while let Some(arrived) = self.inbox.take(self.number, self.load()) {
+            self.waiting.extend(arrived);
+            self.expire();
+            self.admit();
+            self.settle();
+            self.compact();
+            self.step();
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (usize, &Running)> {
+        self.seats.iter().enumerate().filter_map(|(seat, place)| match place {
+            Seat::Busy(running) => Some((seat, &**running)),
+            _ => None,
+        })
+    }
+
+    fn at(&mut self, seat: usize) -> Option<&mut Running> {
+        match &mut self.seats[seat] {
+            Seat::Busy(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    fn load(&self) -> Load {
+        let mut contents: Vec<_> =
+            self.running().map(|(_, running)| running.key().contents).filter(|&it| it != Contents::BASE).collect();
+        contents.sort_unstable();
+        contents.dedup();
+        Load {
+            n_waiting: self.waiting.len(),
+            n_running: self.running().count(),
+            n_slots: contents.len(),
+            n_cells: self.n_reserved(),
+            n_computed: self.n_computed,
+            n_cached: self.n_cached,
+            n_decodes: self.n_decodes,
+        }
+    }
+
+    fn n_reserved(&self) -> usize {
+        let n_ctx = self.session.n_ctx_seq() as usize;
+        self.running().map(|(_, running)| running.job.request.n_cells(n_ctx)).sum()
+    }
+
+    /// Ends what was cancelled or is late.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for job in std::mem::take(&mut self.waiting) {
+            match job.is_over(now) {
+                Some(over) => {
+                    self.inbox.left(&job);
+                    stop_waiting(job, over);
+                }
+                None => self.waiting.push_back(job),
+            }
+        }
+        for seat in 0..self.seats.len() {
+            let over = self.at(seat).and_then(|running| running.job.is_over(now));
+            if let Some(over) = over {
+                if let Some(running) = self.leave(seat) {
+                    running.stop(over);
+                }
+            }
+        }
+    }
+
+    /// Gives waiting requests to free sequences, in the order of their arrival, as far as there is room.
+    fn admit(&mut self) {
+        if self.running().next().is_none() && self.seats.iter().any(|seat| matches!(seat, Seat::Spoilt)) {
+            self.session.reset();
+            self.seats.iter_mut().for_each(|seat| *seat = Seat::Free(None));
+        }
+        while let Some(mut job) = self.waiting.pop_front() {
+            if std::mem::take(&mut job.is_fresh) && self.running().next().is_none() {
+                self.forget_all();
+            }
+            let Some((seat, slot)) = self.room_for(&job) else {
+                self.waiting.push_front(job);
+                return;
+            };
+            self.inbox.left(&job);
+            if let Err((job, error)) = self.seat(job, seat, slot) {
+                job.sink.end(Err(error));
+            }
+        }
+    }
+
+    /// A sequence and a slot for `job`, and room in the KV cache for all that it may write.
+    fn room_for(&mut self, job: &Job) -> Option<(usize, Found)> {
+        let key = Key { contents: job.mixture.contents(), scope: job.request.scope };
+        let prompt = &job.request.prompt;
+        let source = cache::known(places(&self.seats), key, prompt, job.request.n_reusable(), None);
+        let seat = cache::seat_for(places(&self.seats), source)?;
+        let used_by = |contents| use_of(&self.seats, contents);
+        let slot = self.slots.find(key.contents, used_by)?;
+        let n_ctx = self.session.n_ctx() as usize;
+        let wanted = self.n_reserved() + job.request.n_cells(self.session.n_ctx_seq() as usize);
+        if wanted > n_ctx {
+            return None;
+        }
+        if let Found::Idle(slot) = slot {
+            let old = self.slots.contents(slot);
+            self.forget(|held| Some(held.key.contents) == old);
+        }
+        // What is only remembered makes room, what was used longest ago first.
+        while wanted + self.n_remembered(seat) > n_ctx {
+            let oldest = (0..self.seats.len())
+                .filter(|&other| other != seat)
+                .filter_map(|other| Some((self.held(other)?.used, other)))
+                .min()?;
+            self.clear(oldest.1);
+        }
+        Some((seat, slot))
+    }
+
+    fn held(&self, seat: usize) -> Option<&Held> {
+        match &self.seats[seat] {
+            Seat::Free(held) => held.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Tokens that free sequences other than `seat` hold.
+    fn n_remembered(&self, seat: usize) -> usize {
+        let others = (0..self.seats.len()).filter(|&other| other != seat);
+        others.filter_map(|other| self.held(other)).map(|held| held.tokens.len()).sum()
+    }
+
+    fn forget_all(&mut self) {
+        self.forget(|_| true);
+    }
+
+    fn forget(&mut self, which: impl Fn(&Held) -> bool) {
+        for seat in 0..self.seats.len() {
+            if self.held(seat).is_some_and(&which) {
+                self.clear(seat);
+            }
+        }
+    }
+
+    /// Empties a free sequence.
+    fn clear(&mut self, seat: usize) {
+        self.session.forget(seat as u32);
+        self.seats[seat] = Seat::Free(None);
+    }
+
+    /// Puts `job` into the free sequence `seat`, with its mixture in `slot`.
+    fn seat(&mut self, job: Job, seat: usize, slot: Found) -> std::result::Result<(), (Job, Error)> {
+        let mut running = Running::new(job, self.n_admitted);
+        let kept = self.held(seat).filter(|held| held.key == running.key()).map_or(0, |held| {
+            cache::common(&held.tokens, running.prompt()).min(running.job.request.n_reusable())
+        });
+        let begun = self.begin(seat, kept, slot, &running);
+        match begun {
+            Ok(n_past) => {
+                running.n_past = n_past;
+                running.n_cached = n_past;
+                self.n_admitted += 1;
+                self.seats[seat] = Seat::Busy(Box::new(running));
+                Ok(())
+            }
+            Err(error) => {
+                self.clear(seat);
+                Err((running.job, error))
+            }
+        }
+    }
+
+    /// Leaves the first `kept` tokens in sequence `seat` and gives it its mixture; how many could be left.
+    fn begin(&mut self, seat: usize, kept: usize, slot: Found, running: &Running) -> Result<usize> {
+        let seq = seat as u32;
+        let n_past = self.session.truncate(seq, kept as u32)?;
+        let contents = running.key().contents;
+        let slot = match slot {
+            Found::There(slot) => slot,
+            Found::Free(slot) | Found::Idle(slot) => {
+                // Should the mixture not be one, the slot holds nothing that is known.
+                self.slots.take(slot, None);
+                self.session.write(slot, &running.job.mixture)?;
+                slot
+            }
+        };
+        self.slots.take(slot, Some(contents));
+        self.session.assign(seq, slot)?;
+        Ok(n_past as usize)
+    }
+
+    /// Lets new requests begin, with what others have read of the same, unless these are about to read more of it.
+    fn settle(&mut self) {
+        let mut new: Vec<_> =
+            self.running().filter(|(_, running)| running.is_new).map(|(seat, running)| (running.order, seat)).collect();
+        new.sort_unstable();
+        for (order, seat) in new {
+            let Some((_, running)) = self.running().find(|(other, _)| *other == seat) else { continue };
+            let (key, limit, n_past) = (running.key(), running.job.request.n_reusable(), running.n_past);
+            let prompt = running.prompt();
+            let source = cache::known(places(&self.seats), key, prompt, limit, Some(seat))
+                .filter(|source| source.n >= (n_past + 1).max(self.min_copied));
+            let promised = cache::promised(places(&self.seats), key, prompt, limit, order);
+            let n_known = source.map_or(n_past, |source| source.n);
+            if promised >= (n_known + MIN_WAIT).max(self.min_copied) {
+                continue;
+            }
+            let mut begun = Ok(n_past);
+            if let Some(source) = source {
+                begun = self.copy(source.seat, seat, source.n);
+            }
+            match (begun, self.at(seat)) {
+                (Ok(n_past), Some(running)) => {
+                    running.n_past = n_past;
+                    running.n_cached = n_past;
+                    running.is_new = false;
+                }
+                (Err(error), _) => self.fail(seat, error),
+                (Ok(_), None) => {}
+            }
+        }
+    }
+
+    /// Gives sequence `to` the first `n` tokens of sequence `from`; how many it has then.
+    fn copy(&mut self, from: usize, to: usize, n: usize) -> Result<usize> {
+        self.session.forget(to as u32);
+        self.session.copy(from as u32, to as u32)?;
+        Ok(self.session.truncate(to as u32, n as u32)? as usize)
+    }
+
+    /// Moves requests into free sequences before them: llama.cpp computes neighbours together, and others in graphs of
+    /// their own. Only where nobody waits for these sequences, and what they hold serves nobody later.
+    fn compact(&mut self) {
+        if !self.is_moving_cheap || !self.waiting.is_empty() {
+            return;
+        }
+        loop {
+            let is_hole = |seat: &Seat| match seat {
+                Seat::Free(held) => held.as_ref().is_none_or(|held| held.is_disposable),
+                _ => false,
+            };
+            let hole = self.seats.iter().position(is_hole);
+            let last = self.running().filter(|(_, running)| !running.is_new).map(|(seat, _)| seat).last();
+            let (Some(hole), Some(last)) = (hole, last) else { return };
+            if hole > last {
+                return;
+            }
+            let n_past = self.at(last).map_or(0, |running| running.n_past);
+            match self.copy(last, hole, n_past) {
+                Ok(n) => {
+                    self.seats.swap(hole, last);
+                    self.clear(last);
+                    if let Some(running) = self.at(hole) {
+                        running.n_past = n;
+                    }
+                }
+                Err(error) => return self.fail(last, error),
+            }
+        }
+    }
+
+    /// One decode.
+    fn step(&mut self) {
+        let need = |(seat, running): (usize, &Running)| Need {
+            seat,
+            n_unread: running.n_unread(),
+            writes: running.writes(),
+            order: running.order,
+        };
+        let ready = |(_, running): &(usize, &Running)| !running.is_new;
+        let mut needs: Vec<_> = self.running().filter(ready).filter(|(_, it)| !it.is_suspect).map(need).collect();
+        let suspect = self.running().find(|(_, running)| running.is_suspect).map(need);
+        if let Some(suspect) = suspect.filter(|_| !self.has_failed || needs.is_empty()) {
+            needs = vec![suspect];
+        }
+        let (n_batch, n_ubatch) = (self.session.n_batch() as usize, self.session.n_ubatch() as usize);
+        let chosen = plan(&needs, n_batch, n_ubatch);
+        if chosen.is_empty() {
+            return;
+        }
+        let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
+        for &(seat, n) in &chosen {
+            let Seat::Busy(running) = &self.seats[seat] else { continue };
+            for (token, output) in running.next(n) {
+                inputs.push(Input { seq: seat as u32, token, output });
+                if output {
+                    outputs.push(seat);
+                }
+            }
+        }
+        let result = self.session.decode(&inputs);
+        self.has_failed = result.is_err();
+        for &(seat, _) in &chosen {
+            // After a failure it may be less than before.
+            let n_past = self.session.n_past(seat as u32).unwrap_or(0) as usize;
+            if let Some(running) = self.at(seat) {
+                running.n_past = n_past;
+                running.is_suspect &= result.is_err();
+            }
+        }
+        match result {
+            Ok(()) => {
+                self.n_computed += inputs.len();
+                self.n_decodes += 1;
+                self.deliver(&outputs);
+            }
+            Err(error) => self.suspect(&chosen, error),
+        }
+    }
+
+    /// After a failed decode of `chosen`: the newest of them is suspected, and ended where it was alone.
+    fn suspect(&mut self, chosen: &[(usize, usize)], error: Error) {
+        if let [(seat, _)] = *chosen {
+            self.fail(seat, error);
+            return;
+        }
+        let newest = self
+            .running()
+            .filter(|(seat, _)| chosen.iter().any(|(other, _)| other == seat))
+            .max_by_key(|(_, running)| running.order)
+            .map(|(seat, _)| seat);
+        if let Some(running) = newest.and_then(|seat| self.at(seat)) {
+            running.is_suspect = true;
+        }
+    }
+
+    /// Hands the logits of the last decode to the sequences `outputs`, in their order.
+    fn deliver(&mut self, outputs: &[usize]) {
+        for (i, &seat) in outputs.iter().enumerate() {
+            let followers = self.followers(seat);
+            if !followers.is_empty() {
+                let logits = self.session.logits(i).to_vec();
+                followers.into_iter().for_each(|follower| self.share(seat, follower, &logits));
+            }
+            let Seat::Busy(running) = &mut self.seats[seat] else { continue };
+            let result = take(running, self.session.logits(i), &self.session);
+            self.end(seat, result);
+        }
+    }
+
+    /// Those who wait for what `seat` has just read wholly: they can have its logits too.
+    fn followers(&self, seat: usize) -> Vec<usize> {
+        let Seat::Busy(leader) = &self.seats[seat] else { return Vec::new() };
+        if !leader.is_at_prompt() {
+            return Vec::new();
+        }
+        let follows = |(_, running): &(usize, &Running)| running.is_new && running.is_like(leader);
+        self.running().filter(follows).map(|(seat, _)| seat).collect()
+    }
+
+    /// Gives `follower` what `leader` has read, and the `logits` after it.
+    fn share(&mut self, leader: usize, follower: usize, logits: &[f32]) {
+        let n = self.at(leader).map_or(0, |running| running.n_past);
+        let n_past = match self.copy(leader, follower, n) {
+            Ok(n_past) => n_past,
+            Err(error) => return self.fail(follower, error),
+        };
+        let Seat::Busy(running) = &mut self.seats[follower] else { return };
+        running.n_past = n_past;
+        // Otherwise it reads for itself.
+        if n_past == n {
+            running.is_new = false;
+            running.n_cached = n;
+            let result = take(running, logits, &self.session);
+            self.end(follower, result);
+        }
+    }
+
+    /// Ends the request in `seat` if `result` says so.
+    fn end(&mut self, seat: usize, result: std::result::Result<Option<Ended>, Trouble>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(ended)) => {
+                if let Some(running) = self.leave(seat) {
+                    running.finish(ended);
+                }
+            }
+            Err(Trouble::Own(error)) => self.fail(seat, error),
+            Err(Trouble::Numbers(error)) => {
+                self.fail(seat, error);
+                self.session.forget(seat as u32);
+                self.seats[seat] = Seat::Spoilt;
+            }
+        }
+    }
+
+    fn fail(&mut self, seat: usize, error: Error) {
+        if let Some(running) = self.leave(seat) {
+            let path = self.session.model().file().path();
+            running.job.sink.end(Err(error.file(path)));
+        }
+    }
+
+    /// Frees `seat`, which remembers what it has read.
+    fn leave(&mut self, seat: usize) -> Option<Box<Running>> {
+        match std::mem::replace(&mut self.seats[seat], Seat::Free(None)) {
+            Seat::Busy(running) => {
+                self.n_cached += running.n_cached;
+                self.n_left += 1;
+                let held = Held {
+                    key: running.key(),
+                    tokens: running.held(),
+                    used: self.n_left,
+                    is_disposable: !running.job.is_bounded,
+                };
+                self.seats[seat] = Seat::Free((running.n_past > 0).then_some(held));
+                Some(running)
+            }
+            other => {
+                self.seats[seat] = other;
+                None
+            }
+        }
+    }
+}
+
+/// What copying the memory of a sequence is worth.
+struct Copying {
+    min_copied: usize,
+    is_moving_cheap: bool,
+}
+
+/// Reading one token takes about the time in which memory of this part of the model's size is copied: on two cores of a
+/// Xeon, SmolLM2-135M (145 MB as Q8_0) reads 460 tokens/s, and copies 5 GB/s.
+const TOKEN_PART: usize = 16;
+/// A graph of few tokens takes about the time in which the model is read once; copying reads and writes.
+const GRAPH_PART: usize = 4;
+
+impl Copying {
+    fn of(session: &Session) -> Self {
+        let model_bytes = session.model().file().mmap().len();
+        // Sequences that share their memory share its contents too, and lie in one graph wherever they are.
+        let is_shared = session.n_ctx_seq() == session.n_ctx();
+        let sequence_bytes = if is_shared { 0 } else { session.sequence_bytes() };
+        Self {
+            min_copied: sequence_bytes.div_ceil((model_bytes / TOKEN_PART).max(1)).max(1),
+            is_moving_cheap: !is_shared && sequence_bytes <= model_bytes / GRAPH_PART,
+        }
+    }
+}
+
+/// Why the logits of a request are of no use.
+enum Trouble {
+    /// The request's own fault.
+    Own(Error),
+    /// They are no numbers.
+    Numbers(Error),
+}
+
+fn take(running: &mut Running, logits: &[f32], session: &Session) -> std::result::Result<Option<Ended>, Trouble> {
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return Err(Trouble::Numbers(
+            Error::engine("the model computed NaN")
+                .hint("check model and sidecar with `llama-svf inspect --verify`, or use a lower strength"),
+        ));
+    }
+    running.take(logits, session.model(), session.n_ctx_seq() as usize).map_err(Trouble::Own)
+}
+
+fn places(seats: &[Seat]) -> impl Iterator<Item = Place<'_>> {
+    seats.iter().map(|seat| match seat {
+        Seat::Free(held) => Place::Free(held.as_ref()),
+        Seat::Busy(running) => {
+            let n_read = running.n_past.min(running.prompt().len());
+            Place::Busy(running.key(), running.prompt(), n_read, running.order)
+        }
+        Seat::Spoilt => Place::Closed,
+    })
+}
+
+/// Who holds tokens of the mixture `contents`.
+fn use_of(seats: &[Seat], contents: Contents) -> Use {
+    let of_seat = |seat: &Seat| match seat {
+        Seat::Busy(running) if running.key().contents == contents => Use::Busy,
+        Seat::Free(Some(held)) if held.key.contents == contents => Use::Idle,
+        _ => Use::None,
+    };
+    seats.iter().map(of_seat).max().unwrap_or(Use::None)
+}
