@@ -266,8 +266,8 @@ impl Session {
         self.sequences.iter_mut().for_each(|sequence| sequence.n_past = 0);
     }
 
-    /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut (a
-    /// recurrent one) forgets all of them. Returns how many are left.
+    /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut there (a
+    /// recurrent one, or one whose sliding window has moved on) forgets all of them. Returns how many are left.
     pub fn truncate(&mut self, seq: u32, n: u32) -> Result<u32> {
         let n_past = self.sequence(seq)?.n_past;
         if n >= n_past {
@@ -279,6 +279,27 @@ impl Session {
         }
         self.sequences[seq as usize].n_past = n;
         Ok(n)
+    }
+
+    /// Lets `to` hold the tokens of `from` and use its slot, without computing them again.
+    ///
+    /// # Errors
+    /// `to` holds tokens or is `from`.
+    pub fn copy(&mut self, from: u32, to: u32) -> Result<()> {
+        let original = self.sequence(from)?;
+        let n_past = self.sequence(to)?.n_past;
+        if from == to {
+            return Err(Error::expected("another sequence than the copied one", to).field("sequence"));
+        }
+        if n_past > 0 {
+            return Err(Error::invalid(format!("it holds {n_past} tokens"))
+                .field(format!("sequence {to}"))
+                .hint("clear the sequence first"));
+        }
+        self.assign(to, original.slot)?;
+        self.context.copy(from, to);
+        self.sequences[to as usize].n_past = original.n_past;
+        Ok(())
     }
 
     /// The slot that `seq` uses.

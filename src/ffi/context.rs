@@ -338,14 +338,32 @@ impl Context {
         }
     }
 
-    /// Forgets what `sequence` has seen from `position` on; `false` if this kind of memory cannot, which then
-    /// keeps everything.
+    /// Forgets what `sequence` has seen from `position` on; `false` if the memory does not hold what the next token
+    /// attends to, and `sequence` must be cleared: a recurrent one cannot go back, and one with a sliding window may
+    /// have dropped what the window covered then.
     pub fn truncate(&mut self, sequence: u32, position: u32) -> bool {
         assert!(sequence < self.n_seq_max());
-        // SAFETY: the context is alive; a negative end means "to the end".
+        let (sequence, position) = (sequence as i32, position as i32);
+        // SAFETY: context and model are alive; a negative end means "to the end".
         unsafe {
             let memory = sys::llama_get_memory(self.pointer.as_ptr());
-            sys::llama_memory_seq_rm(memory, sequence as i32, position as i32, -1)
+            if !sys::llama_memory_seq_rm(memory, sequence, position, -1) {
+                return false;
+            }
+            let window = sys::llama_model_n_swa(self.model.as_ptr());
+            // -1 where nothing is left.
+            let first = sys::llama_memory_seq_pos_min(memory, sequence);
+            window == 0 || position == 0 || (0..=(position - window).max(0)).contains(&first)
+        }
+    }
+
+    /// Lets the empty sequence `to` have seen what `from` has.
+    pub fn copy(&mut self, from: u32, to: u32) {
+        assert!(from != to && from.max(to) < self.n_seq_max());
+        // SAFETY: the context is alive and both sequences in range; negative positions mean "all".
+        unsafe {
+            let memory = sys::llama_get_memory(self.pointer.as_ptr());
+            sys::llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1);
         }
     }
 

@@ -208,6 +208,54 @@ fn experts_can_be_replaced_and_unloaded_while_a_slot_uses_them() {
 }
 
 #[test]
+fn a_copied_sequence_goes_on_as_the_original_does() {
+    let adapted = tiny();
+    let (prompt, ending) = (tokens(8, 20), tokens(9, 4));
+    // Each of the tokens by itself, as sampling decodes them.
+    let go_on = |session: &mut Session, seq: u32| -> Vec<Vec<f32>> {
+        let step = |&token| {
+            session.decode(&[Input { seq, token, output: true }]).unwrap();
+            session.logits(0).to_vec()
+        };
+        ending.iter().map(step).collect()
+    };
+    for kv_unified in [true, false] {
+        // Fused attention skips other sequences' cells; plain sums run over their zeros, in another order.
+        let options = SessionOptions { kv_unified, flash_attention: true, ..exact(3) };
+        let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 2 };
+        let mut session = Session::adapted(&adapted.adapted, &options, &adapter).unwrap();
+        use_expert(&mut session, adapted.expert("expert", 1, 0.5), 1, 0);
+        logits(&mut session, 0, &prompt);
+        session.copy(0, 2).unwrap();
+        session.copy(2, 1).unwrap();
+        let from_20 = go_on(&mut session, 0);
+        for seq in [1, 2] {
+            assert_eq!(session.n_past(seq).unwrap(), 20);
+            assert_eq!(session.slot(seq).unwrap(), 1);
+        }
+        assert_eq!(session.truncate(0, 12).unwrap(), 12);
+        let from_12 = go_on(&mut session, 0);
+        // The original goes while its copies stay.
+        session.clear(0).unwrap();
+        assert!(go_on(&mut session, 2) == from_20, "unified: {kv_unified}");
+        assert_eq!(session.truncate(2, 12).unwrap(), 12);
+        assert!(go_on(&mut session, 2) == from_12, "unified: {kv_unified}");
+        assert!(go_on(&mut session, 1) == from_20, "unified: {kv_unified}");
+
+        for (from, to, fragment) in [
+            (1, 2, "sequence 2: it holds 16 tokens"),
+            (1, 1, "another sequence than the copied one, found 1"),
+            (3, 0, "expected a sequence below 3, found 3"),
+            (1, 3, "expected a sequence below 3, found 3"),
+        ] {
+            let error = session.copy(from, to).unwrap_err().to_string();
+            assert!(error.contains(fragment), "{error}");
+        }
+        assert_eq!(session.n_past(2).unwrap(), 16);
+    }
+}
+
+#[test]
 fn misuse_is_an_error_that_names_it_and_changes_nothing() {
     let adapted = tiny();
     let truncated = Adapted::random(
