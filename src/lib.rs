@@ -33,6 +33,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod expert;
+pub mod few_shot;
 pub mod ffi;
 pub mod gradient;
 pub mod optimiser;

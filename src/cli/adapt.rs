@@ -13,11 +13,11 @@ use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
-use crate::dispatch::few_shot::{Found, Generation};
-use crate::dispatch::{first, Choice, Search, SearchProblem, Searched, Setup, CLASSIFIER};
+use crate::dispatch::CLASSIFIER;
 use crate::error::{exit, Error, Result};
-use crate::eval::{Comparison, Evaluation, Questions, Summary};
+use crate::eval::{Choice, Comparison, Evaluation, Questions, Runner, Summary};
 use crate::expert::Mixture;
+use crate::few_shot::{first, Found, Generation, Search, SearchProblem, Searched};
 use crate::task::{Item, Part, Task};
 
 /// Find the mixture of experts for a task from a few of its examples
@@ -98,10 +98,10 @@ pub fn main(args: &Args) -> Result<u8> {
             return Err(Error::invalid(format!("'{name}' is named twice")).field("--among"));
         }
     }
-    let setup =
-        Setup { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
+    let runner =
+        Runner { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
     let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
-    let identity = problem.identity(&joined, &setup);
+    let identity = problem.identity(&joined, &runner);
     let states = file.load(&identity)?;
     if let Some(state) = states.last() {
         printer::note(format_args!(
@@ -111,16 +111,16 @@ pub fn main(args: &Args) -> Result<u8> {
         ));
     }
     let answering = printer::Bar::new("answering");
-    let mut searched = setup
+    let mut searched = problem
         .search(
-            problem,
+            &runner,
             states,
             |done, state| file.save(&identity, done, state),
             &printer::Bar::new("searching"),
             &ctrl_c::INTERRUPT,
         )
         .map_err(|error| file.hint(error))?;
-    setup.select(problem, &mut searched, &answering, &ctrl_c::INTERRUPT)?;
+    problem.select(&runner, &mut searched, &answering, &ctrl_c::INTERRUPT)?;
     if let Some(output) = &args.output {
         let text = serde_json::to_string_pretty(&searched.mixture().to_json())
             .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
@@ -134,8 +134,8 @@ pub fn main(args: &Args) -> Result<u8> {
         let choices =
             [searched.mixture().clone(), Mixture::single(searched.single.as_str()), Mixture::base()]
                 .map(Choice::Fixed);
-        let mut questions = Questions::new(&model, &task, items)?;
-        let measured = setup.measure(&mut questions, &choices, &answering, &ctrl_c::INTERRUPT)?;
+        let questions = Questions::new(&model, &task, items)?;
+        let measured = runner.measure(&questions, &choices, &answering, &ctrl_c::INTERRUPT)?;
         test = Some(Test::new(&measured.evaluation));
     }
     let report =

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{json, Value};
 
-use crate::dispatch::{Cost, Dispatched};
+use crate::dispatch::Cost;
+use crate::eval::Dispatched;
 
 /// For `--json`; `pass2_seconds` where pass 2 was timed alone.
 pub fn json(dispatched: &Dispatched, pass2_seconds: Option<f64>) -> Value {

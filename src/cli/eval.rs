@@ -10,11 +10,12 @@ use super::experts::{Adapter, ExpertArgs};
 use super::inputs::{check_template, ModelFile, PartFlag, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
-use crate::dispatch::{check_oracle, Choice, Measured, Setup};
 use crate::engine::{Joined, Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::scores::MANY_CUT;
-use crate::eval::{Comparison, EvalOptions, Questions, Summary, Trace};
+use crate::eval::{
+    check_oracle, Choice, Comparison, EvalOptions, Measured, Questions, Runner, Summary, Trace,
+};
 use crate::expert::{ExpertSet, Mixture};
 use crate::sidecar::Fingerprint;
 use crate::task::Task;
@@ -101,7 +102,7 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let model = args.batch.model.load(file.path())?;
     check_template(&task, &model)?;
-    let mut questions = Questions::new(&model, &task, items)?;
+    let questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
     let experts = joined.as_ref().map(Joined::expert_set).transpose()?;
@@ -113,7 +114,7 @@ pub fn main(args: &Args) -> Result<u8> {
         let names = experts.as_ref().map(ExpertSet::names).unwrap_or_default();
         check_oracle(&task, items, &names)?;
     }
-    let setup = Setup {
+    let runner = Runner {
         model: &model,
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
@@ -121,7 +122,7 @@ pub fn main(args: &Args) -> Result<u8> {
         batch,
         n_threads,
     };
-    let routed = setup.route(&mut questions, &choices, &ctrl_c::INTERRUPT)?;
+    let routed = runner.route(&questions, &choices, &ctrl_c::INTERRUPT)?;
     let mut trace = match &args.trace {
         Some(path) if args.resume => Some(Trace::resume(path, &settings)?),
         Some(path) => Some(Trace::create(path, &settings)?),
@@ -158,8 +159,8 @@ impl Args {
                 .hint("use --temp 1"));
         }
         // Nothing is left out: samples come from the model's own distribution.
-        let sampler = SamplerOptions { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, seed: self.seed };
-        crate::engine::Sampler::new(&sampler)?;
+        let sampler = SamplerOptions::plain(temperature, self.seed);
+        sampler.check()?;
         Ok(EvalOptions { samples: self.samples, sampler })
     }
 
@@ -273,6 +274,7 @@ impl Report<'_> {
             "pass_at_k": summaries[0].pass_at_k,
             "n_cut": summaries[0].n_cut,
             "seconds": evaluation.seconds,
+            "writing_seconds": evaluation.writing_seconds,
             "scoring_seconds": evaluation.scoring_seconds,
             "tokens_per_second": evaluation.n_tokens as f64 / evaluation.seconds,
             "answers_per_second": evaluation.n_answers as f64 / evaluation.seconds,

@@ -7,9 +7,10 @@ use super::inputs::{check_template, ModelFile, OverrideArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
 use super::{ctrl_c, printer};
-use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Setup, Strategy, CLASSIFIER};
+use crate::dispatch::{AdaptPrompt, Candidates, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 use crate::engine::Model;
 use crate::error::{exit, Error, Result};
+use crate::eval::Runner;
 use crate::expert::ExpertSet;
 use crate::report::{Folder, Plan, Results, Targets};
 use crate::skills::Skill;
@@ -106,10 +107,10 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::expected("1 expert or more", 0).field("--expert"));
     }
     let dispatchers = args.dispatchers(&model, &experts, prompt)?;
-    let setup =
-        Setup { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
+    let runner =
+        Runner { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
     let name = name(args.model.as_deref());
-    let plan = Plan::new(setup, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
+    let plan = Plan::new(runner, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
     let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;
     plan.measure(&mut folder, &printer::Bar::new("measuring"), &ctrl_c::INTERRUPT).map_err(|error| {
         if error.is_interrupted() {

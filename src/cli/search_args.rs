@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::cem::Settings;
-use crate::dispatch::SearchOptions;
+use crate::few_shot::SearchOptions;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Search")]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::atomic;
-use crate::dispatch::few_shot::State;
 use crate::error::{Error, Result};
+use crate::few_shot::State;
 
 const SCHEMA: &str = "llama-svf/search/1";
 

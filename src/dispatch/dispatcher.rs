@@ -5,10 +5,8 @@ use std::time::Instant;
 use serde_json::{json, Value};
 
 use super::{named_in, AdaptPrompt, Ask, Candidates, OTHER};
-use crate::engine::{
-    complete, log_prob, prefill, Input, Model, Prompt, Reader, Request, Sampler, SamplerOptions, Session,
-    Token,
-};
+use crate::engine::scheduler::{Generate, Outcome, Probe};
+use crate::engine::{Model, Request, Scheduler};
 use crate::error::{Error, Result};
 use crate::expert::{ExpertSet, Mixture};
 use crate::progress::Interrupt;
@@ -46,6 +44,10 @@ pub const CLASSIFIER: &str = "cls";
 
 /// Most tokens that an answer in words may have.
 const MAX_TOKENS: usize = 16;
+
+/// What pass 1 has read is not used in pass 2: the base model, chosen for lack of a better, answers to the bit as it would
+/// have without pass 1.
+const SCOPE: u64 = 1;
 
 /// How pass 1 is done.
 #[derive(Clone, Debug)]
@@ -162,90 +164,100 @@ impl Dispatcher {
         }
     }
 
-    /// Decides one question with `reader`'s sequence in `slot`, which holds [`Self::mixture`] (0 for the base model).
-    /// What the reader has read with that slot before is not computed again.
-    pub fn decide(
-        &self,
-        session: &mut Session,
-        reader: &mut Reader,
-        slot: u32,
-        question: &str,
-    ) -> Result<(Decision, Cost)> {
+    /// Decides one question. What was read for others before is not read again.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`], or of its requests.
+    pub fn decide(&self, scheduler: &Scheduler, question: &str) -> Result<(Decision, Cost)> {
         let began = Instant::now();
-        let ask = self.ask(session.model(), question)?;
-        let mut n_tokens = 0;
-        let decision = match self.options.reading {
-            Reading::Labels => {
-                let mut branches = Vec::new();
-                for (node, tokens) in ask.tree.reads().enumerate() {
-                    n_tokens += reader.read(session, slot, &tokens)?;
-                    check(session.logits(0))?;
-                    branches.push(ask.tree.branch(node, session.logits(0)));
-                }
-                self.chosen(&ask.tree.probabilities(&branches))
-            }
-            Reading::Text => {
-                let (text, log_probs, n) = write(session, reader, slot, &ask.prompt)?;
-                n_tokens = n;
-                self.written(&text, &log_probs)
-            }
-        };
+        let in_pass_1 = |error: Error| error.field("pass 1");
+        let ask = self.ask(scheduler.model(), question)?;
+        let tickets = self.requests(&ask).into_iter().map(|request| scheduler.submit(request));
+        let tickets = tickets.collect::<Result<Vec<_>>>().map_err(in_pass_1)?;
+        let outcomes = tickets.into_iter().map(|ticket| ticket.outcome().map_err(in_pass_1));
+        let (decision, n_tokens) = self.read(&ask, outcomes.collect::<Result<_>>()?)?;
         Ok((decision, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
     }
 
-    /// Decides all `questions` in batches, with `sessions` whose `slot` holds [`Self::mixture`].
+    /// Decides all `questions` together. What they have in common is read once.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`] and of [`Scheduler::complete`].
     pub fn decide_all(
         &self,
-        sessions: &mut [Session],
-        slot: u32,
+        scheduler: &Scheduler,
         questions: &[&str],
         interrupt: &Interrupt,
     ) -> Result<(Vec<Decision>, Cost)> {
         let began = Instant::now();
-        let Some(session) = sessions.first() else {
-            return Err(Error::expected("1 session or more", 0));
-        };
-        let model = session.model();
-        let asks = questions.iter().map(|question| self.ask(model, question)).collect::<Result<Vec<_>>>()?;
+        let ask = |question: &&str| self.ask(scheduler.model(), question);
+        let asks = questions.iter().map(ask).collect::<Result<Vec<_>>>()?;
+        let mut requests = Vec::new();
+        let mut askers = Vec::new();
+        for (i, ask) in asks.iter().enumerate() {
+            let own = self.requests(ask);
+            askers.extend(std::iter::repeat_n(i, own.len()));
+            requests.extend(own);
+        }
+        let mut outcomes: Vec<_> = requests.iter().map(|_| None).collect();
+        scheduler
+            .complete(requests, interrupt, |index, outcome| {
+                outcomes[index] = Some(outcome);
+                Ok(())
+            })
+            .map_err(|error| error.field("pass 1"))?;
+        let mut of_asks: Vec<Vec<Outcome>> = asks.iter().map(|_| Vec::new()).collect();
+        for (asker, outcome) in askers.into_iter().zip(outcomes) {
+            of_asks[asker].extend(outcome);
+        }
         let mut n_tokens = 0;
-        let decisions = match self.options.reading {
+        let mut decisions = Vec::with_capacity(asks.len());
+        for (ask, outcomes) in asks.iter().zip(of_asks) {
+            let (decision, n) = self.read(ask, outcomes)?;
+            decisions.push(decision);
+            n_tokens += n;
+        }
+        Ok((decisions, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
+    }
+
+    /// What the scheduler has to find out for `ask`.
+    fn requests(&self, ask: &Ask) -> Vec<Request> {
+        let requests = match self.options.reading {
             Reading::Labels => {
-                let mut places = Vec::new();
-                let mut prompts = Vec::new();
-                for (i, ask) in asks.iter().enumerate() {
-                    for (node, tokens) in ask.tree.reads().enumerate() {
-                        n_tokens += tokens.len();
-                        places.push((i, node));
-                        prompts.push(Prompt { tokens, slot, n_outputs: 1 });
-                    }
-                }
-                let mut branches: Vec<_> =
-                    asks.iter().map(|ask| vec![Vec::new(); ask.tree.reads().count()]).collect();
-                prefill(sessions, &prompts, interrupt, |index, logits| {
-                    let (i, node) = places[index];
-                    branches[i][node] = asks[i].tree.branch(node, logits);
-                    Ok(())
-                })
-                .map_err(|error| error.field("pass 1"))?;
-                asks.iter()
-                    .zip(&branches)
-                    .map(|(ask, branches)| self.chosen(&ask.tree.probabilities(branches)))
-                    .collect()
+                let request = |(node, tokens): (usize, Vec<_>)| {
+                    let probe = Probe { after: tokens.len(), tokens: ask.tree.asked(node) };
+                    Request::score(tokens, self.mixture(), vec![probe])
+                };
+                ask.tree.reads().enumerate().map(request).collect()
             }
             Reading::Text => {
-                let requests: Vec<_> = asks.iter().map(|ask| self.request(ask, slot)).collect();
-                let mut decisions = vec![None; requests.len()];
-                complete(sessions, &requests, interrupt, |index, completion| {
-                    n_tokens += requests[index].prompt.len() + completion.tokens.len();
-                    decisions[index] = Some(self.written(&completion.text, &completion.log_probs));
-                    Ok(())
-                })
-                .map_err(|error| error.field("pass 1"))?;
-                let all: Option<_> = decisions.into_iter().collect();
-                all.ok_or_else(|| Error::engine("some questions were not answered"))?
+                let how = Generate { stop: vec!["\n".into()], log_probs: true, ..Generate::greedy(MAX_TOKENS) };
+                vec![Request::generate(ask.prompt.clone(), self.mixture(), how)]
             }
         };
-        Ok((decisions, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
+        requests.into_iter().map(|request: Request| Request { scope: SCOPE, ..request }).collect()
+    }
+
+    /// The decision that follows from what the scheduler found out for `ask`, and how many tokens were computed.
+    fn read(&self, ask: &Ask, outcomes: Vec<Outcome>) -> Result<(Decision, usize)> {
+        let mut n_tokens = 0;
+        match self.options.reading {
+            Reading::Labels => {
+                let mut branches = Vec::new();
+                for (node, outcome) in outcomes.into_iter().enumerate() {
+                    let scores = outcome.scores()?;
+                    n_tokens += scores.usage.n_computed();
+                    branches.push(ask.tree.branch(node, &scores.log_probs.concat()));
+                }
+                Ok((self.chosen(&ask.tree.probabilities(&branches)), n_tokens))
+            }
+            Reading::Text => {
+                let none = || Error::engine("a question was not answered");
+                let completion = outcomes.into_iter().next().ok_or_else(none)?.completion()?;
+                n_tokens += completion.usage.n_computed();
+                Ok((self.written(&completion.text, &completion.log_probs), n_tokens))
+            }
+        }
     }
 
     /// Tokens of context that pass 1 needs for the longest of `questions`, with room for an answer in words.
@@ -267,17 +279,6 @@ impl Dispatcher {
 
     fn ask(&self, model: &Model, question: &str) -> Result<Ask> {
         Ask::new(model, &self.prompt, &self.candidates, question)
-    }
-
-    fn request(&self, ask: &Ask, slot: u32) -> Request {
-        Request {
-            prompt: ask.prompt.clone(),
-            slot,
-            sampler: greedy(),
-            max_tokens: MAX_TOKENS,
-            stop: vec!["\n".into()],
-            log_probs: true,
-        }
     }
 
     /// The decision that the probabilities of the labels mean; of equal ones the first counts.
@@ -306,48 +307,5 @@ impl Dispatcher {
         let expert = (label != OTHER && is_sure).then(|| label.clone());
         let is_fallback = label != OTHER && !is_sure;
         Decision { expert, label, confidence, probabilities, is_fallback }
-    }
-}
-
-/// The line that the model writes after `prompt` in `reader`'s sequence, the log-probabilities of its tokens, and how
-/// many tokens were computed. What other sequences hold stays, unlike with [`complete`].
-fn write(
-    session: &mut Session,
-    reader: &mut Reader,
-    slot: u32,
-    prompt: &[Token],
-) -> Result<(String, Vec<f32>, usize)> {
-    let model = session.model().clone();
-    let mut sampler = Sampler::new(&greedy())?;
-    let mut n_tokens = reader.read(session, slot, prompt)?;
-    let (mut text, mut log_probs) = (Vec::new(), Vec::new());
-    loop {
-        let logits = session.logits(0);
-        let token = sampler.sample(logits).map_err(|error| error.file(model.file().path()))?;
-        log_probs.push(log_prob(logits, token));
-        if model.is_end(token) {
-            break;
-        }
-        text.extend(model.piece(token));
-        if text.contains(&b'\n') || log_probs.len() == MAX_TOKENS {
-            break;
-        }
-        session.decode(&[Input { seq: reader.seq(), token, output: true }])?;
-        reader.push(token);
-        n_tokens += 1;
-    }
-    let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
-    Ok((line, log_probs, n_tokens))
-}
-
-fn greedy() -> SamplerOptions {
-    SamplerOptions { temperature: 0.0, ..SamplerOptions::default() }
-}
-
-fn check(logits: &[f32]) -> Result<()> {
-    match logits.iter().any(|logit| logit.is_nan()) {
-        true => Err(Error::engine("the model computed NaN")
-            .hint("check the sidecar with `llama-svf inspect --verify`, or lower --strength")),
-        false => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
-//! Which label, with a probability for each, from the logits after a prompt: the model's own distribution,
-//! constrained to the labels.
+//! Which label, with a probability for each, from the model's probabilities of the next tokens after a prompt, constrained
+//! to the labels.
 //!
 //! The tokens of all labels form a tree. Where it branches, the probabilities of the branches are those of the
 //! model's next token, scaled to a sum of 1. Where a label ends and a longer one goes on, the longer one gets what the
 //! model gives its next token, and the one that ends all the rest: so a label that is the beginning of another one is
-//! no special case. Only where the tree branches are logits needed: once, right after the prompt, unless labels
+//! no special case. Only where the tree branches is the model asked: once, right after the prompt, unless labels
 //! share their first tokens.
 
 use crate::engine::Token;
@@ -93,24 +93,27 @@ impl LabelTree {
         self.nodes.iter().map(|node| [&self.prompt[..], &node.path].concat())
     }
 
-    /// The probabilities of the branches of place number `node` from the logits after [`Self::reads`]' text for it;
-    /// the label that ends there, if one does, comes last.
-    pub fn branch(&self, node: usize, logits: &[f32]) -> Vec<f64> {
-        let Node { ends, branches, .. } = &self.nodes[node];
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |token: Token| f64::from(logits[token as usize] - max).exp();
-        let taken: Vec<_> = branches.iter().map(|&(token, _)| weight(token)).collect();
-        let constrained: f64 = taken.iter().sum();
-        match ends {
-            // Logits so far below the best that all weights are 0 say nothing about the labels.
-            None if constrained == 0.0 => vec![1.0 / taken.len() as f64; taken.len()],
-            None => taken.iter().map(|weight| weight / constrained).collect(),
-            Some(_) => {
-                let total: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
-                let rest = (total - constrained).max(0.0) / total;
-                taken.iter().map(|weight| weight / total).chain([rest]).collect()
-            }
+    /// The next tokens that are asked about at place number `node`.
+    pub fn asked(&self, node: usize) -> Vec<Token> {
+        self.nodes[node].branches.iter().map(|&(token, _)| token).collect()
+    }
+
+    /// The probabilities of the branches of place number `node` from ln p of [`Self::asked`]' tokens there; the label that
+    /// ends there, if one does, comes last.
+    pub fn branch(&self, node: usize, log_probs: &[f32]) -> Vec<f64> {
+        let p: Vec<_> = log_probs.iter().map(|&log_prob| f64::from(log_prob).exp()).collect();
+        if self.nodes[node].ends.is_some() {
+            let rest = (1.0 - p.iter().sum::<f64>()).max(0.0);
+            return p.into_iter().chain([rest]).collect();
         }
+        let max = log_probs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if max == f32::NEG_INFINITY {
+            // That all are impossible says nothing about the labels.
+            return vec![1.0 / p.len() as f64; p.len()];
+        }
+        let weights: Vec<_> = log_probs.iter().map(|&log_prob| f64::from(log_prob - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
     }
 
     /// The probability of each label, from those of all branches.
@@ -131,12 +134,10 @@ impl LabelTree {
 mod tests {
     use super::*;
 
-    fn logits(weights: &[(Token, f64)]) -> Vec<f32> {
-        let mut logits = vec![f32::NEG_INFINITY; 10];
-        for &(token, p) in weights {
-            logits[token as usize] = p.ln() as f32;
-        }
-        logits
+    /// ln p of the tokens that `tree` asks about at `node`, where the model gives the tokens of `p` these probabilities.
+    fn log_probs(tree: &LabelTree, node: usize, p: &[(Token, f64)]) -> Vec<f32> {
+        let of = |token: Token| p.iter().find(|(other, _)| *other == token).map_or(0.0, |(_, p)| *p);
+        tree.asked(node).into_iter().map(|token| of(token).ln() as f32).collect()
     }
 
     fn assert_near(found: &[f64], expected: &[f64]) {
@@ -150,7 +151,7 @@ mod tests {
     fn labels_that_part_at_once_need_one_read() {
         let tree = LabelTree::new(&[vec![1, 2, 3, 4], vec![1, 2, 5], vec![1, 2, 6, 6]]).unwrap();
         assert_eq!(tree.reads().collect::<Vec<_>>(), [vec![1, 2]]);
-        let branch = tree.branch(0, &logits(&[(3, 0.2), (5, 0.1), (6, 0.1), (9, 0.6)]));
+        let branch = tree.branch(0, &log_probs(&tree, 0, &[(3, 0.2), (5, 0.1), (6, 0.1), (9, 0.6)]));
         assert_near(&tree.probabilities(&[branch]), &[0.5, 0.25, 0.25]);
     }
 
@@ -159,8 +160,8 @@ mod tests {
         // "math", "math-hard", "other".
         let tree = LabelTree::new(&[vec![1, 2], vec![1, 2, 3, 4], vec![1, 7]]).unwrap();
         assert_eq!(tree.reads().collect::<Vec<_>>(), [vec![1], vec![1, 2]]);
-        let root = tree.branch(0, &logits(&[(2, 0.3), (7, 0.1), (9, 0.6)]));
-        let after = tree.branch(1, &logits(&[(3, 0.2), (0, 0.5), (9, 0.3)]));
+        let root = tree.branch(0, &log_probs(&tree, 0, &[(2, 0.3), (7, 0.1), (9, 0.6)]));
+        let after = tree.branch(1, &log_probs(&tree, 1, &[(3, 0.2), (0, 0.5), (9, 0.3)]));
         assert_near(&tree.probabilities(&[root, after]), &[0.75 * 0.8, 0.75 * 0.2, 0.25]);
         // Whichever is named first.
         let turned = LabelTree::new(&[vec![1, 2, 3, 4], vec![1, 2], vec![1, 7]]).unwrap();
@@ -174,15 +175,15 @@ mod tests {
             (tree.prompt(), tree.reads().collect::<Vec<_>>()),
             (&[1][..], vec![vec![1], vec![1, 5, 5]])
         );
-        let root = tree.branch(0, &logits(&[(5, 0.5), (4, 0.5)]));
-        let after = tree.branch(1, &logits(&[(2, 0.9), (3, 0.1)]));
+        let root = tree.branch(0, &log_probs(&tree, 0, &[(5, 0.5), (4, 0.5)]));
+        let after = tree.branch(1, &log_probs(&tree, 1, &[(2, 0.9), (3, 0.1)]));
         assert_near(&tree.probabilities(&[root, after]), &[0.45, 0.05, 0.5]);
     }
 
     #[test]
-    fn logits_without_any_label_decide_nothing_and_what_is_no_choice_is_refused() {
+    fn what_makes_all_labels_impossible_decides_nothing_and_what_is_no_choice_is_refused() {
         let tree = LabelTree::new(&[vec![1, 2], vec![1, 3]]).unwrap();
-        assert_near(&tree.branch(0, &logits(&[(9, 1.0)])), &[0.5, 0.5]);
+        assert_near(&tree.branch(0, &log_probs(&tree, 0, &[(9, 1.0)])), &[0.5, 0.5]);
         for (texts, fragment) in [
             (vec![], "2 labels or more, found 0"),
             (vec![vec![1, 2]], "2 labels or more, found 1"),

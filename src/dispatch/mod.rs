@@ -5,11 +5,10 @@
 //! |---|---|
 //! | [`Strategy::Prompt`] | the base model names the expert that fits, or `other` |
 //! | [`Strategy::Classifier`] | the same, by an expert that was trained to do so |
-//! | [`few_shot`] | once for a task: the cross-entropy method over mixture weights, scored on a few examples |
 //!
-//! [`Setup`] puts questions through both passes: it opens sessions, lets [`Choice`]s decide, and measures the answers.
+//! (The third strategy of the paper is once for a task: [`crate::few_shot`].) [`Adaptive`] does both passes.
 //!
-//! The first two ask an [`AdaptPrompt`], which lists the loaded experts ([`Candidates`]), and read the answer from the
+//! The strategies ask an [`AdaptPrompt`], which lists the loaded experts ([`Candidates`]), and read the answer from the
 //! probabilities of the labels ([`LabelTree`]) or from what the model writes. `other`, and any choice that is less
 //! sure than the threshold, is the base model, *slot 0*: never the mixture that was used last, as in the released
 //! code.
@@ -29,24 +28,18 @@
 //! That a question can talk the model into another label is in the nature of asking a model: at worst another of the
 //! loaded experts answers.
 
+mod adaptive;
 mod ask;
 mod candidates;
-mod dispatched;
 mod dispatcher;
 mod labels;
 mod prompt;
-mod routes;
-mod search;
 mod written;
 
-pub mod few_shot;
-
+pub use adaptive::{Adaptive, Answer};
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
-pub use dispatched::Dispatched;
 pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
-pub use routes::{check_oracle, Choice, Measured, Routed, Setup};
-pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
 pub use written::named_in;

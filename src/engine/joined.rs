@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Once};
 
-use super::{AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Session, SessionOptions};
+use super::scheduler::QUEUE;
+use super::{
+    AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Scheduler, Session, SessionOptions,
+};
 use crate::error::Result;
 use crate::expert::{Expert, ExpertSet};
 
@@ -84,5 +87,14 @@ impl Joined {
             self.told.call_once(|| (self.tell)(&line));
         }
         Ok(session)
+    }
+
+    /// A scheduler over `n_sessions` sessions with all experts, with a slot for the mixture of each sequence.
+    ///
+    /// # Errors
+    /// Those of [`Self::session`].
+    pub fn scheduler(&self, n_sessions: u32, options: &SessionOptions) -> Result<Scheduler> {
+        let session = |_| self.session(options, options.n_seq.saturating_add(1));
+        Scheduler::new((0..n_sessions).map(session).collect::<Result<_>>()?, QUEUE)
     }
 }

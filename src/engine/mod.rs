@@ -1,31 +1,27 @@
-//! Running a model with experts: load it, open sessions, give each sequence a slot and each slot a
-//! mixture, decode.
+//! Running a model with experts: load it, open sessions, let a scheduler work on requests.
 //!
 //! ```text
-//! Model ──┬── AdaptedModel (Model + Sidecar: the factors, shared) ── Joined (with the experts that were loaded)
-//!         └── Session (one llama.cpp context: KV cache, slots, experts)
+//! Model ── AdaptedModel (with the factors of its sidecar, shared) ── Joined (with the experts that were loaded)
+//!                                                                      │ opens
+//! Request ──► Scheduler ──► Session (one llama.cpp context: sequences with a slot each, slots with a mixture each)
 //! ```
 
-mod batch;
 mod chat;
 mod check;
 mod joined;
 mod model;
 mod placement;
-mod prefill;
-mod reader;
 mod sampler;
+pub mod scheduler;
 mod session;
 
-pub use batch::{complete, log_prob, sessions_for, Completion, Ended, Request};
 pub(crate) use chat::control::RESERVED;
 pub use chat::{ChatMessage, ChatPrompt, Thinking};
 pub use joined::Joined;
 pub use model::{AdaptedModel, Model, Token};
 pub use placement::Placement;
-pub use prefill::{prefill, Prompt};
-pub use reader::Reader;
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{log_probs, Dry, Mirostat, Penalties, SamplerOptions, Xtc};
+pub use scheduler::{Request, Scheduler, Ticket};
 pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
 
 pub use crate::ffi::context::{Form, GraphOp, Lora};

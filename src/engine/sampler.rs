@@ -139,7 +139,7 @@ impl SamplerOptions {
     pub fn check(&self) -> Result<()> {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return Err(
-                Error::expected("a temperature of 0 or more", self.temperature).field("temperature")
+                Error::expected("a temperature of 0 or more", self.temperature).setting("temperature")
             );
         }
         for (field, value) in [
@@ -150,12 +150,12 @@ impl SamplerOptions {
             ("xtc_threshold", self.xtc.threshold),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::expected("a probability between 0 and 1", value).field(field));
+                return Err(Error::expected("a probability between 0 and 1", value).setting(field));
             }
         }
         let Penalties { repeat, frequency, presence, .. } = self.penalties;
         if !(repeat > 0.0 && repeat.is_finite()) {
-            return Err(Error::expected("a number above 0", repeat).field("repeat_penalty"));
+            return Err(Error::expected("a number above 0", repeat).setting("repeat_penalty"));
         }
         let Dry { multiplier, base, breakers, .. } = &self.dry;
         let mut finite = vec![
@@ -167,17 +167,17 @@ impl SamplerOptions {
         ];
         if let Some(Mirostat { version, tau, eta }) = self.mirostat {
             if !(1..=2).contains(&version) {
-                return Err(Error::expected("1 or 2", version).field("mirostat"));
+                return Err(Error::expected("1 or 2", version).setting("mirostat"));
             }
             finite.extend([("mirostat_tau", tau), ("mirostat_eta", eta)]);
         }
         for (field, value) in finite {
             if !value.is_finite() {
-                return Err(Error::expected("a finite number", value).field(field));
+                return Err(Error::expected("a finite number", value).setting(field));
             }
         }
         if breakers.iter().any(|text| text.contains('\0')) {
-            return Err(Error::invalid("it holds the character NUL").field("dry_sequence_breakers"));
+            return Err(Error::invalid("it holds the character NUL").setting("dry_sequence_breakers"));
         }
         if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
             return Err(Error::expected("a number", bias).field(format!("logit_bias of token {token}")));
@@ -261,7 +261,7 @@ impl Sampler {
         let n_vocab = model.n_vocab();
         let is_known = |token: Token| usize::try_from(token).is_ok_and(|token| token < n_vocab);
         if let Some((token, _)) = options.logit_bias.iter().find(|(token, _)| !is_known(*token)) {
-            return Err(Error::expected(format!("a token below {n_vocab}"), token).field("logit_bias"));
+            return Err(Error::expected(format!("a token below {n_vocab}"), token).setting("logit_bias"));
         }
         if options.is_greedy() {
             return Ok(Self { chain: None, grammar: None });
@@ -269,7 +269,7 @@ impl Sampler {
         let grammar = options.grammar.as_deref().map(|text| {
             LlamaSampler::grammar(model.handle.llama(), text, "root").map_err(|error| {
                 Error::invalid(format!("llama.cpp cannot parse it: {error}"))
-                    .field("grammar")
+                    .setting("grammar")
                     .hint("it is written in GBNF, and begins with a rule `root ::= …`")
             })
         });
@@ -294,7 +294,7 @@ impl Sampler {
                 candidates.apply_sampler(grammar);
                 candidates.data.retain(|candidate| candidate.logit() > f32::NEG_INFINITY);
                 if candidates.data.is_empty() {
-                    return Err(Error::invalid("no token of the model may come next").field("grammar"));
+                    return Err(Error::invalid("no token of the model may come next").setting("grammar"));
                 }
                 candidates.apply_sampler(chain);
                 token = candidates.selected_token().ok_or_else(none)?;

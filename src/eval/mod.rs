@@ -1,33 +1,63 @@
 //! How well a model answers a task's questions: one configuration, or several on the same items.
 //!
-//! All configurations run together, each in a slot of its own, so that comparing two costs no reload and no
+//! All configurations run together, in the same batches, so that comparing two costs no reload and no
 //! second pass. Items are what statistics count: several samples of one item give one mean score.
 
+mod dispatched;
 pub mod rescore;
+mod runner;
 pub mod scores;
 pub mod stats;
 mod trace;
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+pub use dispatched::Dispatched;
+pub use runner::{check_oracle, Choice, Measured, Routed, Runner};
 pub use scores::Comparison;
 pub use trace::Trace;
 
-use crate::engine::{
-    complete, ChatMessage, Completion, Ended, Model, Request, SamplerOptions, Session, Thinking, Token,
-};
+use crate::engine::scheduler::{Completion, Ended, Generate};
+use crate::engine::{ChatMessage, Model, Request, SamplerOptions, Scheduler, Thinking, Token};
 use crate::error::{Error, Result};
+use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
 use crate::task::{Generation, Item, Task};
 
-/// What is scored: a slot of the sessions, and what to call it.
+/// What is scored, and what to call it.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// `base`, or the mixture.
+    /// `base`, the mixture, or who chooses it.
     pub name: String,
-    /// The slot that holds it.
-    pub slot: u32,
+    /// What answers.
+    pub by: By,
+}
+
+/// What answers items.
+#[derive(Clone, Debug)]
+pub enum By {
+    /// The same mixture all of them.
+    One(Mixture),
+    /// A mixture of its own each, by item: pass 2, after pass 1 has decided for each.
+    Each(Vec<Mixture>),
+}
+
+impl Configuration {
+    /// One mixture, by its name.
+    pub fn fixed(mixture: Mixture) -> Self {
+        let name = if mixture.is_base() { "base".into() } else { mixture.to_string() };
+        Self { name, by: By::One(mixture) }
+    }
+
+    /// Who answers item number `item`; an error if nobody does.
+    fn mixture(&self, item: usize) -> Result<&Mixture> {
+        match &self.by {
+            By::One(mixture) => Ok(mixture),
+            By::Each(mixtures) => mixtures
+                .get(item)
+                .ok_or_else(|| Error::expected(format!("{} mixtures or more", item + 1), mixtures.len())),
+        }
+    }
 }
 
 /// How answers are generated.
@@ -43,8 +73,7 @@ pub struct EvalOptions {
 impl EvalOptions {
     /// The most likely answer to each item.
     pub fn greedy() -> Self {
-        let sampler = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
-        Self { samples: 1, sampler }
+        Self { samples: 1, sampler: SamplerOptions::greedy() }
     }
 }
 
@@ -77,9 +106,11 @@ pub struct Evaluation<'a> {
     pub items: Vec<Answered<'a>>,
     /// Items that were asked for; more than `items` after an interrupt.
     pub n_asked: usize,
-    /// Seconds of generating and scoring.
+    /// Seconds of generating and scoring, which go on side by side.
     pub seconds: f64,
-    /// Of these, seconds of scoring.
+    /// Seconds until all answers were written.
+    pub writing_seconds: f64,
+    /// Seconds of scoring.
     pub scoring_seconds: f64,
     /// Tokens written in these seconds, in all configurations.
     pub n_tokens: usize,
@@ -102,7 +133,7 @@ pub struct Summary {
     pub n_cut: usize,
 }
 
-/// The requests of one task, ready for sessions to be made for them.
+/// The questions of one task, ready for a scheduler.
 pub struct Questions<'a> {
     task: &'a Task,
     items: &'a [Item],
@@ -110,8 +141,6 @@ pub struct Questions<'a> {
     prompts: Vec<Vec<Token>>,
     /// How the model tells thinking from answering.
     thinking: Option<Thinking>,
-    /// By configuration: the slot that answers each item, where that differs from item to item.
-    routes: BTreeMap<usize, Vec<u32>>,
     /// Tokens of context the model was trained with.
     n_ctx_train: u32,
 }
@@ -144,7 +173,7 @@ impl<'a> Questions<'a> {
         };
         let prompts = items.iter().map(tokens).collect::<Result<_>>()?;
         let n_ctx_train = model.n_ctx_train();
-        Ok(Self { task, items, prompts, thinking, routes: BTreeMap::new(), n_ctx_train })
+        Ok(Self { task, items, prompts, thinking, n_ctx_train })
     }
 
     /// The task.
@@ -155,19 +184,6 @@ impl<'a> Questions<'a> {
     /// The items.
     pub fn items(&self) -> &'a [Item] {
         self.items
-    }
-
-    /// Lets configuration number `configuration` answer each item with a slot of its own, in the place of the
-    /// configuration's: pass 2, after pass 1 has decided for each.
-    ///
-    /// # Errors
-    /// Not one slot for each item.
-    pub fn route(&mut self, configuration: usize, slots: Vec<u32>) -> Result<()> {
-        if slots.len() != self.items.len() {
-            return Err(Error::expected(format!("{} slots", self.items.len()), slots.len()));
-        }
-        self.routes.insert(configuration, slots);
-        Ok(())
     }
 
     /// The prompts' tokens, by item.
@@ -193,17 +209,16 @@ impl<'a> Questions<'a> {
         u32::try_from(wanted).unwrap_or(u32::MAX).min(self.n_ctx_train)
     }
 
-    /// Answers and scores every item in every configuration with `sessions`, which hold the configurations
-    /// in their slots. Each answer goes to `trace` as it comes; answers that the trace has already are not
+    /// Answers and scores every item in every configuration with `scheduler`. Each answer goes to `trace` as it comes; answers that the trace has already are not
     /// generated again. Progress counts answers. After an interrupt the result holds the items that were
     /// finished.
     ///
     /// # Errors
-    /// An item that the sessions cannot serve (then nothing runs), an error of the task's scoring or of the
+    /// An item that the scheduler cannot serve (then nothing runs), an error of the task's scoring or of the
     /// trace, or a NaN among the logits.
     pub fn evaluate(
         &self,
-        sessions: &mut [Session],
+        scheduler: &Scheduler,
         configurations: &[Configuration],
         options: &EvalOptions,
         mut trace: Option<&mut Trace>,
@@ -228,20 +243,20 @@ impl<'a> Questions<'a> {
                 None => places.push(place),
             }
         }
-        let requests: Vec<_> =
-            places.iter().map(|&place| self.request(place, configurations, options)).collect();
-        if let Some(session) = sessions.first() {
-            for (request, place) in requests.iter().zip(&places) {
-                let at_item = |error: Error| error.field(format!("item {}", self.items[place.item].id));
-                request.check(session).map_err(at_item)?;
-            }
+        let request = |&place: &Place| self.request(place, configurations, options);
+        let requests = places.iter().map(request).collect::<Result<Vec<_>>>()?;
+        for (request, place) in requests.iter().zip(&places) {
+            let at_item = |error: Error| error.field(format!("item {}", self.items[place.item].id));
+            scheduler.check(request).map_err(at_item)?;
         }
 
         let n_answers = self.items.len() * configurations.len() * options.samples;
         progress.start(n_answers as u64, (n_answers - places.len()) as u64);
         let began = Instant::now();
-        let (mut scoring, mut n_tokens, mut n_done) = (0.0, 0, 0);
-        let result = complete(sessions, &requests, interrupt, |index, completion| {
+        let (mut writing, mut scoring, mut n_tokens, mut n_done) = (Duration::ZERO, 0.0, 0, 0);
+        let result = scheduler.complete(requests, interrupt, |index, outcome| {
+            let completion = outcome.completion()?;
+            writing = writing.max(completion.usage.total());
             let Place { item, configuration, sample } = places[index];
             let scored = Instant::now();
             let answer = self.score(item, completion)?;
@@ -270,6 +285,7 @@ impl<'a> Questions<'a> {
             items: self.items.iter().zip(answers).filter_map(finished).collect(),
             n_asked: self.items.len(),
             seconds,
+            writing_seconds: writing.as_secs_f64(),
             scoring_seconds: scoring,
             n_tokens,
             n_answers: n_done,
@@ -288,31 +304,38 @@ impl<'a> Questions<'a> {
         (0..self.items.len()).flat_map(of_item)
     }
 
-    fn request(&self, place: Place, configurations: &[Configuration], options: &EvalOptions) -> Request {
-        let Generation { max_tokens, stop, .. } = self.task.generation();
+    fn request(
+        &self,
+        place: Place,
+        configurations: &[Configuration],
+        options: &EvalOptions,
+    ) -> Result<Request> {
         let seed = sample_seed(options.sampler.seed, &self.items[place.item].id, place.sample);
-        Request {
-            prompt: self.prompts[place.item].clone(),
-            slot: match self.routes.get(&place.configuration) {
-                Some(slots) => slots[place.item],
-                None => configurations[place.configuration].slot,
-            },
-            sampler: SamplerOptions { seed, ..options.sampler.clone() },
-            max_tokens: *max_tokens,
+        let how = self.generate(SamplerOptions { seed, ..options.sampler.clone() });
+        let mixture = configurations[place.configuration].mixture(place.item)?;
+        Ok(Request::generate(self.prompts[place.item].clone(), mixture.clone(), how))
+    }
+
+    /// How the task's answers are generated.
+    pub fn generate(&self, sampler: SamplerOptions) -> Generate {
+        let Generation { max_tokens, stop, .. } = self.task.generation();
+        Generate {
+            sampler,
+            max_tokens: Some(*max_tokens),
             stop: stop.clone(),
-            log_probs: false,
+            thinking: self.thinking.clone(),
+            ..Generate::default()
         }
     }
 
     fn score(&self, item: usize, completion: Completion) -> Result<Answer> {
-        let text = Thinking::whole(self.thinking(), completion.text);
-        let score = self.task.score(&self.items[item], &text)?;
+        let score = self.task.score(&self.items[item], &completion.text)?;
         Ok(Answer {
             score: score.value,
             reason: score.reason,
             n_tokens: completion.tokens.len(),
             is_cut: completion.ended == Ended::Length,
-            completion: text,
+            completion: completion.text,
         })
     }
 }

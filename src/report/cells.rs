@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::dispatch::few_shot::State;
+use crate::few_shot::State;
 
 /// A line of `cells.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

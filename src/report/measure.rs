@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::cells::{Answers, Candidate, Cell, Pass1, Search, Searching};
 use super::plan::{Kind, Plan, Target};
 use super::Folder;
-use crate::dispatch::few_shot::State;
-use crate::dispatch::{Choice, Dispatched, Dispatcher, SearchProblem, Setup};
+use crate::dispatch::Dispatcher;
 use crate::error::{Error, Result};
-use crate::eval::Questions;
+use crate::eval::{Choice, Dispatched, Questions, Runner};
 use crate::expert::Mixture;
+use crate::few_shot::{self, SearchProblem, State};
 use crate::progress::{Interrupt, Progress};
 
 /// A cell to be.
@@ -27,7 +27,7 @@ impl Plan<'_> {
     /// generation. Progress counts answers, or the generations of a search.
     ///
     /// # Errors
-    /// Those of [`Setup::measure`] and [`Setup::search`], or an interrupt.
+    /// Those of [`Runner::measure`] and [`SearchProblem::search`], or an interrupt.
     pub fn measure(&self, folder: &mut Folder, progress: &dyn Progress, interrupt: &Interrupt) -> Result<()> {
         let steps: Vec<_> = self
             .targets
@@ -90,10 +90,10 @@ impl Plan<'_> {
             return Ok(());
         }
         let named = work.named(&configuration);
-        let mut questions = Questions::new(self.setup.model, &target.task, &target.items)?;
-        let setup = Setup { dispatcher, ..self.setup };
+        let questions = Questions::new(self.runner.model, &target.task, &target.items)?;
+        let runner = Runner { dispatcher, ..self.runner };
         let choices = std::slice::from_ref(choice);
-        let measured = setup.measure(&mut questions, choices, &named, work.interrupt)?;
+        let measured = runner.measure(&questions, choices, &named, work.interrupt)?;
         let evaluation = &measured.evaluation;
         folder.add(Cell::Answers(Answers {
             target: target.name().to_owned(),
@@ -103,7 +103,7 @@ impl Plan<'_> {
             pass1: measured.dispatched.as_ref().map(pass1),
             tokens_read: questions.prompts().iter().map(Vec::len).sum(),
             tokens_written: evaluation.n_tokens,
-            ms: 1e3 * (evaluation.seconds - evaluation.scoring_seconds),
+            ms: 1e3 * evaluation.writing_seconds,
         }))
     }
 
@@ -120,9 +120,9 @@ impl Plan<'_> {
             folder.add(Cell::Searching(Searching { target: target.name().to_owned(), states, ms: ms() }))
         };
         let states = earlier.states.clone();
-        let mut searched = self.setup.search(problem, states, save, &named, work.interrupt)?;
-        self.setup.select(problem, &mut searched, &named, work.interrupt)?;
-        let candidate = |search: &crate::dispatch::Search| Candidate {
+        let mut searched = problem.search(&self.runner, states, save, &named, work.interrupt)?;
+        problem.select(&self.runner, &mut searched, &named, work.interrupt)?;
+        let candidate = |search: &few_shot::Search| Candidate {
             groups: search.n_groups,
             mixture: search.found.mixture.to_json(),
             shots_accuracy: search.found.incumbent.score.value,

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use serde_json::{json, Value};
 
-use crate::dispatch::{Dispatcher, SearchOptions, Setup};
+use crate::dispatch::Dispatcher;
 use crate::engine::Token;
 use crate::error::{Error, Result};
-use crate::eval::Questions;
+use crate::eval::{Questions, Runner};
 use crate::expert::{ExpertSet, Mixture};
+use crate::few_shot::SearchOptions;
 use crate::sidecar::Fingerprint;
 use crate::task::{Item, LoadOptions, Part, Task, SKILLS};
 
@@ -119,7 +120,7 @@ fn stream(names: &[String], targets: &[Target], options: &LoadOptions) -> Result
 /// A report to be made.
 pub struct Plan<'a> {
     /// The model with its experts; no dispatcher of its own.
-    pub setup: Setup<'a>,
+    pub runner: Runner<'a>,
     /// What is answered.
     pub targets: &'a Targets,
     /// The experts.
@@ -150,7 +151,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// A question that is too long for the model's context, or that the adaptation prompt cannot hold.
     pub fn new(
-        setup: Setup<'a>,
+        runner: Runner<'a>,
         targets: &'a Targets,
         experts: &'a ExpertSet,
         classifier: &'a str,
@@ -159,13 +160,13 @@ impl<'a> Plan<'a> {
         model_name: &'a str,
     ) -> Result<Self> {
         let limits = Vec::new();
-        let mut plan = Self { setup, targets, experts, classifier, dispatchers, search, model_name, limits };
+        let mut plan = Self { runner, targets, experts, classifier, dispatchers, search, model_name, limits };
         plan.limits = targets.targets.iter().map(|target| plan.find_limits(target)).collect::<Result<_>>()?;
         Ok(plan)
     }
 
     fn find_limits(&self, target: &Target) -> Result<Limits> {
-        let model = self.setup.model;
+        let model = self.runner.model;
         let n_ctx = model.n_ctx_train() as usize;
         let too_long = |items: &[Item]| -> Result<Option<String>> {
             let prompts = Questions::new(model, &target.task, items)?.into_prompts();
@@ -296,9 +297,9 @@ impl<'a> Plan<'a> {
         let dispatcher = |it: &Dispatcher| Ok((it.options().strategy.name().to_owned(), it.identity()?));
         let SearchOptions { settings, n_shots, groups, with_base, n_select } = self.search;
         Ok(json!({
-            "model": Fingerprint::of_model(self.setup.model.file())?.as_str(),
+            "model": Fingerprint::of_model(self.runner.model.file())?.as_str(),
             "experts": self.names(),
-            "experts_hash": self.setup.joined.map(|joined| joined.hash()),
+            "experts_hash": self.runner.joined.map(|joined| joined.hash()),
             "tasks": self.targets.targets.iter().map(target).collect::<Value>(),
             "dispatch": self.dispatchers.iter().map(dispatcher).collect::<Result<Value>>()?,
             "search": {
@@ -308,8 +309,8 @@ impl<'a> Plan<'a> {
                 "with_base": with_base,
                 "select": n_select,
             },
-            "batch": self.setup.batch,
-            "threads": self.setup.n_threads,
+            "batch": self.runner.batch,
+            "threads": self.runner.n_threads,
         }))
     }
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::cells::{Answers, Candidate, Pass1};
 use super::plan::{Kind, Plan, Target};
 use super::Folder;
-use crate::dispatch::{Choice, Strategy};
+use crate::dispatch::Strategy;
 use crate::error::{Error, Result};
-use crate::eval::scores;
+use crate::eval::{scores, Choice};
 use crate::expert::Mixture;
 use crate::sidecar::Fingerprint;
 
@@ -201,7 +201,7 @@ impl Results {
             schema: "llama-svf/report/1",
             model: ModelInfo {
                 name: plan.model_name.to_owned(),
-                fingerprint: Fingerprint::of_model(plan.setup.model.file())?.as_str().to_owned(),
+                fingerprint: Fingerprint::of_model(plan.runner.model.file())?.as_str().to_owned(),
             },
             tasks: targets.iter().map(|target| task_info(plan, target)).collect(),
             experts: experts(plan)?,

@@ -6,9 +6,9 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::policy::{Answer, Answers, Policy, Wanted};
+use crate::engine::scheduler::{sessions_for, Completion, Ended, Generate};
 use crate::engine::{
-    complete, sessions_for, AdaptedModel, AdapterOptions, Ended, Form, GraphOp, Placement, Request,
-    SamplerOptions, Session, Thinking, Token,
+    AdaptedModel, Form, GraphOp, Joined, Placement, Request, SamplerOptions, Scheduler, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -16,10 +16,10 @@ use crate::expert::{Expert, Mixture};
 use crate::progress::Interrupt;
 use crate::task::{Item, Part, Task};
 
-/// The sessions, with the candidates in slots 1, 2, …, and the prompts.
+/// A scheduler, with the candidates as its experts, and the prompts.
 pub struct ModelPolicy<'a> {
     task: &'a Task,
-    sessions: Vec<Session>,
+    scheduler: Scheduler,
     adapted: Arc<AdaptedModel>,
     max_candidates: usize,
     train: Vec<Vec<Token>>,
@@ -68,12 +68,10 @@ impl<'a> ModelPolicy<'a> {
         let train = prompts(Part::Train, usize::MAX)?;
         let validation = prompts(Part::Validation, options.validation_items)?;
         let (n_sessions, session_options) = sessions_for(model, options.batch, n_ctx_seq, options.n_threads);
-        let n_slots = u32::try_from(options.max_candidates).unwrap_or(u32::MAX).saturating_add(1);
-        let adapter = AdapterOptions { form: options.form, op: GraphOp::Auto, n_slots };
-        let session = |_| Session::adapted(adapted, &session_options, &adapter);
+        let joined = Joined::new(Arc::clone(adapted), Vec::new(), options.form, GraphOp::Auto);
         Ok(Self {
             task,
-            sessions: (0..n_sessions).map(session).collect::<Result<_>>()?,
+            scheduler: joined.scheduler(n_sessions, &session_options)?,
             adapted: Arc::clone(adapted),
             max_candidates: options.max_candidates,
             train,
@@ -83,8 +81,8 @@ impl<'a> ModelPolicy<'a> {
     }
 
     /// Where the adapted layers run, and how.
-    pub fn placements(&self) -> Vec<Placement> {
-        self.sessions.first().map(Session::placements).unwrap_or_default()
+    pub fn placements(&self) -> &[Placement] {
+        self.scheduler.placements()
     }
 
     fn prompts(&self, part: Part) -> &[Vec<Token>] {
@@ -95,42 +93,32 @@ impl<'a> ModelPolicy<'a> {
         }
     }
 
-    /// Puts candidate i into slot i + 1 of every session.
-    fn load(&mut self, candidates: &[&[Vec<f32>]]) -> Result<()> {
+    /// Makes the candidates the scheduler's experts; the mixture of each.
+    fn load(&mut self, candidates: &[&[Vec<f32>]]) -> Result<Vec<Mixture>> {
         if candidates.len() > self.max_candidates {
             return Err(Error::expected(format!("at most {}", self.max_candidates), candidates.len())
                 .field("candidates"));
         }
-        for (slot, m) in (1..).zip(candidates) {
-            let name = format!("candidate-{slot}");
+        let load = |(i, m): (usize, &&[Vec<f32>])| {
+            let name = format!("candidate-{i}");
             let expert = Expert::of_multipliers(&name, self.adapted.sidecar(), m);
-            let mixture = Mixture::single(name);
-            for session in &mut self.sessions {
-                session.experts_mut()?.replace(expert.clone())?;
-                session.set_mixture(slot, &mixture)?;
-            }
-        }
-        Ok(())
+            self.scheduler.replace_expert(expert)?;
+            Ok(Mixture::single(name))
+        };
+        candidates.iter().enumerate().map(load).collect()
     }
 
-    fn request(&self, wanted: &Wanted) -> Request {
+    fn request(&self, wanted: &Wanted, mixtures: &[Mixture]) -> Request {
         let generation = self.task.generation();
-        // Nothing is left out: answers come from the model's own distribution.
-        let sampler = SamplerOptions {
-            temperature: wanted.temperature,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            seed: wanted.seed,
-        };
-        Request {
-            prompt: self.prompts(wanted.part)[wanted.item].clone(),
-            slot: wanted.candidate as u32 + 1,
-            sampler,
-            max_tokens: generation.max_tokens,
+        let how = Generate {
+            sampler: SamplerOptions::plain(wanted.temperature, wanted.seed),
+            max_tokens: Some(generation.max_tokens),
             stop: generation.stop.clone(),
-            log_probs: false,
-        }
+            thinking: self.thinking.clone(),
+            ..Generate::default()
+        };
+        let prompt = self.prompts(wanted.part)[wanted.item].clone();
+        Request::generate(prompt, mixtures[wanted.candidate].clone(), how)
     }
 }
 
@@ -154,11 +142,11 @@ impl Policy for ModelPolicy<'_> {
         interrupt: &Interrupt,
     ) -> Result<Answers> {
         let began = Instant::now();
-        self.load(candidates)?;
-        let requests: Vec<_> = wanted.iter().map(|wanted| self.request(wanted)).collect();
-        let mut completions = vec![None; wanted.len()];
-        complete(&mut self.sessions, &requests, interrupt, |index, completion| {
-            completions[index] = Some(completion);
+        let mixtures = self.load(candidates)?;
+        let requests = wanted.iter().map(|wanted| self.request(wanted, &mixtures)).collect();
+        let mut completions: Vec<Option<Completion>> = vec![None; wanted.len()];
+        self.scheduler.complete(requests, interrupt, |index, outcome| {
+            completions[index] = Some(outcome.completion()?);
             Ok(())
         })?;
         let writing = began.elapsed().as_secs_f64();
@@ -171,8 +159,7 @@ impl Policy for ModelPolicy<'_> {
                 interrupt.check()?;
                 let completion = completion.ok_or_else(|| Error::engine("a completion is missing"))?;
                 let item = &self.task.items(wanted.part)[wanted.item];
-                let text = Thinking::whole(self.thinking.as_ref(), completion.text);
-                let score = self.task.score(item, &text)?;
+                let score = self.task.score(item, &completion.text)?;
                 let is_cut = completion.ended == Ended::Length;
                 Ok(Answer { tokens: completion.tokens, reward: score.value, is_cut })
             })

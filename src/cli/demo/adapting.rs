@@ -6,12 +6,10 @@ use serde_json::{json, Value};
 
 use super::answers::{row, BATCH};
 use crate::cli::{ctrl_c, dispatched, printer};
-use crate::dispatch::{
-    AdaptPrompt, Choice, Dispatched, Dispatcher, Options, Reading, Setup, Strategy, CLASSIFIER,
-};
+use crate::dispatch::{AdaptPrompt, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
 use crate::engine::{Joined, Model};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Questions};
+use crate::eval::{Choice, Dispatched, Evaluation, Questions, Runner};
 use crate::expert::Mixture;
 use crate::task::{LoadOptions, Part, Task};
 
@@ -36,7 +34,7 @@ pub fn adapt(
     let task = Task::load(STREAM, &LoadOptions::default())?;
     let items = task.items(Part::Test);
     let n_items = n_items.saturating_mul(STREAM.split(',').count()).min(items.len());
-    let mut questions = Questions::new(model, &task, &items[..n_items])?;
+    let questions = Questions::new(model, &task, &items[..n_items])?;
     let experts = joined.expert_set()?;
     let options = Options {
         strategy: Strategy::Classifier,
@@ -45,7 +43,7 @@ pub fn adapt(
         threshold: 0.0,
     };
     let dispatcher = Dispatcher::new(&experts, AdaptPrompt::embedded(), options)?;
-    let setup = Setup {
+    let runner = Runner {
         model,
         joined: Some(joined),
         dispatcher: Some(&dispatcher),
@@ -55,7 +53,7 @@ pub fn adapt(
     };
     let choices = [Choice::Adapted, Choice::Fixed(Mixture::base()), Choice::Oracle];
     let bar = printer::Bar::new("answering");
-    let measured = setup.measure(&mut questions, &choices, &bar, &ctrl_c::INTERRUPT)?;
+    let measured = runner.measure(&questions, &choices, &bar, &ctrl_c::INTERRUPT)?;
     let evaluation = &measured.evaluation;
     let dispatched = measured.dispatched.as_ref().ok_or_else(|| Error::engine("pass 1 decided nothing"))?;
     Ok(Adapted { text: text(&task, evaluation, dispatched), json: json(evaluation, dispatched) })

@@ -7,10 +7,9 @@ use serde_json::{json, Value};
 
 use crate::cli::eval::one_line;
 use crate::cli::{ctrl_c, printer};
-use crate::dispatch::{Choice, Setup};
 use crate::engine::{AdaptedModel, Joined};
 use crate::error::Result;
-use crate::eval::{Evaluation, Questions};
+use crate::eval::{Choice, Evaluation, Questions, Runner};
 use crate::expert::{Expert, Mixture};
 
 /// Samples shown per task.
@@ -21,7 +20,7 @@ pub const BATCH: u32 = 32;
 /// Greedy answers of the base model, run through the adapted layers, and of `expert` where there is one.
 pub fn evaluate<'a>(
     adapted: &Arc<AdaptedModel>,
-    questions: &mut Questions<'a>,
+    questions: &Questions<'a>,
     expert: Option<&Expert>,
     n_threads: u32,
 ) -> Result<Evaluation<'a>> {
@@ -29,7 +28,7 @@ pub fn evaluate<'a>(
     let mixtures = [Mixture::base()].into_iter().chain(expert.map(|expert| Mixture::single(&expert.name)));
     let choices: Vec<_> = mixtures.map(Choice::Fixed).collect();
     let joined = Joined::residual(Arc::clone(adapted), experts);
-    let setup = Setup {
+    let runner = Runner {
         model: adapted.model(),
         joined: Some(&joined),
         dispatcher: None,
@@ -38,7 +37,7 @@ pub fn evaluate<'a>(
         n_threads,
     };
     let bar = printer::Bar::new("answering");
-    Ok(setup.measure(questions, &choices, &bar, &ctrl_c::INTERRUPT)?.evaluation)
+    Ok(runner.measure(questions, &choices, &bar, &ctrl_c::INTERRUPT)?.evaluation)
 }
 
 /// The row of a table: accuracy and its interval.

@@ -77,8 +77,8 @@ pub fn main(args: &Args) -> Result<u8> {
     for (i, name) in SKILLS.iter().enumerate() {
         let task = Task::load(name, &LoadOptions::default())?;
         let items = task.items(Part::Test);
-        let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-        let evaluation = evaluate(&adapted, &mut questions, None, n_threads)?;
+        let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+        let evaluation = evaluate(&adapted, &questions, None, n_threads)?;
         let summary = evaluation.summary(0);
         if !args.json {
             printer::print(&row(name, &evaluation, 0))?;
@@ -103,8 +103,8 @@ pub fn main(args: &Args) -> Result<u8> {
     let task = Task::load(LEARNT, &LoadOptions::default())?;
     let learnt = training::learn(&adapted, &task, args.steps, n_threads, temporary.folder())?;
     let items = task.items(Part::Test);
-    let mut questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
-    let evaluation = evaluate(&adapted, &mut questions, Some(&learnt.expert), n_threads)?;
+    let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
+    let evaluation = evaluate(&adapted, &questions, Some(&learnt.expert), n_threads)?;
     let comparison = evaluation.compare(1, 0);
     let joined = Joined::residual(Arc::clone(&adapted), temporary.experts()?);
     if !args.json {

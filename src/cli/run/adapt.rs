@@ -1,60 +1,9 @@
-//! `run --adapt`: pass 1 in a sequence of its own, so that a conversation is read again only when its mixture
-//! changes. Nothing that pass 1 has read is used in pass 2, also where the base model did both: it would then be read
-//! in other batches than without pass 1, and the fallback would be the base model up to rounding only.
+//! How what pass 1 decided about a reply is told.
 
 use std::fmt::Write as _;
 
-use super::generate::{Generator, BASE_SLOT, CLASSIFIER_SLOT};
-use crate::dispatch::{Cost, Decision, Dispatcher, Strategy};
-use crate::engine::Reader;
-use crate::error::Result;
-
-/// The sequence of pass 1.
-const SEQUENCE: u32 = 1;
-
-/// A dispatcher at work.
-pub struct Adapter {
-    dispatcher: Dispatcher,
-    reader: Reader,
-    slot: u32,
-    strength: f32,
-}
-
-/// Pass 1 of one reply.
-pub struct Pass1 {
-    pub strategy: &'static str,
-    pub decision: Decision,
-    pub cost: Cost,
-}
-
-impl Adapter {
-    /// Prepares pass 1; `strength` scales the mixture of pass 2.
-    pub fn new(dispatcher: Dispatcher, generator: &mut Generator, strength: f32) -> Result<Self> {
-        let slot = match dispatcher.options().strategy {
-            Strategy::Prompt => BASE_SLOT,
-            Strategy::Classifier => {
-                generator.session.set_mixture(CLASSIFIER_SLOT, &dispatcher.mixture())?;
-                CLASSIFIER_SLOT
-            }
-        };
-        Ok(Self { dispatcher, reader: Reader::new(SEQUENCE), slot, strength })
-    }
-
-    /// Decides `question` and gives `generator` the mixture for it.
-    pub fn adapt(&mut self, generator: &mut Generator, question: &str) -> Result<Pass1> {
-        let session = &mut generator.session;
-        let (decision, cost) = self
-            .dispatcher
-            .decide(session, &mut self.reader, self.slot, question)
-            .map_err(|error| error.field("pass 1"))?;
-        let mixture = decision.mixture().strength(self.strength)?;
-        // What was read with the mixture in use stays.
-        if mixture != *generator.mixture() {
-            generator.use_mixture(mixture)?;
-        }
-        Ok(Pass1 { strategy: self.dispatcher.options().strategy.name(), decision, cost })
-    }
-}
+use super::replies::Pass1;
+use crate::dispatch::{Cost, Decision};
 
 impl Pass1 {
     /// Time of pass 1 as a share of both passes.
@@ -93,7 +42,8 @@ mod tests {
     use crate::cli::inputs::ModelFile;
     use crate::decompose::{decompose, DecomposeOptions};
     use crate::embedded;
-    use crate::engine::{ChatMessage, Model};
+    use crate::cli::run::replies::Prompt;
+    use crate::engine::{ChatMessage, ChatPrompt, Model, Token};
     use crate::expert::Expert;
     use crate::progress::{Interrupt, Silent};
     use crate::sidecar::Sidecar;
@@ -105,22 +55,26 @@ mod tests {
         args: Args,
     }
 
-    /// The logits after the answers to `messages`, each a conversation of its own, with the flags `words`.
-    fn logits(words: &[&str], messages: &[String]) -> Vec<Vec<f32>> {
+    /// ln p of every token of the vocabulary, at each place of the answers to `messages`, each a conversation of its own,
+    /// with the flags `words`.
+    fn log_probs(words: &[&str], messages: &[String]) -> Vec<Vec<Vec<u32>>> {
         let args = Line::parse_from([&["run"], words].concat()).args;
         let file = ModelFile::new(args.model.as_deref()).unwrap();
         let checked = args.check(&file, 1).unwrap();
         let model = Model::load(file.path(), 0).unwrap();
-        let (mut generator, mut adapter) = args.start(&model, checked).unwrap();
+        let mut replies = args.start(&model, checked).unwrap();
         let mut answer = |message: &String| {
-            let prompt = model.chat_prompt(&[ChatMessage::user(message.clone())]).unwrap().tokens;
-            if let Some(adapter) = &mut adapter {
-                adapter.adapt(&mut generator, message).unwrap();
-            }
-            generator.reply(&prompt, |_| Ok(())).unwrap();
-            let logits = generator.session.logits(0).to_vec();
-            assert!(logits.iter().all(|logit| logit.is_finite()));
-            logits
+            let ChatPrompt { tokens, thinking, .. } =
+                model.chat_prompt(&[ChatMessage::user(message.clone())]).unwrap();
+            let prompt = Prompt { question: message, tokens, thinking };
+            let (_, outcome) = replies.outcome(prompt, model.n_vocab(), |_| Ok(())).unwrap();
+            let top = outcome.completion().unwrap().top;
+            let of_place = |mut place: Vec<(Token, f32)>| {
+                assert!(place.len() == model.n_vocab() && place.iter().all(|(_, p)| p.is_finite()));
+                place.sort_by_key(|(token, _)| *token);
+                place.into_iter().map(|(_, log_prob)| log_prob.to_bits()).collect()
+            };
+            top.into_iter().map(of_place).collect()
         };
         messages.iter().map(&mut answer).collect()
     }
@@ -149,10 +103,10 @@ mod tests {
         let messages = [math.clone(), format!("{math} And why?"), code];
         let run = |words: &[String], extra: &[&str]| {
             let words: Vec<_> = words.iter().map(String::as_str).chain(extra.iter().copied()).collect();
-            logits(&words, &messages)
+            log_probs(&words, &messages)
         };
-        // After the prompt, and after some steps.
-        for n in ["0", "8"] {
+        // After the prompt, and after some steps too.
+        for n in ["1", "8"] {
             let base = run(&bare, &["-n", n]);
             assert_eq!(run(&words, &["-n", n]), base, "the sidecar alone, {n} tokens");
             for extra in [

@@ -6,10 +6,10 @@ use std::io::IsTerminal;
 use rustyline::error::ReadlineError;
 use rustyline::DefaultEditor;
 
-use super::adapt::{Adapter, Pass1};
-use super::generate::{Generator, Reply, Stop};
+use super::replies::{Prompt, Replies, Reply};
 use super::{ctrl_c, describe, open_expert, printer};
-use crate::engine::{ChatMessage, ChatPrompt, Thinking};
+use crate::engine::scheduler::Ended;
+use crate::engine::{ChatMessage, ChatPrompt};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
 use crate::reward::thinking::{self, Parts};
@@ -25,17 +25,12 @@ const HELP: &str = "\
 /exit               leave (also Ctrl-D)
 Ctrl-C stops a reply. Another mixture reads the conversation again.";
 
-/// Chats until the input ends; every conversation begins with `system`, and `strength` scales every mixture. With an `adapter` each message chooses its expert,
-/// until one is chosen by hand.
-pub fn main(
-    generator: &mut Generator,
-    adapter: Option<Adapter>,
-    strength: f32,
-    system: Vec<ChatMessage>,
-) -> Result<u8> {
+/// Chats until the input ends; every conversation begins with `system`, and `strength` scales every mixture that is chosen
+/// by hand.
+pub fn main(replies: Replies, strength: f32, system: Vec<ChatMessage>) -> Result<u8> {
     let mut editor = DefaultEditor::new().map_err(cannot_read)?;
-    let mut chat = Chat { generator, adapter, strength, messages: system.clone(), system };
-    printer::note(format_args!("mixture: {}. /help lists the commands.", chat.generator.mixture()));
+    let mut chat = Chat { replies, strength, messages: system.clone(), system };
+    printer::note(format_args!("mixture: {}. /help lists the commands.", chat.replies.mixture()));
     // On terminals that it cannot steer, rustyline would print a prompt even for a pipe, in the midst of the replies.
     let prompt = if std::io::stdin().is_terminal() { "> " } else { "" };
     loop {
@@ -69,20 +64,19 @@ fn cannot_read(error: ReadlineError) -> Error {
     Error::invalid(format!("cannot read the next line: {error}")).field("standard input")
 }
 
-struct Chat<'a> {
-    generator: &'a mut Generator,
-    adapter: Option<Adapter>,
+struct Chat {
+    replies: Replies,
     strength: f32,
     messages: Vec<ChatMessage>,
     /// What every conversation begins with.
     system: Vec<ChatMessage>,
 }
 
-impl Chat<'_> {
+impl Chat {
     /// Answers one message. After an error the conversation is as before.
     fn say(&mut self, message: &str) -> Result<()> {
         self.messages.push(ChatMessage::user(message));
-        let (reply, pass1) = match self.answer(message) {
+        let reply = match self.answer(message) {
             Ok(reply) => reply,
             Err(error) => {
                 self.messages.pop();
@@ -90,11 +84,11 @@ impl Chat<'_> {
             }
         };
         printer::print("\n")?;
-        if let Some(pass1) = pass1 {
+        if let Some(pass1) = &reply.pass1 {
             printer::note(pass1.describe(reply.ms()));
         }
-        printer::note(describe(&reply, self.generator.mixture()));
-        if reply.stop == Stop::Interrupted && reply.n_generated == 0 {
+        printer::note(describe(&reply, self.replies.mixture()));
+        if reply.ended == Ended::Cancelled && reply.n_generated == 0 {
             self.messages.pop();
         } else {
             let Parts { thinking, answer } = thinking::split(&reply.text);
@@ -106,16 +100,10 @@ impl Chat<'_> {
     }
 
     /// Both passes for the conversation as it stands; `message` is its last.
-    fn answer(&mut self, message: &str) -> Result<(Reply, Option<Pass1>)> {
-        let model = self.generator.session.model().clone();
-        let ChatPrompt { tokens, thinking, .. } = model.chat_prompt(&self.messages)?;
-        let mut pass1 = None;
-        if let Some(adapter) = &mut self.adapter {
-            pass1 = Some(adapter.adapt(self.generator, message)?);
-        }
-        let mut reply = self.generator.reply(&tokens, printer::print)?;
-        reply.text = Thinking::whole(thinking.as_ref(), reply.text);
-        Ok((reply, pass1))
+    fn answer(&mut self, message: &str) -> Result<Reply> {
+        let ChatPrompt { tokens, thinking, .. } =
+            self.replies.scheduler().model().chat_prompt(&self.messages)?;
+        self.replies.reply(Prompt { question: message, tokens, thinking }, printer::print)
     }
 
     fn command(&mut self, command: &str) -> Result<()> {
@@ -128,7 +116,7 @@ impl Chat<'_> {
             "use" if argument.is_empty() => self.use_mixture(Mixture::base())?,
             "use" => self.use_mixture(Mixture::single(argument))?,
             "mix" => self.use_mixture(Mixture::parse(argument)?)?,
-            "load" | "unload" if self.adapter.is_some() => {
+            "load" | "unload" if self.replies.is_adaptive() => {
                 return Err(Error::invalid("the model chooses among the experts that it was started with")
                     .field(format!("/{name}"))
                     .hint("/use ends that"))
@@ -136,16 +124,17 @@ impl Chat<'_> {
             "load" => {
                 let (expert, path) = open_expert(argument)?;
                 let name = expert.name.clone();
-                self.generator.session.experts_mut()?.insert(expert).map_err(|error| error.file(path))?;
+                let load = self.replies.scheduler().change_experts(|experts| experts.insert(expert));
+                load.map_err(|error| error.file(path))?;
                 printer::note(format_args!("loaded {name}; /use {name} uses it"));
             }
             "unload" => {
-                if self.generator.mixture().weights().any(|(name, _)| name == argument) {
+                if self.replies.mixture().weights().any(|(name, _)| name == argument) {
                     return Err(Error::invalid("it is in use")
                         .field(format!("expert {argument}"))
                         .hint("/use changes to the base model"));
                 }
-                self.generator.session.experts_mut()?.remove(argument)?;
+                self.replies.scheduler().change_experts(|experts| experts.remove(argument).map(drop))?;
             }
             _ => {
                 return Err(
@@ -157,17 +146,18 @@ impl Chat<'_> {
     }
 
     fn use_mixture(&mut self, mixture: Mixture) -> Result<()> {
-        self.generator.use_mixture(mixture.strength(self.strength)?)?;
-        if self.adapter.take().is_some() {
+        let was_adaptive = self.replies.is_adaptive();
+        self.replies.use_mixture(mixture.strength(self.strength)?)?;
+        if was_adaptive {
             printer::note("note: from now on the mixture stays as you choose it");
         }
-        printer::note(format_args!("mixture: {}", self.generator.mixture()));
+        printer::note(format_args!("mixture: {}", self.replies.mixture()));
         Ok(())
     }
 
     fn list(&self) -> Result<String> {
-        let experts = self.generator.session.experts()?;
-        let mixture = self.generator.mixture();
+        let experts = self.replies.scheduler().experts()?;
+        let mixture = self.replies.mixture();
         let mut text = String::new();
         for expert in experts.iter() {
             let alpha = mixture.weights().find(|(name, _)| *name == expert.name);

@@ -2,8 +2,7 @@
 
 mod adapt;
 mod chat;
-mod generate;
-mod utf8;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -18,12 +17,12 @@ use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::inputs::ModelFile;
 use super::runtime_args::ChatModelArgs;
 use super::{ctrl_c, printer};
-use crate::dispatch::AdaptPrompt;
-use crate::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use crate::dispatch::{AdaptPrompt, Adaptive};
+use crate::engine::scheduler::Ended;
+use crate::engine::{ChatMessage, Model, SamplerOptions, Scheduler, SessionOptions};
 use crate::error::{exit, Error, Result};
 use crate::expert::Mixture;
-use adapt::Pass1;
-use generate::{Generator, Reply, Stop};
+use replies::{Engine, Pass1, Prompt, Replies, Reply};
 
 /// Run a model, with experts or without
 ///
@@ -153,41 +152,40 @@ pub fn main(args: &Args) -> Result<u8> {
             )
         })?;
     }
-    let (mut generator, mut adapter) = args.start(&model, checked)?;
+    let mut replies = args.start(&model, checked)?;
     let load_ms = milliseconds(began);
 
     let system: Vec<_> = args.system.iter().map(ChatMessage::system).collect();
     let Some(prompt) = &args.prompt else {
-        return chat::main(&mut generator, adapter, args.experts.strength(), system);
+        return chat::main(replies, args.experts.strength(), system);
     };
-    let pass1 = adapter.as_mut().map(|adapter| adapter.adapt(&mut generator, prompt)).transpose()?;
-    let prompt = if is_chat {
-        let messages = [system, vec![ChatMessage::user(prompt.as_str())]].concat();
-        model.chat_prompt(&messages)?.tokens
+    let (tokens, thinking) = if is_chat {
+        let prompt = model.chat_prompt(&[system, vec![ChatMessage::user(prompt.as_str())]].concat())?;
+        (prompt.tokens, prompt.thinking)
     } else {
-        model.tokenize(prompt, true, true)?
+        (model.tokenize(prompt, true, true)?, None)
     };
-    let reply = generator.reply(&prompt, |text| {
+    let reply = replies.reply(Prompt { question: prompt, tokens, thinking }, |text| {
         if args.json {
             return Ok(());
         }
         printer::print(text)
     })?;
     if args.json {
-        printer::print_json(&Summary::new(&reply, generator.mixture(), pass1.as_ref(), seed, load_ms))?;
+        printer::print_json(&Summary::new(&reply, replies.mixture(), seed, load_ms))?;
     } else {
         printer::print("\n")?;
     }
-    if let Some(pass1) = &pass1 {
+    if let Some(pass1) = &reply.pass1 {
         printer::note(pass1.describe(reply.ms()));
     }
-    printer::note(format_args!("{}, seed {seed}", describe(&reply, generator.mixture())));
-    Ok(if reply.stop == Stop::Interrupted { exit::INTERRUPTED } else { exit::DONE })
+    printer::note(format_args!("{}, seed {seed}", describe(&reply, replies.mixture())));
+    Ok(if reply.ended == Ended::Cancelled { exit::INTERRUPTED } else { exit::DONE })
 }
 
 /// What the flags name, checked.
 struct Checked {
-    sampler: Sampler,
+    sampler: SamplerOptions,
     mixture: Mixture,
     adapt_prompt: Option<AdaptPrompt>,
     experts: Option<Adapter>,
@@ -199,51 +197,58 @@ impl Args {
         // In a chat the embedded model's experts may be called by name at any time.
         let is_own = matches!(file, ModelFile::Embedded(_));
         let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none();
+        let sampler = SamplerOptions {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            seed,
+            ..SamplerOptions::default()
+        };
+        sampler.check()?;
         Ok(Checked {
-            sampler: Sampler::new(&SamplerOptions {
-                temperature: self.temp,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                seed,
-            })?,
+            sampler,
             mixture: self.experts.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
             experts: self.experts.open(file, are_at_hand, self.device.n_threads()?)?,
         })
     }
 
-    /// What answers, and what chooses its experts if the model is to.
-    fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<(Generator, Option<adapt::Adapter>)> {
+    /// What answers, and chooses its experts if it is to.
+    fn start(&self, model: &Arc<Model>, checked: Checked) -> Result<Replies> {
         let Checked { sampler, mixture, adapt_prompt, experts } = checked;
         let limit = usize::try_from(self.n_predict).ok();
         let options = self.session(model)?;
         let Some(joined) = experts.map(|experts| experts.join(model)).transpose()? else {
-            return Ok((Generator::new(Session::new(model, &options)?, sampler, limit, 0), None));
+            let scheduler = Scheduler::base(model, 1, &options)?;
+            return Ok(Replies::new(Engine::Plain(scheduler), sampler, limit, 0));
         };
         let dispatcher = self.adapt.dispatcher(model, &joined.expert_set()?, adapt_prompt)?;
         let mut room = 0;
         let mut options = options;
         if let Some(dispatcher) = &dispatcher {
+            // One for pass 1, so that a conversation is read again only when its mixture changes.
+            let n_seq = 2;
             // What pass 1 reads besides a question, in steps of the KV cache's size.
             let wanted = dispatcher.n_ctx_seq(model, &[""])?;
             room = u32::try_from(wanted).unwrap_or(u32::MAX / 2).next_multiple_of(CELLS);
             let n_ctx = if options.n_ctx == 0 { model.n_ctx_train() } else { options.n_ctx };
             options = SessionOptions {
-                n_ctx: n_ctx.saturating_add(room).saturating_mul(generate::N_SEQUENCES),
-                n_seq: generate::N_SEQUENCES,
+                n_ctx: n_ctx.saturating_add(room).saturating_mul(n_seq),
+                n_seq,
                 // What pass 1 holds changes nothing for the replies.
                 kv_unified: false,
                 ..options
             };
         }
-        let session = joined.session(&options, generate::N_SLOTS)?;
-        let mut generator = Generator::new(session, sampler, limit, room);
-        generator.use_mixture(mixture)?;
-        let adapter = dispatcher
-            .map(|dispatcher| adapt::Adapter::new(dispatcher, &mut generator, self.experts.strength()))
-            .transpose()?;
-        Ok((generator, adapter))
+        let scheduler = joined.scheduler(1, &options)?;
+        let Some(dispatcher) = dispatcher else {
+            let mut replies = Replies::new(Engine::Plain(scheduler), sampler, limit, 0);
+            replies.use_mixture(mixture)?;
+            return Ok(replies);
+        };
+        let adaptive = Adaptive::new(scheduler, dispatcher, self.experts.strength());
+        Ok(Replies::new(Engine::Adaptive(adaptive), sampler, limit, room as usize))
     }
 
     fn session(&self, model: &Model) -> Result<SessionOptions> {
@@ -328,30 +333,24 @@ impl<'a> Adaptation<'a> {
 }
 
 impl<'a> Summary<'a> {
-    fn new(
-        reply: &'a Reply,
-        mixture: &'a Mixture,
-        pass1: Option<&'a Pass1>,
-        seed: u32,
-        load_ms: f64,
-    ) -> Self {
+    fn new(reply: &'a Reply, mixture: &'a Mixture, seed: u32, load_ms: f64) -> Self {
         Self {
             schema: "llama-svf/run/1",
             text: &reply.text,
-            n_prompt: reply.n_prompt,
+            n_prompt: reply.usage.n_prompt,
             n_generated: reply.n_generated,
             mixture: mixture.weights().collect(),
-            adaptation: pass1.map(|pass1| Adaptation::new(pass1, reply.ms())),
-            stop: match reply.stop {
-                Stop::End => "end",
-                Stop::Length => "length",
-                Stop::Context => "context",
-                Stop::Interrupted => "interrupted",
+            adaptation: reply.pass1.as_ref().map(|pass1| Adaptation::new(pass1, reply.ms())),
+            stop: match reply.ended {
+                Ended::End | Ended::Stop => "end",
+                Ended::Length => "length",
+                Ended::Context => "context",
+                Ended::Cancelled => "interrupted",
             },
             seed,
             load_ms,
-            prompt_ms: reply.prompt_ms,
-            generate_ms: reply.generate_ms,
+            prompt_ms: reply.prompt_ms(),
+            generate_ms: reply.generate_ms(),
             tokens_per_second: reply.tokens_per_second(),
         }
     }
@@ -360,13 +359,15 @@ impl<'a> Summary<'a> {
 /// One line about a reply.
 fn describe(reply: &Reply, mixture: &Mixture) -> String {
     let speed = reply.tokens_per_second().map_or(String::new(), |speed| format!(" at {speed:.1} tokens/s"));
-    let stop = match reply.stop {
-        Stop::End | Stop::Length => "",
-        Stop::Context => ", stopped because the context is full (hint: a larger -c)",
-        Stop::Interrupted => ", interrupted",
+    let stop = match reply.ended {
+        Ended::End | Ended::Stop | Ended::Length => "",
+        Ended::Context => ", stopped because the context is full (hint: a larger -c)",
+        Ended::Cancelled => ", interrupted",
     };
     format!(
         "[{} prompt tokens in {:.0} ms, {} generated{speed}{stop}, mixture: {mixture}]",
-        reply.n_prompt, reply.prompt_ms, reply.n_generated
+        reply.usage.n_prompt,
+        reply.prompt_ms(),
+        reply.n_generated
     )
 }

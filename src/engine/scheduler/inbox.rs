@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::request::Request;
 use super::ticket::{Event, Outcome, Piece};
-use crate::engine::Sampler;
+use crate::engine::sampler::Sampler;
 use crate::error::{Error, Result};
 use crate::expert::ResolvedMixture;
 

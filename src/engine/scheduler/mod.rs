@@ -46,7 +46,7 @@ pub use inbox::Load;
 pub use request::{Generate, Probe, Request, Work};
 pub use ticket::{Completion, Ended, Event, Outcome, Piece, Scores, Ticket, Usage};
 
-use crate::engine::{Model, Session, SessionOptions};
+use crate::engine::{Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, ExpertSet, Mixture, ResolvedMixture};
 use crate::progress::Interrupt;
@@ -60,10 +60,20 @@ pub struct Scheduler {
     limits: Limits,
     /// `None` for the base model alone.
     experts: Option<RwLock<ExpertSet>>,
+    placements: Vec<Placement>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Scheduler {
+    /// Runs the base model of `model`, with `n_sessions` sessions.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`].
+    pub fn base(model: &Arc<Model>, n_sessions: u32, options: &SessionOptions) -> Result<Self> {
+        let sessions = (0..n_sessions).map(|_| Session::new(model, options));
+        Self::new(sessions.collect::<Result<_>>()?, QUEUE)
+    }
+
     /// Takes over `sessions`, which must be alike, with the experts that the first one has. At most `queue` requests wait.
     ///
     /// How many sessions are best depends on the model. Of a large one most time goes into reading weights, so
@@ -75,6 +85,7 @@ impl Scheduler {
     pub fn new(sessions: Vec<Session>, queue: usize) -> Result<Self> {
         let first = sessions.first().ok_or_else(|| Error::expected("1 session or more", 0))?;
         let limits = Limits::new(first);
+        let placements = first.placements();
         let experts = first.experts().ok().cloned().map(RwLock::new);
         let inbox = Arc::new(Inbox::new(sessions.len(), queue));
         let start = |(number, session): (usize, Session)| {
@@ -96,7 +107,7 @@ impl Scheduler {
         if threads.is_err() {
             inbox.close();
         }
-        Ok(Self { limits, experts, threads: threads?, inbox })
+        Ok(Self { inbox, limits, experts, placements, threads: threads? })
     }
 
     /// The model.
@@ -137,6 +148,20 @@ impl Scheduler {
     /// There is no sidecar, or the expert does not fit it.
     pub fn replace_expert(&self, expert: Expert) -> Result<()> {
         self.change_experts(|experts| experts.replace(expert).map(drop))
+    }
+
+    /// Where the adapted layers run, and how; nothing without a sidecar.
+    pub fn placements(&self) -> &[Placement] {
+        &self.placements
+    }
+
+    /// Whether `request` can be.
+    ///
+    /// # Errors
+    /// Those of [`Self::submit`], but for requests that wait.
+    pub fn check(&self, request: &Request) -> Result<()> {
+        request.check(&self.limits)?;
+        self.resolve(&request.mixture).map(drop)
     }
 
     /// Begins `request` as soon as there is room.

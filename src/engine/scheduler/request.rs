@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::engine::{Model, Sampler, SamplerOptions, Session, Thinking, Token};
+use crate::engine::sampler::Sampler;
+use crate::engine::{Model, SamplerOptions, Session, Thinking, Token};
 use crate::error::{Error, Result};
 use crate::expert::Mixture;
 
@@ -144,7 +145,8 @@ impl Request {
             _ if n_prompt > n_ctx => n_prompt.to_string(),
             _ => return Ok(sampler),
         };
-        Err(Error::too_large(format!("at most {n_ctx} tokens, the context of a sequence"), found)
+        let expected = format!("at most {n_ctx} tokens, the context of a sequence");
+        Err(Error::too_large(format!("expected {expected}, found {found}"))
             .hint("use a larger context, a shorter prompt or fewer tokens to write"))
     }
 }
@@ -164,10 +166,10 @@ impl Limits {
 impl Generate {
     fn check(&self, prompt: &[Token], model: &Model) -> Result<Sampler> {
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::expected("a text to stop at", "an empty one").field("stop"));
+            return Err(Error::expected("a text to stop at", "an empty one").setting("stop"));
         }
         if self.max_tokens == Some(0) {
-            return Err(Error::expected("1 or more", 0).field("max_tokens"));
+            return Err(Error::expected("1 or more", 0).setting("max_tokens"));
         }
         Sampler::new(&self.sampler, model, prompt)
     }

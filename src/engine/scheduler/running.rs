@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::cache::Key;
-use super::inbox::{Job, Over, Sink};
+use super::inbox::{Job, Over};
 use super::request::{Generate, Work};
 use super::stream::Stream;
 use super::ticket::{Completion, Ended, Outcome, Piece, Scores, Usage};

@@ -207,6 +207,11 @@ impl Outcome {
 }
 
 impl Usage {
+    /// From the arrival to the end.
+    pub fn total(&self) -> Duration {
+        self.waiting + self.reading + self.writing
+    }
+
     /// Tokens that were computed.
     pub fn n_computed(&self) -> usize {
         self.n_prompt - self.n_cached + self.n_decoded

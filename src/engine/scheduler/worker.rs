@@ -1,6 +1,6 @@
 //! The loop of one session: take in what arrives, give requests to free sequences, decode, hand out what came of it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,10 +99,8 @@ impl Worker {
     }
 
     fn load(&self) -> Load {
-        let mut contents: Vec<_> =
-            self.running().map(|(_, running)| running.key().contents).filter(|&it| it != Contents::BASE).collect();
-        contents.sort_unstable();
-        contents.dedup();
+        let contents = self.running().map(|(_, running)| running.key().contents);
+        let contents: HashSet<_> = contents.filter(|&it| it != Contents::BASE).collect();
         Load {
             n_waiting: self.waiting.len(),
             n_running: self.running().count(),

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Decision, Dispatched, Dispatcher};
-use crate::engine::{sessions_for, Joined, Model, Session};
+use super::{By, Configuration, Dispatched, EvalOptions, Evaluation, Questions, Trace};
+use crate::dispatch::{Decision, Dispatcher};
+use crate::engine::scheduler::sessions_for;
+use crate::engine::{Joined, Model, Scheduler};
 use crate::error::{Error, Result};
-use crate::eval::{Configuration, EvalOptions, Evaluation, Questions, Trace};
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
 use crate::task::{Item, Task};
@@ -41,26 +42,9 @@ impl Choice {
     }
 }
 
-/// Mixtures with a slot each, beginning with slot 1; the base model is slot 0.
-#[derive(Default)]
-struct Slots(Vec<Mixture>);
-
-impl Slots {
-    fn of(&mut self, mixture: &Mixture) -> u32 {
-        if mixture.is_base() {
-            return 0;
-        }
-        let at = self.0.iter().position(|other| other == mixture).unwrap_or_else(|| {
-            self.0.push(mixture.clone());
-            self.0.len() - 1
-        });
-        at as u32 + 1
-    }
-}
-
-/// Sessions with all mixtures in their slots, and the questions with the slots that answer them.
+/// A scheduler, and what answers which item.
 pub struct Routed {
-    sessions: Vec<Session>,
+    scheduler: Scheduler,
     /// The choices, by name.
     pub configurations: Vec<Configuration>,
     /// What the model chose, where it was to.
@@ -77,9 +61,9 @@ pub struct Measured<'a> {
     pub dispatched: Option<Dispatched>,
 }
 
-/// How a measurement is set up.
+/// Puts questions through both passes: it opens sessions, lets choices decide, and measures the answers.
 #[derive(Clone, Copy)]
-pub struct Setup<'a> {
+pub struct Runner<'a> {
     /// The model.
     pub model: &'a Arc<Model>,
     /// The same with experts; `None` runs the base model without adapted layers.
@@ -94,90 +78,59 @@ pub struct Setup<'a> {
     pub n_threads: u32,
 }
 
-impl Setup<'_> {
-    /// Opens sessions for `choices`, the configurations in their order, lets the model choose where it is to, and
-    /// routes `questions` accordingly.
+impl Runner<'_> {
+    /// A scheduler for texts of `n_ctx_seq` tokens.
+    ///
+    /// # Errors
+    /// Sessions that cannot be opened.
+    pub fn scheduler(&self, n_ctx_seq: u32) -> Result<Scheduler> {
+        let (n_sessions, options) = sessions_for(self.model, self.batch, n_ctx_seq, self.n_threads);
+        match self.joined {
+            Some(joined) => joined.scheduler(n_sessions, &options),
+            None => Scheduler::base(self.model, n_sessions, &options),
+        }
+    }
+
+    /// Opens a scheduler for `choices`, the configurations in their order, and lets the model choose where it is to.
     ///
     /// # Errors
     /// An expert that is not loaded, a choice for the model without a dispatcher, sessions that cannot be opened, or
     /// an error or interrupt of pass 1.
     pub fn route(
         &self,
-        questions: &mut Questions,
+        questions: &Questions,
         choices: &[Choice],
         interrupt: &Interrupt,
     ) -> Result<Routed> {
-        let task = questions.task();
-        let items = questions.items();
-        let mut slots = Slots::default();
-        let single = |name: &str| Mixture::single(name).strength(self.strength);
-        let configurations = choices
-            .iter()
-            .map(|choice| {
-                let slot = match choice {
-                    Choice::Fixed(mixture) => slots.of(mixture),
-                    Choice::Adapted => 0,
-                    Choice::Oracle => {
-                        for item in items {
-                            slots.of(&single(task.source(item))?);
-                        }
-                        0
-                    }
-                };
-                Ok(Configuration { name: choice.name(self.dispatcher), slot })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let mut pass1_slot = 0;
+        let (task, items) = (questions.task(), questions.items());
         let prompts: Vec<_> = items.iter().map(|item| item.prompt.as_str()).collect();
         let mut n_ctx_seq = questions.n_ctx_seq();
         if let Some(dispatcher) = self.dispatcher {
-            pass1_slot = slots.of(&dispatcher.mixture());
-            for expert in dispatcher.candidates().experts() {
-                slots.of(&single(&expert.name)?);
-            }
             let wanted = dispatcher.n_ctx_seq(self.model, &prompts)?;
             n_ctx_seq =
                 n_ctx_seq.max(u32::try_from(wanted).unwrap_or(u32::MAX)).min(self.model.n_ctx_train());
         }
-
-        let (n_sessions, options) = sessions_for(self.model, self.batch, n_ctx_seq, self.n_threads);
-        let session = || {
-            let Some(joined) = self.joined else { return Session::new(self.model, &options) };
-            let mut session = joined.session(&options, 1 + slots.0.len() as u32)?;
-            for (slot, mixture) in (1..).zip(&slots.0) {
-                session.set_mixture(slot, mixture)?;
-            }
-            Ok(session)
-        };
-        let mut sessions = (0..n_sessions).map(|_| session()).collect::<Result<Vec<_>>>()?;
-        // Also where a weight is 0 and the expert would not be looked at.
-        for choice in choices {
-            if let (Choice::Fixed(mixture), Some(session)) = (choice, sessions.first()) {
-                for (name, _) in mixture.weights() {
-                    session.experts()?.get(name)?;
-                }
-            }
-        }
-
+        let scheduler = self.scheduler(n_ctx_seq)?;
         let mut dispatched = None;
         if let Some(dispatcher) = self.dispatcher {
-            let (decisions, cost) = dispatcher.decide_all(&mut sessions, pass1_slot, &prompts, interrupt)?;
+            let (decisions, cost) = dispatcher.decide_all(&scheduler, &prompts, interrupt)?;
             let sources = items.iter().map(|item| task.source(item).to_owned()).collect();
             dispatched = Some(Dispatched::new(dispatcher, sources, decisions, cost));
         }
-        for (i, choice) in choices.iter().enumerate() {
-            let slots = match (choice, &dispatched) {
-                (Choice::Fixed(_), _) => continue,
-                (Choice::Adapted, Some(dispatched)) => self.chosen(dispatched, &mut slots)?,
-                (Choice::Adapted, None) => return Err(Error::expected("--adapt", "none")),
+        let configuration = |choice: &Choice| {
+            let by = match (choice, &dispatched) {
+                (Choice::Fixed(mixture), _) => By::One(mixture.clone()),
+                (Choice::Adapted, Some(dispatched)) => By::Each(self.chosen(dispatched)?),
+                (Choice::Adapted, None) => return Err(Error::expected("who chooses", "nobody")),
                 (Choice::Oracle, _) => {
-                    let slot = |item: &Item| Ok(slots.of(&single(task.source(item))?));
-                    items.iter().map(slot).collect::<Result<_>>()?
+                    let own = |item: &Item| Mixture::single(task.source(item)).strength(self.strength);
+                    By::Each(items.iter().map(own).collect::<Result<_>>()?)
                 }
             };
-            questions.route(i, slots)?;
-        }
-        Ok(Routed { sessions, configurations, dispatched })
+            Ok(Configuration { name: choice.name(self.dispatcher), by })
+        };
+        let configurations = choices.iter().map(configuration).collect::<Result<_>>()?;
+        Ok(Routed { scheduler, configurations, dispatched })
     }
 
     /// Lets each of `choices` answer all `questions` greedily, in the same batches.
@@ -186,7 +139,7 @@ impl Setup<'_> {
     /// Those of [`Self::route`] and of [`Questions::evaluate`], or an interrupt.
     pub fn measure<'a>(
         &self,
-        questions: &mut Questions<'a>,
+        questions: &Questions<'a>,
         choices: &[Choice],
         progress: &dyn Progress,
         interrupt: &Interrupt,
@@ -199,9 +152,9 @@ impl Setup<'_> {
         }
     }
 
-    fn chosen(&self, dispatched: &Dispatched, slots: &mut Slots) -> Result<Vec<u32>> {
-        let slot = |decision: &Decision| Ok(slots.of(&decision.mixture().strength(self.strength)?));
-        dispatched.decisions().iter().map(slot).collect()
+    fn chosen(&self, dispatched: &Dispatched) -> Result<Vec<Mixture>> {
+        let mixture = |decision: &Decision| decision.mixture().strength(self.strength);
+        dispatched.decisions().iter().map(mixture).collect()
     }
 }
 
@@ -219,9 +172,9 @@ impl Routed {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Measured<'a>> {
-        let Self { mut sessions, configurations, dispatched } = self;
+        let Self { scheduler, configurations, dispatched } = self;
         let evaluation =
-            questions.evaluate(&mut sessions, &configurations, options, trace, progress, interrupt)?;
+            questions.evaluate(&scheduler, &configurations, options, trace, progress, interrupt)?;
         Ok(Measured { evaluation, configurations, dispatched })
     }
 }
@@ -230,7 +183,7 @@ impl Measured<'_> {
     /// Seconds of writing the answers, where one choice gave them all.
     pub fn pass2_seconds(&self) -> Option<f64> {
         let evaluation = &self.evaluation;
-        (self.configurations.len() == 1).then_some(evaluation.seconds - evaluation.scoring_seconds)
+        (self.configurations.len() == 1).then_some(evaluation.writing_seconds)
     }
 }
 

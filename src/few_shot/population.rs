@@ -1,19 +1,18 @@
 //! Few-shot adaptation (arXiv 2501.06252, section 3.2, strategy C): the cross-entropy method over mixture weights,
 //! scored by how many of a few examples a mixture answers.
 //!
-//! A whole population is evaluated in one batch: each candidate has a slot of its own, and the sequences of all
-//! candidates share every decode. Weights are normalised to a sum of 1 in every group of layers before they are
+//! A whole population is evaluated in one batch: the sequences of all candidates share every decode. Weights are normalised to a sum of 1 in every group of layers before they are
 //! applied; where the base model may take part it has a weight like an expert's, and m = 1.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cem::{normalised, Cem, Incumbent, Score, Ties};
-use crate::engine::{complete, log_prob, prefill, Prompt, Request, SamplerOptions, Session, Thinking, Token};
+use crate::engine::scheduler::Generate;
+use crate::engine::{Request, SamplerOptions, Scheduler, Thinking, Token};
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
-use crate::task::Item;
 
 /// What is searched, and scored on what.
 pub struct FewShot<'a> {
@@ -95,44 +94,34 @@ impl<'a> FewShot<'a> {
 
     /// Scores each mixture on all shots, greedily: the mean score, and for ties the mean log-likelihood of the
     /// tokens of the answers that `ties` names: its own correct ones, or the shots' reference completions. All
-    /// together, mixture i in slot i + 1 of each of `sessions`, which need so many slots.
+    /// together, in the same batches.
     ///
     /// # Errors
-    /// Those of [`complete`], of [`prefill`] and of the task's scoring.
+    /// Those of [`Scheduler::complete`] and of the task's scoring.
     pub fn score(
         &self,
-        sessions: &mut [Session],
+        scheduler: &Scheduler,
         mixtures: &[Mixture],
         ties: Ties,
         interrupt: &Interrupt,
     ) -> Result<Vec<Score>> {
-        for session in &mut *sessions {
-            for (slot, mixture) in (1..).zip(mixtures) {
-                session.set_mixture(slot, mixture)?;
-            }
-        }
         let task = self.shots.task();
-        let generation = task.generation();
         let items = self.shots.items();
-        let request = |(slot, shot): (u32, usize)| Request {
-            prompt: self.shots.prompts()[shot].clone(),
-            slot,
-            sampler: SamplerOptions { temperature: 0.0, ..SamplerOptions::default() },
-            max_tokens: generation.max_tokens,
-            stop: generation.stop.clone(),
-            log_probs: true,
-        };
-        let slots = 1..=mixtures.len() as u32;
         let places: Vec<_> =
-            (0..items.len()).flat_map(|shot| slots.clone().map(move |slot| (slot, shot))).collect();
-        let requests: Vec<_> = places.iter().copied().map(request).collect();
+            (0..items.len()).flat_map(|shot| (0..mixtures.len()).map(move |i| (i, shot))).collect();
+        let how = Generate { log_probs: true, ..self.shots.generate(SamplerOptions::greedy()) };
+        let request = |&(i, shot): &(usize, usize)| {
+            let prompt = self.shots.prompts()[shot].clone();
+            Request::generate(prompt, mixtures[i].clone(), how.clone())
+        };
+        let requests = places.iter().map(request).collect();
         // By mixture and shot, so that the sums do not depend on the order in which answers end.
         let mut answers = vec![vec![(0.0, 0.0, 0usize); items.len()]; mixtures.len()];
-        complete(sessions, &requests, interrupt, |index, completion| {
-            let (slot, shot) = places[index];
-            let text = Thinking::whole(self.shots.thinking(), completion.text);
-            let value = task.score(&items[shot], &text)?.value;
-            let answer = &mut answers[slot as usize - 1][shot];
+        scheduler.complete(requests, interrupt, |index, outcome| {
+            let (i, shot) = places[index];
+            let completion = outcome.completion()?;
+            let value = task.score(&items[shot], &completion.text)?.value;
+            let answer = &mut answers[i][shot];
             answer.0 = value;
             if value >= 1.0 {
                 answer.1 = completion.log_probs.iter().map(|&p| f64::from(p)).sum();
@@ -142,7 +131,7 @@ impl<'a> FewShot<'a> {
         })?;
         let gold = match ties {
             Ties::Own => None,
-            Ties::Gold => Some(self.gold(sessions, mixtures.len(), interrupt)?),
+            Ties::Gold => Some(self.gold(scheduler, mixtures, interrupt)?),
         };
         let score = |(i, answers): (usize, &Vec<(f64, f64, usize)>)| {
             let n_tokens: usize = answers.iter().map(|answer| answer.2).sum();
@@ -156,43 +145,42 @@ impl<'a> FewShot<'a> {
         Ok(answers.iter().enumerate().map(score).collect())
     }
 
-    /// For the mixture in each of the slots from 1 to `n`: the mean log-likelihood of the tokens of all shots' reference
-    /// completions, as far as an answer may be long; `None` if these are empty.
-    fn gold(&self, sessions: &mut [Session], n: usize, interrupt: &Interrupt) -> Result<Vec<Option<f64>>> {
-        let Some(session) = sessions.first() else { return Err(Error::expected("1 session or more", 0)) };
-        let model = session.model().clone();
+    /// For each mixture: the mean log-likelihood of the tokens of all shots' reference completions, as far as an answer may
+    /// be long; `None` if these are empty.
+    fn gold(
+        &self,
+        scheduler: &Scheduler,
+        mixtures: &[Mixture],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Option<f64>>> {
+        let model = scheduler.model();
         let max_tokens = self.shots.task().generation().max_tokens;
-        let completion = |item: &Item| -> Result<Vec<Token>> {
-            let mut tokens = model.tokenize(&item.completion, false, false)?;
-            tokens.truncate(max_tokens);
-            Ok(tokens)
-        };
-        let completions: Vec<Vec<Token>> =
-            self.shots.items().iter().map(completion).collect::<Result<_>>()?;
         let closed = model.tokenize(&Thinking::closed(self.shots.thinking()), false, true)?;
         let mut places = Vec::new();
-        let mut prompts = Vec::new();
-        for (shot, completion) in completions.iter().enumerate() {
-            // What the last token leads to is not asked.
-            let Some((_, read)) = completion.split_last() else { continue };
-            for slot in 1..=n as u32 {
-                let tokens = [&self.shots.prompts()[shot][..], &closed, read].concat();
-                places.push((slot as usize - 1, shot));
-                prompts.push(Prompt { tokens, slot, n_outputs: completion.len() });
+        let mut requests = Vec::new();
+        for (item, prompt) in self.shots.items().iter().zip(self.shots.prompts()) {
+            let mut completion: Vec<Token> = model.tokenize(&item.completion, false, false)?;
+            completion.truncate(max_tokens);
+            if completion.is_empty() {
+                continue;
+            }
+            let prompt = [&prompt[..], &closed].concat();
+            for (i, mixture) in mixtures.iter().enumerate() {
+                places.push(i);
+                requests.push(Request::likelihood(&prompt, &completion, mixture.clone()));
             }
         }
-        // By prompt, so that the sums do not depend on which session was faster.
-        let mut sums = vec![(0usize, 0.0); prompts.len()];
-        prefill(sessions, &prompts, interrupt, |index, logits| {
-            let (n_seen, sum) = &mut sums[index];
-            *sum += f64::from(log_prob(logits, completions[places[index].1][*n_seen]));
-            *n_seen += 1;
+        // By request, so that the sums do not depend on the order in which they end.
+        let mut sums = vec![(0usize, 0.0); requests.len()];
+        scheduler.complete(requests, interrupt, |index, outcome| {
+            let log_probs = outcome.scores()?.log_probs.concat();
+            sums[index] = (log_probs.len(), log_probs.iter().map(|&p| f64::from(p)).sum());
             Ok(())
         })?;
-        let mut totals = vec![(0usize, 0.0); n];
-        for ((mixture, _), (n_seen, sum)) in places.into_iter().zip(sums) {
-            totals[mixture].0 += n_seen;
-            totals[mixture].1 += sum;
+        let mut totals = vec![(0usize, 0.0); mixtures.len()];
+        for (i, (n, sum)) in places.into_iter().zip(sums) {
+            totals[i].0 += n;
+            totals[i].1 += sum;
         }
         Ok(totals.into_iter().map(|(n, sum)| (n > 0).then(|| sum / n as f64)).collect())
     }
@@ -201,14 +189,14 @@ impl<'a> FewShot<'a> {
     /// it after each generation. Progress counts generations.
     pub fn search(
         &self,
-        sessions: &mut [Session],
+        scheduler: &Scheduler,
         state: &mut State,
         progress: &dyn Progress,
         interrupt: &Interrupt,
         save: impl FnMut(&State) -> Result<()>,
     ) -> Result<Found> {
         progress.start(state.cem.settings().generations as u64, state.cem.generation() as u64);
-        let result = self.generations(sessions, state, progress, interrupt, save);
+        let result = self.generations(scheduler, state, progress, interrupt, save);
         progress.finish();
         result?;
         let generations = state.generations.clone();
@@ -219,7 +207,7 @@ impl<'a> FewShot<'a> {
 
     fn generations(
         &self,
-        sessions: &mut [Session],
+        scheduler: &Scheduler,
         state: &mut State,
         progress: &dyn Progress,
         interrupt: &Interrupt,
@@ -228,7 +216,7 @@ impl<'a> FewShot<'a> {
         while !state.cem.is_done() {
             let cem = &mut state.cem;
             let mixtures = cem.ask().iter().map(|alphas| self.mixture(alphas)).collect::<Result<Vec<_>>>()?;
-            let scores = self.score(sessions, &mixtures, cem.settings().ties, interrupt)?;
+            let scores = self.score(scheduler, &mixtures, cem.settings().ties, interrupt)?;
             cem.tell(&scores)?;
             state.generations.push(Generation {
                 best: scores.iter().map(|score| score.value).fold(f64::NEG_INFINITY, f64::max),
@@ -248,12 +236,12 @@ impl<'a> FewShot<'a> {
     /// As [`Self::score`].
     pub fn best_single(
         &self,
-        sessions: &mut [Session],
+        scheduler: &Scheduler,
         ties: Ties,
         interrupt: &Interrupt,
     ) -> Result<(String, Score)> {
         let mixtures: Vec<_> = self.experts.iter().map(Mixture::single).collect();
-        let scores = self.score(sessions, &mixtures, ties, interrupt)?;
+        let scores = self.score(scheduler, &mixtures, ties, interrupt)?;
         let mut best = 0;
         for i in 1..scores.len() {
             if scores[i].beats(&scores[best]) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cost, Decision, Dispatcher};
+use crate::dispatch::{Cost, Decision, Dispatcher};
 
 /// The decisions about the items of one measurement.
 pub struct Dispatched {

@@ -3,12 +3,11 @@
 
 use serde_json::{json, Value};
 
-use super::few_shot::{FewShot, Found, State};
-use super::{Choice, Setup};
+use super::{FewShot, Found, State};
 use crate::cem::{Cem, Score, Settings};
-use crate::engine::{sessions_for, Joined, Session};
+use crate::engine::Joined;
 use crate::error::{Error, Result};
-use crate::eval::Questions;
+use crate::eval::{Choice, Questions, Runner};
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
 use crate::task::{Item, Part, Task};
@@ -110,7 +109,7 @@ pub struct SearchProblem<'a> {
 
 impl SearchProblem<'_> {
     /// All that changes the result, by name; a search goes on only with the same.
-    pub fn identity(&self, joined: &Joined, setup: &Setup) -> Value {
+    pub fn identity(&self, joined: &Joined, setup: &Runner) -> Value {
         let Self { task, shots, experts, options } = self;
         let mut items = blake3::Hasher::new();
         shots.iter().for_each(|item| {
@@ -142,8 +141,8 @@ pub fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> 
     Ok(&items[..n.min(items.len())])
 }
 
-impl Setup<'_> {
-    /// Searches for mixtures that solve `problem`. `states` are the searches begun earlier, the last of which goes on;
+impl SearchProblem<'_> {
+    /// Searches for mixtures that solve it, with `runner`. `states` are the searches begun earlier, the last of which goes on;
     /// `save` gets those that are done and the one at work, after each generation. Progress counts the generations of a
     /// search. The first search is taken; see [`Self::select`].
     ///
@@ -151,21 +150,17 @@ impl Setup<'_> {
     /// No experts or shots, or those of [`FewShot::search`].
     pub fn search(
         &self,
-        problem: SearchProblem,
+        runner: &Runner,
         mut states: Vec<State>,
         mut save: impl FnMut(&[State], &State) -> Result<()>,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Searched> {
-        let SearchProblem { task, shots, experts, options } = problem;
-        let joined = self
-            .joined
-            .ok_or_else(|| Error::expected("1 expert or more", 0).hint("load some with --expert FILE"))?;
-        let questions = Questions::new(self.model, task, shots)?;
+        let Self { task, shots, experts, options } = *self;
+        let questions = Questions::new(runner.model, task, shots)?;
         let few_shot = FewShot::new(&questions, experts, options.with_base)?;
-        let n_candidates = options.settings.population.max(experts.len());
-        let mut sessions = self.sessions_of(joined, &questions, n_candidates)?;
-        let (single, single_score) = few_shot.best_single(&mut sessions, options.settings.ties, interrupt)?;
+        let scheduler = runner.scheduler(questions.n_ctx_seq())?;
+        let (single, single_score) = few_shot.best_single(&scheduler, options.settings.ties, interrupt)?;
         let mut searches = Vec::new();
         for (i, &n_groups) in options.groups.iter().enumerate() {
             if states.len() == i {
@@ -173,7 +168,7 @@ impl Setup<'_> {
             }
             let (done, rest) = states.split_at_mut(i);
             let found = few_shot
-                .search(&mut sessions, &mut rest[0], progress, interrupt, |state| save(done, state))?;
+                .search(&scheduler, &mut rest[0], progress, interrupt, |state| save(done, state))?;
             searches.push(Search { n_groups, found, selection: None });
         }
         Ok(Searched { single, single_score, searches, best: 0 })
@@ -186,20 +181,20 @@ impl Setup<'_> {
     /// No validation items, or those of [`Self::measure`].
     pub fn select(
         &self,
-        problem: SearchProblem,
+        runner: &Runner,
         searched: &mut Searched,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        let SearchProblem { task, options, .. } = problem;
+        let Self { task, options, .. } = *self;
         if searched.searches.len() < 2 {
             return Ok(());
         }
         let items = first(task.items(Part::Validation), options.n_select, "--select")?;
         let fixed = |search: &Search| Choice::Fixed(search.found.mixture.clone());
         let choices: Vec<_> = searched.searches.iter().map(fixed).collect();
-        let mut questions = Questions::new(self.model, task, items)?;
-        let evaluation = self.measure(&mut questions, &choices, progress, interrupt)?.evaluation;
+        let questions = Questions::new(runner.model, task, items)?;
+        let evaluation = runner.measure(&questions, &choices, progress, interrupt)?.evaluation;
         for (i, search) in searched.searches.iter_mut().enumerate() {
             search.selection = Some(evaluation.summary(i).accuracy);
         }
@@ -209,17 +204,5 @@ impl Setup<'_> {
             }
         }
         Ok(())
-    }
-
-    fn sessions_of(
-        &self,
-        joined: &Joined,
-        questions: &Questions,
-        n_candidates: usize,
-    ) -> Result<Vec<Session>> {
-        let (n, options) = sessions_for(self.model, self.batch, questions.n_ctx_seq(), self.n_threads);
-        let n_slots = u32::try_from(n_candidates + 1)
-            .map_err(|_| Error::expected("fewer candidates", n_candidates).field("--population"))?;
-        (0..n).map(|_| joined.session(&options, n_slots)).collect()
     }
 }

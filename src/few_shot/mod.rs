@@ -1,0 +1,10 @@
+//! Few-shot adaptation to a task (arXiv 2501.06252, section 3.2, strategy C): the mixture of experts that answers a few
+//! examples best.
+//!
+//! [`FewShot`] scores mixtures on examples and searches among them; [`SearchProblem`] is the whole procedure for a task.
+
+mod population;
+mod search;
+
+pub use population::{FewShot, Found, Generation, State};
+pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
