@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use llama_svf::embedded;
-use llama_svf::engine::{complete, sessions_for, ChatMessage, Model, Request, SamplerOptions, Session};
+use llama_svf::engine::scheduler::{sessions_for, Generate};
+use llama_svf::engine::{ChatMessage, Model, Request, Scheduler};
 use llama_svf::error::Result;
+use llama_svf::expert::Mixture;
 use llama_svf::progress::Interrupt;
 use llama_svf::skills::{question, Skill};
 
@@ -24,11 +26,11 @@ fn main() -> Result<()> {
     for name in ["decode", "evaluate"] {
         let requests =
             (0..REQUESTS).map(|i| request(&model, i, name == "decode")).collect::<Result<Vec<_>>>()?;
-        let mut both = [sessions(&model, 1)?, sessions(&model, 32)?];
+        let both = [scheduler(&model, 1)?, scheduler(&model, 32)?];
         let mut speeds = [Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
-            for (sessions, speeds) in both.iter_mut().zip(&mut speeds) {
-                let speed = tokens_per_second(sessions, &requests)?;
+            for (scheduler, speeds) in both.iter().zip(&mut speeds) {
+                let speed = tokens_per_second(scheduler, &requests)?;
                 // The first round warms up.
                 if round > 0 {
                     speeds.push(speed);
@@ -44,9 +46,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn sessions(model: &Arc<Model>, n_seq: u32) -> Result<Vec<Session>> {
+fn scheduler(model: &Arc<Model>, n_seq: u32) -> Result<Scheduler> {
     let (n_sessions, options) = sessions_for(model, n_seq, 256, THREADS);
-    (0..n_sessions).map(|_| Session::new(model, &options)).collect()
+    Scheduler::base(model, n_sessions, &options)
 }
 
 fn request(model: &Model, i: u64, decode_only: bool) -> Result<Request> {
@@ -55,15 +57,14 @@ fn request(model: &Model, i: u64, decode_only: bool) -> Result<Request> {
     if decode_only {
         prompt.truncate(1);
     }
-    let sampler = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
-    Ok(Request { prompt, slot: 0, sampler, max_tokens: 64, stop: Vec::new(), log_probs: false })
+    Ok(Request::generate(prompt, Mixture::base(), Generate::greedy(64)))
 }
 
-fn tokens_per_second(sessions: &mut [Session], requests: &[Request]) -> Result<f64> {
+fn tokens_per_second(scheduler: &Scheduler, requests: &[Request]) -> Result<f64> {
     let mut n_tokens = 0;
     let began = Instant::now();
-    complete(sessions, requests, &Interrupt::new(), |_, completion| {
-        n_tokens += completion.tokens.len();
+    scheduler.complete(requests.to_vec(), &Interrupt::new(), |_, outcome| {
+        n_tokens += outcome.completion()?.tokens.len();
         Ok(())
     })?;
     Ok(n_tokens as f64 / began.elapsed().as_secs_f64())

@@ -12,12 +12,13 @@ use std::time::Instant;
 
 use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{decompose, DecomposeOptions};
-use llama_svf::dispatch::few_shot::FewShot;
 use llama_svf::embedded;
-use llama_svf::engine::{sessions_for, AdaptedModel, AdapterOptions, Form, GraphOp, Model, Session};
+use llama_svf::engine::scheduler::sessions_for;
+use llama_svf::engine::{AdaptedModel, Joined, Model, Scheduler};
 use llama_svf::error::Result;
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};
+use llama_svf::few_shot::FewShot;
 use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::sidecar::Sidecar;
 use llama_svf::task::{LoadOptions, Part, Task};
@@ -47,17 +48,14 @@ fn main() -> Result<()> {
         let population = Cem::new(3, 1, Settings::reference())?.ask();
         let mixtures =
             population.iter().map(|alphas| few_shot.mixture(alphas)).collect::<Result<Vec<_>>>()?;
-        let mut ways = [
-            (sessions(&adapted, 1, 2)?, 1),
-            (sessions(&adapted, 32, 2)?, 1),
-            (sessions(&adapted, 32, 33)?, 32),
-        ];
+        let ways =
+            [(scheduler(&adapted, 1)?, 1), (scheduler(&adapted, 32)?, 1), (scheduler(&adapted, 32)?, 32)];
         let mut seconds = [Vec::new(), Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
-            for ((sessions, together), seconds) in ways.iter_mut().zip(&mut seconds) {
+            for ((scheduler, together), seconds) in ways.iter().zip(&mut seconds) {
                 let began = Instant::now();
                 for mixtures in mixtures.chunks(*together) {
-                    score(&few_shot, sessions, mixtures)?;
+                    score(&few_shot, scheduler, mixtures)?;
                 }
                 // The first round warms up.
                 if round > 0 {
@@ -78,21 +76,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn score(few_shot: &FewShot, sessions: &mut [Session], mixtures: &[Mixture]) -> Result<()> {
-    few_shot.score(sessions, mixtures, Ties::Own, &Interrupt::new()).map(drop)
+fn score(few_shot: &FewShot, scheduler: &Scheduler, mixtures: &[Mixture]) -> Result<()> {
+    few_shot.score(scheduler, mixtures, Ties::Own, &Interrupt::new()).map(drop)
 }
 
-fn sessions(adapted: &Arc<AdaptedModel>, n_seq: u32, n_slots: u32) -> Result<Vec<Session>> {
+fn scheduler(adapted: &Arc<AdaptedModel>, n_seq: u32) -> Result<Scheduler> {
     let (n_sessions, options) = sessions_for(adapted.model(), n_seq, 256, THREADS);
-    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots };
-    let session = |_| {
-        let mut session = Session::adapted(adapted, &options, &adapter)?;
-        for (name, first, by) in EXPERTS {
-            let mut expert = Expert::identity(name, adapted.sidecar());
-            expert.multipliers.values_mut().for_each(|m| m.iter_mut().take(first).for_each(|m| *m = by));
-            session.experts_mut()?.insert(expert)?;
-        }
-        Ok(session)
+    let expert = |(name, first, by): (&str, usize, f32)| {
+        let mut expert = Expert::identity(name, adapted.sidecar());
+        expert.multipliers.values_mut().for_each(|m| m.iter_mut().take(first).for_each(|m| *m = by));
+        expert
     };
-    (0..n_sessions).map(session).collect()
+    Joined::residual(Arc::clone(adapted), EXPERTS.map(expert).into()).scheduler(n_sessions, &options)
 }

@@ -7,7 +7,9 @@ mod program;
 use std::collections::HashSet;
 
 use llama_svf::embedded::{bytes, write_to, Temporary};
-use llama_svf::engine::{ChatMessage, Model, Sampler, SamplerOptions, Session, SessionOptions};
+use llama_svf::engine::scheduler::Generate;
+use llama_svf::engine::{ChatMessage, Model, Request, Scheduler, SessionOptions};
+use llama_svf::expert::Mixture;
 use llama_svf::ffi::gguf::GgufFile;
 use llama_svf::sidecar::Fingerprint;
 use llama_svf::skills::{corpus, naming, question, short_answer, Skill};
@@ -21,22 +23,10 @@ const CHECKSUM: &str = "bcf129d3f9569fcf443ea2d2de8dc16ddb38a142696204a7bade2779
 const SEED: u64 = 11;
 
 /// What the model says to `prompt` at temperature 0.
-fn answer(session: &mut Session, prompt: &str) -> String {
-    let model = session.model().clone();
-    let tokens = model.chat_prompt(&[ChatMessage::user(prompt)]).unwrap().tokens;
-    let mut sampler = Sampler::new(&SamplerOptions { temperature: 0.0, ..Default::default() }).unwrap();
-    let mut text = Vec::new();
-    session.clear(0).unwrap();
-    session.prompt(0, &tokens).unwrap();
-    for _ in 0..100 {
-        let token = sampler.sample(session.logits(0)).unwrap();
-        if model.is_end(token) {
-            break;
-        }
-        text.extend(model.piece(token));
-        session.prompt(0, &[token]).unwrap();
-    }
-    String::from_utf8(text).unwrap()
+fn answer(scheduler: &Scheduler, prompt: &str) -> String {
+    let tokens = scheduler.model().chat_prompt(&[ChatMessage::user(prompt)]).unwrap().tokens;
+    let request = Request::generate(tokens, Mixture::base(), Generate::greedy(100));
+    scheduler.submit(request).unwrap().completion().unwrap().text
 }
 
 #[test]
@@ -86,12 +76,12 @@ fn it_half_masters_each_skill_and_names_them() {
     let file = Temporary::new().unwrap();
     let model = Model::load(file.path(), 0).unwrap();
     let options = SessionOptions { n_threads: 2, ..Default::default() };
-    let mut session = Session::new(&model, &options).unwrap();
+    let scheduler = Scheduler::base(&model, 1, &options).unwrap();
     let n = 40;
-    let mut share = |item: &dyn Fn(u64) -> llama_svf::skills::Question| {
+    let share = |item: &dyn Fn(u64) -> llama_svf::skills::Question| {
         let right = (0..n).filter(|&index| {
             let item = item(index);
-            short_answer(&answer(&mut session, &item.prompt)) == Some(item.answer.as_str())
+            short_answer(&answer(&scheduler, &item.prompt)) == Some(item.answer.as_str())
         });
         right.count() as f64 / n as f64
     };

@@ -1095,7 +1095,7 @@ fn an_expert_set_holds_only_experts_that_fit() {
         set.insert(maths.clone()),
         &["expert maths: an expert of this name is loaded already"],
     );
-    assert_eq!(set.replace(maths.clone()).unwrap(), Some(maths.clone()));
+    assert_eq!(set.replace(maths.clone()).unwrap(), Some(maths.clone().into()));
     set.insert(Expert::identity("code", &sidecar)).unwrap();
     assert_eq!(set.names(), ["code", "maths"]);
     assert_refused("unknown", set.get("music"), &["expert music: unknown expert; loaded: code, maths"]);
@@ -1125,7 +1125,7 @@ fn an_expert_set_holds_only_experts_that_fit() {
         assert_refused(case, set.insert(expert.clone()), &[fragment]);
         assert_refused(case, set.replace(expert), &[fragment]);
     }
-    assert_eq!(set.remove("maths").unwrap(), maths);
+    assert_eq!(*set.remove("maths").unwrap(), maths);
     assert_refused("gone", set.remove("maths"), &["loaded: code"]);
     assert_eq!(set.iter().count(), 1);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 25] = [
     "error",
     "progress",
     "temporary",
@@ -25,9 +25,10 @@ const MODULES: [&str; 24] = [
     "engine",
     "gradient",
     "decompose",
-    "eval",
-    "train",
     "dispatch",
+    "eval",
+    "few_shot",
+    "train",
     "report",
     "bench",
     "cli",

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use crate::models::{self, stories, tokens, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::embedded;
+use llama_svf::engine::scheduler::{Completion, Ended, Generate, Work, QUEUE};
 use llama_svf::engine::{
-    complete, AdapterOptions, ChatMessage, Completion, Ended, Form, GraphOp, Input, Model, Request,
-    SamplerOptions, Session, SessionOptions, Token,
+    AdapterOptions, ChatMessage, Form, GraphOp, Input, Model, Request, SamplerOptions, Scheduler, Session,
+    SessionOptions, Token,
 };
 use llama_svf::error::{Error, Result};
 use llama_svf::expert::Mixture;
@@ -28,30 +29,46 @@ const EXACT: f32 = 3e-3;
 /// layer, 5·2⁻¹¹·10 = 2.5e-2, twice that for a gap.
 const DEFAULT: f32 = 5e-2;
 
-fn greedy() -> SamplerOptions {
-    SamplerOptions { temperature: 0.0, ..SamplerOptions::default() }
-}
-
 fn request(prompt: Vec<Token>, max_tokens: usize) -> Request {
-    Request { prompt, slot: 0, sampler: greedy(), max_tokens, stop: vec![], log_probs: false }
+    Request::generate(prompt, Mixture::base(), Generate::greedy(max_tokens))
 }
 
-fn complete_all(sessions: &mut [Session], requests: &[Request]) -> Vec<Completion> {
+/// `request` with another way to generate.
+fn with(request: Request, change: impl FnOnce(&mut Generate)) -> Request {
+    let mut request = request;
+    change(how(&mut request));
+    request
+}
+
+fn how(request: &mut Request) -> &mut Generate {
+    match &mut request.work {
+        Work::Generate(how) => how,
+        Work::Score(_) => panic!("a request to score"),
+    }
+}
+
+fn complete_all(scheduler: &Scheduler, requests: &[Request]) -> Vec<Completion> {
     let mut completions = vec![None; requests.len()];
-    let done = |index: usize, completion| {
+    let done = |index: usize, outcome: llama_svf::engine::scheduler::Outcome| {
         assert!(completions[index].is_none(), "request {index} ended twice");
-        completions[index] = Some(completion);
+        completions[index] = Some(outcome.completion()?);
         Ok(())
     };
-    complete(sessions, requests, &Interrupt::new(), done).unwrap();
+    scheduler.complete(requests.to_vec(), &Interrupt::new(), done).unwrap();
     completions.into_iter().map(|completion| completion.expect("every request ends")).collect()
 }
 
 /// What one request gets alone, by plain calls of the session: tokens, ln p of each, and how far the second
 /// best token was behind.
-fn alone(session: &mut Session, request: &Request) -> Vec<(Token, f32, f32)> {
+pub fn alone(session: &mut Session, request: &Request) -> Vec<(Token, f32, f32)> {
     session.clear(0).unwrap();
-    session.assign(0, request.slot).unwrap();
+    let is_base = request.mixture.is_base();
+    session.assign(0, 0).unwrap();
+    if !is_base {
+        session.set_mixture(1, &request.mixture).unwrap();
+    }
+    session.assign(0, u32::from(!is_base)).unwrap();
+    let max_tokens = how(&mut request.clone()).max_tokens.unwrap();
     session.prompt(0, &request.prompt).unwrap();
     let mut chosen = Vec::new();
     loop {
@@ -61,7 +78,7 @@ fn alone(session: &mut Session, request: &Request) -> Vec<(Token, f32, f32)> {
         let (best, token) = order[0];
         let sum: f64 = order.iter().map(|(logit, _)| f64::from(logit - best).exp()).sum();
         chosen.push((token, -sum.ln() as f32, best - order[1].0));
-        if chosen.len() == request.max_tokens || session.model().is_end(token) {
+        if chosen.len() == max_tokens || session.model().is_end(token) {
             return chosen;
         }
         session.decode(&[Input { seq: 0, token, output: true }]).unwrap();
@@ -72,11 +89,11 @@ fn alone(session: &mut Session, request: &Request) -> Vec<(Token, f32, f32)> {
 fn compare(
     name: &str,
     alone: &[Vec<(Token, f32, f32)>],
-    sessions: &mut [Session],
+    scheduler: &Scheduler,
     requests: &[Request],
     tolerance: f32,
 ) -> f64 {
-    let completions = complete_all(sessions, requests);
+    let completions = complete_all(scheduler, requests);
     let mut equal = 0;
     for (i, ((request, alone), completion)) in requests.iter().zip(alone).zip(&completions).enumerate() {
         let parts = (0..alone.len()).find(|&at| completion.tokens.get(at) != Some(&alone[at].0));
@@ -88,7 +105,7 @@ fn compare(
             assert_eq!(completion.tokens.len(), alone.len(), "{name}, request {i}");
             equal += 1;
         }
-        if request.log_probs {
+        if how(&mut request.clone()).log_probs {
             assert_eq!(completion.log_probs.len(), completion.tokens.len());
             let same = alone.iter().take(parts.unwrap_or(alone.len()));
             for (log_prob, (_, alone, _)) in completion.log_probs.iter().zip(same) {
@@ -117,13 +134,13 @@ fn story_requests(model: &Model) -> Vec<Request> {
         .map(|i| {
             let prompt = format!("Once upon a time, {} was {}", heroes[i % 5], places[i % 4]);
             let prompt = model.tokenize(&prompt[..prompt.len() - i % 3], true, false).unwrap();
-            Request { log_probs: i % 2 == 0, ..request(prompt, 8 + i * 7 % 60) }
+            with(request(prompt, 8 + i * 7 % 60), |how| how.log_probs = i % 2 == 0)
         })
         .collect()
 }
 
-fn sessions(model: &Arc<Model>, n: usize, options: &SessionOptions) -> Vec<Session> {
-    (0..n).map(|_| Session::new(model, options).unwrap()).collect()
+fn scheduler(model: &Arc<Model>, n: u32, options: &SessionOptions) -> Scheduler {
+    Scheduler::base(model, n, options).unwrap()
 }
 
 #[test]
@@ -138,11 +155,11 @@ fn batched_greedy_answers_are_those_of_one_by_one() {
     let default_alone = all_alone(Session::new(&model, &default(1)).unwrap(), &requests);
     for (n_sessions, n_seq, kv_unified) in [(1, 32, false), (1, 32, true), (2, 5, false), (1, 1, true)] {
         let name = format!("{n_sessions} x {n_seq} sequences, unified {kv_unified}");
-        let mut batch = sessions(&model, n_sessions, &SessionOptions { kv_unified, ..exact(n_seq) });
-        let share = compare(&format!("exact, {name}"), &exact_alone, &mut batch, &requests, EXACT);
+        let batch = scheduler(&model, n_sessions, &SessionOptions { kv_unified, ..exact(n_seq) });
+        let share = compare(&format!("exact, {name}"), &exact_alone, &batch, &requests, EXACT);
         assert!(share >= 0.9, "{name}: only {share} equal");
-        let mut batch = sessions(&model, n_sessions, &SessionOptions { kv_unified, ..default(n_seq) });
-        compare(&format!("defaults, {name}"), &default_alone, &mut batch, &requests, DEFAULT);
+        let batch = scheduler(&model, n_sessions, &SessionOptions { kv_unified, ..default(n_seq) });
+        compare(&format!("defaults, {name}"), &default_alone, &batch, &requests, DEFAULT);
     }
 }
 
@@ -158,8 +175,8 @@ fn the_embedded_model_answers_in_batches_as_it_does_alone() {
     let requests: Vec<_> = (0..60).map(ask).collect();
     let options = |n_seq| SessionOptions { n_ctx: 256 * n_seq, kv_unified: false, ..exact(n_seq) };
     let alone = all_alone(Session::new(&model, &options(1)).unwrap(), &requests);
-    let mut batch = sessions(&model, 2, &options(16));
-    let share = compare("embedded, exact", &alone, &mut batch, &requests, EXACT);
+    let batch = scheduler(&model, 2, &options(16));
+    let share = compare("embedded, exact", &alone, &batch, &requests, EXACT);
     assert!(share >= 0.9, "only {share} equal");
 }
 
@@ -180,33 +197,34 @@ fn a_batch_that_mixes_base_and_experts_gives_each_what_it_gets_alone() {
                 let options = SessionOptions { n_ctx: 256 * n_seq, kv_unified, ..exact(n_seq) };
                 let adapter = AdapterOptions { form: Form::Residual, op, n_slots: 4 };
                 let mut session = Session::adapted(&adapted.adapted, &options, &adapter).unwrap();
-                for slot in 1..4 {
+                for slot in 1..4u32 {
                     let expert = adapted.expert(&format!("e{slot}"), u64::from(slot), 0.4);
-                    let mixture = Mixture::single(&expert.name);
                     session.experts_mut().unwrap().insert(expert).unwrap();
-                    session.set_mixture(slot, &mixture).unwrap();
                 }
                 session
             };
-            let requests: Vec<_> = (0..24)
+            let requests: Vec<_> = (0..24u32)
                 .map(|i| Request {
-                    slot: i % 4,
-                    // The same prompt for each of the four slots.
+                    mixture: match i % 4 {
+                        0 => Mixture::base(),
+                        expert => Mixture::single(format!("e{expert}")),
+                    },
+                    // The same prompt for each of the four mixtures.
                     ..request(tokens(u64::from(i / 4), 6 + i as usize / 4), 12 + i as usize % 5)
                 })
                 .collect();
             let alone = all_alone(open(1, true), &requests);
             for kv_unified in [false, true] {
-                let mut batch = [open(7, kv_unified)];
+                let batch = Scheduler::new(vec![open(7, kv_unified)], QUEUE).unwrap();
                 let name = format!("{op:?}, unified {kv_unified}");
-                let share = compare(&name, &alone, &mut batch, &requests, EXACT);
+                let share = compare(&name, &alone, &batch, &requests, EXACT);
                 assert!(share >= 0.9, "{name}: only {share} equal");
-                let answers = complete_all(&mut batch, &requests);
+                let answers = complete_all(&batch, &requests);
                 let differ =
                     answers.chunks(4).filter(|four| four[0].tokens[..12] != four[1].tokens[..12]).count();
                 assert!(differ > 0, "the experts change nothing");
                 // A second pass over used sequences.
-                let again = complete_all(&mut batch, &requests);
+                let again = complete_all(&batch, &requests);
                 for (a, b) in answers.iter().zip(&again) {
                     assert_eq!(a.tokens, b.tokens, "{name}: a used session differs from a new one");
                 }
@@ -219,9 +237,9 @@ fn a_batch_that_mixes_base_and_experts_gives_each_what_it_gets_alone() {
 fn a_stop_string_ends_the_text_before_it_also_across_tokens() {
     let Some(path) = stories() else { return };
     let model = Model::load(&path, 0).unwrap();
-    let mut batch = sessions(&model, 1, &exact(4));
+    let batch = scheduler(&model, 1, &exact(4));
     let prompt = model.tokenize("Once upon a time", true, false).unwrap();
-    let whole = complete_all(&mut batch, &[request(prompt.clone(), 60)]).remove(0);
+    let whole = complete_all(&batch, &[request(prompt.clone(), 60)]).remove(0);
     assert_eq!((whole.ended, whole.tokens.len()), (Ended::Length, 60));
     let pieces: Vec<_> = whole.tokens.iter().map(|&token| model.piece(token)).collect();
     // Every text that begins in the middle of one piece and ends in the middle of a later one.
@@ -231,12 +249,12 @@ fn a_stop_string_ends_the_text_before_it_also_across_tokens() {
             let at: usize = pieces[..first].iter().map(Vec::len).sum::<usize>() + pieces[first].len() / 2;
             let end: usize = pieces[..first + span].iter().map(Vec::len).sum::<usize>() + 1;
             let stop = whole.text[at..end].to_owned();
-            requests
-                .push(Request { stop: vec!["never written".into(), stop], ..request(prompt.clone(), 60) });
+            let stop = vec!["never written".into(), stop];
+            requests.push(with(request(prompt.clone(), 60), |how| how.stop = stop));
         }
     }
-    for (request, completion) in requests.iter().zip(complete_all(&mut batch, &requests)) {
-        let stop = &request.stop[1];
+    for (request, completion) in requests.iter().zip(complete_all(&batch, &requests)) {
+        let stop = &how(&mut request.clone()).stop[1].clone();
         let at = whole.text.find(stop).unwrap();
         assert_eq!(
             (completion.ended, completion.text.as_str()),
@@ -255,10 +273,10 @@ fn a_stop_string_ends_the_text_before_it_also_across_tokens() {
 fn the_end_token_ends_a_completion_and_is_not_text() {
     let file = embedded::Temporary::new().unwrap();
     let model = Model::load(file.path(), 0).unwrap();
-    let mut batch = sessions(&model, 1, &exact(1));
+    let batch = scheduler(&model, 1, &exact(1));
     let message = ChatMessage::user(question(Skill::Math, false, 1, 1).prompt);
     let prompt = model.chat_prompt(&[message]).unwrap().tokens;
-    let completion = complete_all(&mut batch, &[request(prompt, 200)]).remove(0);
+    let completion = complete_all(&batch, &[request(prompt, 200)]).remove(0);
     let (last, before) = completion.tokens.split_last().unwrap();
     assert_eq!(completion.ended, Ended::End, "{}", completion.text);
     assert!(model.is_end(*last) && before.iter().all(|&token| !model.is_end(token)));
@@ -271,16 +289,18 @@ fn samples_follow_their_seeds_and_the_distribution() {
     let seed = 11;
     println!("seed {seed}");
     let adapted = Adapted::random(&RandomModel::tiny(), Selection::Ffn, RankPolicy::Full, TensorType::F32);
-    let mut batch =
-        sessions(adapted.model(), 2, &SessionOptions { n_ctx: 8 * 256, kv_unified: false, ..exact(8) });
+    let batch =
+        scheduler(adapted.model(), 2, &SessionOptions { n_ctx: 8 * 256, kv_unified: false, ..exact(8) });
     let prompt = tokens(3, 9);
     // A low temperature, so that a few tokens carry the probability.
     let temperature = 0.3;
-    let sampler = |seed| SamplerOptions { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, seed };
-    let requests: Vec<_> =
-        (0..2000).map(|i| Request { sampler: sampler(seed + i), ..request(prompt.clone(), 1) }).collect();
-    let first = complete_all(&mut batch, &requests);
-    let again = complete_all(&mut batch, &requests);
+    let sample = |i: u32| {
+        let sampler = SamplerOptions::plain(temperature, seed + i);
+        with(request(prompt.clone(), 1), |how| how.sampler = sampler)
+    };
+    let requests: Vec<_> = (0..2000).map(sample).collect();
+    let first = complete_all(&batch, &requests);
+    let again = complete_all(&batch, &requests);
     assert!(first.iter().zip(&again).all(|(a, b)| a.tokens == b.tokens), "equal calls, equal results");
 
     let mut single = Session::new(adapted.model(), &exact(1)).unwrap();
@@ -303,31 +323,30 @@ fn samples_follow_their_seeds_and_the_distribution() {
 fn requests_wait_for_room_in_a_shared_cache() {
     let adapted = Adapted::random(&RandomModel::tiny(), Selection::Ffn, RankPolicy::Full, TensorType::F32);
     // Room for two requests at a time, though there are eight sequences.
-    let mut batch = sessions(adapted.model(), 1, &SessionOptions { n_ctx: 512, ..exact(8) });
+    let batch = scheduler(adapted.model(), 1, &SessionOptions { n_ctx: 512, ..exact(8) });
     let requests: Vec<_> = (0..9).map(|i| request(tokens(i, 180), 40)).collect();
     let alone = all_alone(Session::new(adapted.model(), &exact(1)).unwrap(), &requests);
-    compare("a full cache", &alone, &mut batch, &requests, EXACT);
+    compare("a full cache", &alone, &batch, &requests, EXACT);
 }
 
 #[test]
 fn what_cannot_be_served_is_an_error_before_anything_runs() {
     let adapted = Adapted::random(&RandomModel::tiny(), Selection::Ffn, RankPolicy::Full, TensorType::F32);
-    let mut batch =
-        sessions(adapted.model(), 2, &SessionOptions { n_ctx: 4 * 256, kv_unified: false, ..exact(4) });
+    let batch =
+        scheduler(adapted.model(), 2, &SessionOptions { n_ctx: 4 * 256, kv_unified: false, ..exact(4) });
     let good = || request(tokens(1, 5), 4);
-    let nan = SamplerOptions { temperature: f32::NAN, ..greedy() };
+    let nan = SamplerOptions { temperature: f32::NAN, ..SamplerOptions::greedy() };
     for (bad, fragments) in [
         (request(vec![], 4), ["prompt", "empty"]),
         (request(tokens(1, 5), 0), ["max_tokens", "1 or more"]),
         (request(tokens(1, 250), 8), ["256", "250 of the prompt and 8"]),
         (request(tokens(1, 300), 1), ["256", "300 of the prompt"]),
-        (Request { stop: vec![String::new()], ..good() }, ["stop", "empty"]),
-        (Request { sampler: nan, ..good() }, ["--temp", "NaN"]),
-        (Request { slot: 1, ..good() }, ["base model", "--svf"]),
+        (with(good(), |how| how.stop = vec![String::new()]), ["stop", "empty"]),
+        (with(good(), |how| how.sampler = nan), ["temperature", "NaN"]),
+        (Request { mixture: Mixture::single("e"), ..good() }, ["without adapted layers", "sidecar"]),
     ] {
         let mut n_done = 0;
-        let requests = [good(), bad];
-        let error = complete(&mut batch, &requests, &Interrupt::new(), |_, _| {
+        let error = batch.complete(vec![good(), bad], &Interrupt::new(), |_, _| {
             n_done += 1;
             Ok(())
         });
@@ -337,8 +356,8 @@ fn what_cannot_be_served_is_an_error_before_anything_runs() {
     }
     // Exactly as long as the context: the last token is not decoded.
     let longest = request(tokens(1, 250), 7);
-    assert!(complete_all(&mut batch, &[longest]).len() == 1);
-    assert!(complete_all(&mut batch, &[]).is_empty());
+    assert!(complete_all(&batch, &[longest]).len() == 1);
+    assert!(complete_all(&batch, &[]).is_empty());
 }
 
 /// The tiny model with a NaN in a weight.
@@ -358,19 +377,19 @@ fn errors_and_interrupts_stop_every_session_and_leave_them_usable() {
     let model = Model::load(&with_nan(folder.path()), 0).unwrap();
     let options = SessionOptions { n_ctx: 4 * 256, kv_unified: false, ..exact(4) };
     let requests: Vec<_> = (0..40).map(|i| request(tokens(i, 5), 20)).collect();
-    let mut batch = sessions(&model, 2, &options);
-    for sampler in [greedy(), SamplerOptions::default()] {
-        let request = Request { sampler, ..requests[0].clone() };
-        let error = complete(&mut batch, &[request], &Interrupt::new(), |_, _| Ok(())).expect_err("NaN");
+    let batch = scheduler(&model, 2, &options);
+    for sampler in [SamplerOptions::greedy(), SamplerOptions::default()] {
+        let request = with(requests[0].clone(), |how| how.sampler = sampler);
+        let error = batch.complete(vec![request], &Interrupt::new(), |_, _| Ok(())).expect_err("NaN");
         assert!(error.to_string().contains("NaN") && error.exit_code() == 2, "{error}");
     }
 
     let adapted = Adapted::random(&RandomModel::tiny(), Selection::Ffn, RankPolicy::Full, TensorType::F32);
-    let mut batch = sessions(adapted.model(), 2, &options);
+    let batch = scheduler(adapted.model(), 2, &options);
     let interrupt = Interrupt::new();
-    let mut stop_after_five = |stop: &(dyn Fn() -> Result<()> + Sync)| {
+    let stop_after_five = |stop: &(dyn Fn() -> Result<()> + Sync)| {
         let mut n_done = 0;
-        let result = complete(&mut batch, &requests, &interrupt, |_, _| {
+        let result = batch.complete(requests.clone(), &interrupt, |_, _| {
             n_done += 1;
             match n_done {
                 5 => stop(),
@@ -387,8 +406,7 @@ fn errors_and_interrupts_stop_every_session_and_leave_them_usable() {
     });
     assert!(error.is_interrupted() && (5..20).contains(&n_done), "{error}, {n_done}");
 
-    for session in &batch {
-        assert!((0..4).all(|seq| session.n_past(seq).unwrap() == 0));
-    }
-    assert_eq!(complete_all(&mut batch, &requests).len(), 40);
+    let load = batch.load();
+    assert_eq!((load.n_waiting, load.n_running, load.n_cells, load.n_slots), (0, 0, 0, 0), "{load:?}");
+    assert_eq!(complete_all(&batch, &requests).len(), 40);
 }

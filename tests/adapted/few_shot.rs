@@ -4,11 +4,14 @@
 use crate::models::{exact, Adapted};
 use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{RankPolicy, Selection};
-use llama_svf::dispatch::few_shot::{FewShot, State};
 use llama_svf::embedded;
-use llama_svf::engine::{log_prob, AdapterOptions, Form, GraphOp, Session, SessionOptions};
+use llama_svf::engine::scheduler::QUEUE;
+use llama_svf::engine::{
+    log_probs, AdapterOptions, Form, GraphOp, Scheduler, Session, SessionOptions,
+};
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};
+use llama_svf::few_shot::{FewShot, State};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::task::{LoadOptions, Part, Task};
@@ -29,6 +32,10 @@ fn session(adapted: &Adapted, n_seq: u32, n_slots: u32) -> Session {
     session
 }
 
+fn scheduler(adapted: &Adapted, n_seq: u32, n_slots: u32) -> Scheduler {
+    Scheduler::new(vec![session(adapted, n_seq, n_slots)], QUEUE).unwrap()
+}
+
 #[test]
 fn a_population_in_one_batch_scores_as_one_candidate_at_a_time() {
     println!("seed {SEED}");
@@ -43,12 +50,12 @@ fn a_population_in_one_batch_scores_as_one_candidate_at_a_time() {
     assert_eq!(mixtures.len(), 32);
     let interrupt = Interrupt::new();
     let together =
-        few_shot.score(&mut [session(&adapted, 16, 33)], &mixtures, Ties::Own, &interrupt).unwrap();
-    let mut single = [session(&adapted, 1, 2)];
+        few_shot.score(&scheduler(&adapted, 16, 33), &mixtures, Ties::Own, &interrupt).unwrap();
+    let single = scheduler(&adapted, 1, 2);
     let mut n_equal = 0;
     for (i, (mixture, together)) in mixtures.iter().zip(&together).enumerate() {
         let alone =
-            few_shot.score(&mut single, std::slice::from_ref(mixture), Ties::Own, &interrupt).unwrap()[0];
+            few_shot.score(&single, std::slice::from_ref(mixture), Ties::Own, &interrupt).unwrap()[0];
         // A tie between two tokens that rounding breaks can turn one answer.
         assert!((alone.value - together.value).abs() <= 0.2 + 1e-9, "candidate {i}: {alone:?} {together:?}");
         if alone.value == together.value {
@@ -74,9 +81,9 @@ fn gold_answers_tell_mixtures_apart_that_answer_nothing() {
     let few_shot = FewShot::new(&questions, &["bad", "noise"], false).unwrap();
     let mixtures = ["bad=1.5", "bad=1.2", "bad=1,noise=1"].map(|text| Mixture::parse(text).unwrap());
     let interrupt = Interrupt::new();
-    let own = few_shot.score(&mut [session(&adapted, 4, 4)], &mixtures, Ties::Own, &interrupt).unwrap();
+    let own = few_shot.score(&scheduler(&adapted, 4, 4), &mixtures, Ties::Own, &interrupt).unwrap();
     assert!(own.iter().all(|score| score.value == 0.0 && score.tie.is_none()), "{own:?}");
-    let gold = few_shot.score(&mut [session(&adapted, 4, 4)], &mixtures, Ties::Gold, &interrupt).unwrap();
+    let gold = few_shot.score(&scheduler(&adapted, 4, 4), &mixtures, Ties::Gold, &interrupt).unwrap();
     println!("{gold:?}");
     // The same, token by token.
     let mut alone = session(&adapted, 1, 4);
@@ -89,7 +96,7 @@ fn gold_answers_tell_mixtures_apart_that_answer_nothing() {
             alone.assign(0, 1).unwrap();
             alone.prompt(0, prompt).unwrap();
             for token in adapted.model().tokenize(&item.completion, false, false).unwrap() {
-                sum += f64::from(log_prob(alone.logits(0), token));
+                sum += f64::from(log_probs(alone.logits(0), &[token])[0]);
                 n += 1;
                 alone.prompt(0, &[token]).unwrap();
             }
@@ -100,7 +107,7 @@ fn gold_answers_tell_mixtures_apart_that_answer_nothing() {
     let ties: Vec<_> = gold.iter().map(|score| score.tie.unwrap()).collect();
     assert!(ties[0] != ties[1] && ties[1] != ties[2], "{ties:?}");
     // The better the gold answers, the better the mixture: of two that answer nothing.
-    let (best, _) = few_shot.best_single(&mut [session(&adapted, 4, 4)], Ties::Gold, &interrupt).unwrap();
+    let (best, _) = few_shot.best_single(&scheduler(&adapted, 4, 4), Ties::Gold, &interrupt).unwrap();
     assert_eq!(best, "noise");
 }
 
@@ -120,14 +127,14 @@ fn the_search_leaves_a_bad_expert_alone_and_gives_groups_of_layers_their_own_wei
         let settings =
             Settings { population: 12, elites: 3, generations: 5, seed: SEED, ..Settings::light() };
         let mut state = State::new(Cem::new(few_shot.n_weights(), n_groups, settings).unwrap());
-        let mut sessions = [session(&adapted, 16, 13)];
-        let found = few_shot.search(&mut sessions, &mut state, &Silent, &interrupt, |_| Ok(())).unwrap();
+        let scheduler = scheduler(&adapted, 16, 13);
+        let found = few_shot.search(&scheduler, &mut state, &Silent, &interrupt, |_| Ok(())).unwrap();
         println!("{names:?}, base {with_base}: {}, {:?}", found.mixture, found.incumbent.score);
         assert_eq!((found.generations.len(), found.mixture.n_groups()), (5, n_groups));
         // Half of the bad expert, which is where the search begins, answers less.
         let half = if with_base { "bad=0.5" } else { "bad=0.5,same=0.5" };
         let half = [Mixture::parse(half).unwrap(), Mixture::single("bad")];
-        let before = few_shot.score(&mut sessions, &half, Ties::Own, &interrupt).unwrap();
+        let before = few_shot.score(&scheduler, &half, Ties::Own, &interrupt).unwrap();
         assert!(found.incumbent.score.value > before[0].value.max(before[1].value), "{before:?}");
         for (name, alphas) in found.mixture.groups() {
             let mean = alphas.iter().sum::<f32>() / alphas.len() as f32;
@@ -143,17 +150,24 @@ fn the_search_leaves_a_bad_expert_alone_and_gives_groups_of_layers_their_own_wei
         let incumbents: Vec<_> =
             found.generations.iter().map(|generation| generation.incumbent.value).collect();
         assert!(incumbents.windows(2).all(|pair| pair[0] <= pair[1]), "{incumbents:?}");
-        let again = few_shot.score(&mut sessions, &[found.mixture], Ties::Own, &interrupt).unwrap();
+        let again = few_shot.score(&scheduler, &[found.mixture], Ties::Own, &interrupt).unwrap();
         assert!((again[0].value - found.incumbent.score.value).abs() <= 1.0 / 6.0 + 1e-9);
     }
     let few_shot = FewShot::new(&questions, &["bad", "same"], false).unwrap();
-    let (best, score) = few_shot.best_single(&mut [session(&adapted, 16, 3)], Ties::Own, &interrupt).unwrap();
+    let (best, score) = few_shot.best_single(&scheduler(&adapted, 16, 3), Ties::Own, &interrupt).unwrap();
     assert!(best == "same" && score.value > 0.0, "{best} {score:?}");
     assert!(FewShot::new(&questions, &[], true).is_err());
     let none = Questions::new(adapted.model(), &task, &[]).unwrap();
     assert!(FewShot::new(&none, &["same"], false).is_err());
-    // Too few slots for the population: an error that says so.
-    let mixtures = vec![Mixture::single("same"); 5];
-    let error = few_shot.score(&mut [session(&adapted, 4, 3)], &mixtures, Ties::Own, &interrupt).unwrap_err();
-    assert!(error.to_string().contains("slot below 3"), "{error}");
+    // Fewer slots than mixtures: some wait for one.
+    let mixtures: Vec<_> = ["bad=0.1", "bad=0.2", "same=1", "noise=0.1", "noise=0.2"]
+        .iter()
+        .map(|text| Mixture::parse(text).unwrap())
+        .collect();
+    let scores = |n_slots| {
+        few_shot.score(&scheduler(&adapted, 4, n_slots), &mixtures, Ties::Own, &interrupt).unwrap()
+    };
+    for (few, many) in scores(3).iter().zip(scores(6)) {
+        assert!((few.value - many.value).abs() <= 1.0 / 6.0 + 1e-9, "{few:?} {many:?}");
+    }
 }

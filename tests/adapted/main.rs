@@ -12,5 +12,6 @@ mod gradient;
 mod models;
 mod oracle;
 mod reading;
+mod scheduler;
 mod slots;
 mod transfer;
