@@ -169,7 +169,7 @@ impl Setup<'_> {
             let slots = match (choice, &dispatched) {
                 (Choice::Fixed(_), _) => continue,
                 (Choice::Adapted, Some(dispatched)) => self.chosen(dispatched, &mut slots)?,
-                (Choice::Adapted, None) => return Err(Error::expected("--adapt", "none")),
+                (Choice::Adapted, None) => return Err(Error::expected("a dispatcher", "none")),
                 (Choice::Oracle, _) => {
                     let slot = |item: &Item| Ok(slots.of(&single(task.source(item))?));
                     items.iter().map(slot).collect::<Result<_>>()?
@@ -241,10 +241,11 @@ impl Measured<'_> {
 pub fn check_oracle(task: &Task, items: &[Item], experts: &[&str]) -> Result<()> {
     match items.iter().map(|item| task.source(item)).find(|source| !experts.contains(source)) {
         None => Ok(()),
-        Some(source) => {
-            Err(Error::expected(format!("an expert called {source}, as the task"), experts.join(", "))
-                .field("--against oracle")
-                .hint("load it under this name with --expert NAME=FILE"))
-        }
+        Some(source) => Err(Error::not_found(format!(
+            "expected an expert called {source}, as the task, found {}",
+            experts.join(", ")
+        ))
+        .setting("Choice::Oracle")
+        .hint("load it under this `Expert::name`")),
     }
 }

@@ -85,8 +85,10 @@ impl Request {
         if self.n_cells() > n_ctx {
             let Self { prompt, max_tokens, .. } = self;
             let found = format!("{} of the prompt and {max_tokens} to write", prompt.len());
-            return Err(Error::expected(format!("at most {n_ctx} tokens, the context of a sequence"), found)
-                .hint("use a larger context, a shorter prompt or fewer tokens to write"));
+            return Err(Error::too_large(format!(
+                "expected at most {n_ctx} tokens, the context of a sequence, found {found}"
+            ))
+            .hint("use a larger `n_ctx`, a shorter prompt or fewer tokens to write"));
         }
         Ok(())
     }

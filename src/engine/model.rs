@@ -44,7 +44,9 @@ impl Model {
             return Err(Error::expected("a model", format!("'{kind}'"))
                 .file(path)
                 .field("general.type")
-                .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
+                .hint(
+                    "`Model::load` takes the model, `Sidecar::open` a sidecar and `Expert::open` an expert",
+                ));
         }
         file.check_is_whole()?;
         check::model(&file)?;

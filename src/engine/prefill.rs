@@ -69,10 +69,10 @@ fn check(session: &Session, prompt: &Prompt) -> Result<()> {
     let n_ctx = session.n_ctx_seq() as usize;
     match prompt.tokens.len() {
         0 => Err(Error::invalid("it is empty")),
-        n if n > n_ctx => {
-            Err(Error::expected(format!("at most {n_ctx} tokens, the context of a sequence"), n)
-                .hint("use a larger context or a shorter question"))
-        }
+        n if n > n_ctx => Err(Error::too_large(format!(
+            "expected at most {n_ctx} tokens, the context of a sequence, found {n}"
+        ))
+        .hint("use a larger `n_ctx` or a shorter question")),
         n if prompt.n_outputs == 0 || prompt.n_outputs > n => {
             Err(Error::expected(format!("1 to {n} outputs, as it has tokens"), prompt.n_outputs))
         }
@@ -114,7 +114,7 @@ fn read_all(
                 let logits = session.logits(i);
                 if logits.iter().any(|logit| logit.is_nan()) {
                     return Err(Error::engine("the model computed NaN")
-                        .hint("check the sidecar with `llama-svf inspect --verify`, or lower --strength"));
+                        .hint("check the sidecar with `Sidecar::verify`, or lower `strength`"));
                 }
                 let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 done(index, logits)?;

@@ -39,11 +39,13 @@ impl Sampler {
     /// Builds the chain; an error for a temperature or probability out of range.
     pub fn new(options: &SamplerOptions) -> Result<Self> {
         if !(options.temperature >= 0.0 && options.temperature.is_finite()) {
-            return Err(Error::expected("a temperature of 0 or more", options.temperature).field("--temp"));
+            return Err(
+                Error::expected("a temperature of 0 or more", options.temperature).setting("temperature")
+            );
         }
-        for (flag, value) in [("--top-p", options.top_p), ("--min-p", options.min_p)] {
+        for (name, value) in [("top_p", options.top_p), ("min_p", options.min_p)] {
             if !(0.0..=1.0).contains(&value) {
-                return Err(Error::expected("a probability between 0 and 1", value).field(flag));
+                return Err(Error::expected("a probability between 0 and 1", value).setting(name));
             }
         }
         let chain = (options.temperature > 0.0).then(|| {
@@ -66,7 +68,7 @@ impl Sampler {
     pub fn sample(&mut self, logits: &[f32]) -> Result<Token> {
         if logits.iter().any(|logit| logit.is_nan()) {
             return Err(Error::engine("the model computed NaN")
-                .hint("check model and sidecar with `llama-svf inspect --verify`, or lower --strength"));
+                .hint("check model and sidecar with `Sidecar::verify`, or lower `strength`"));
         }
         let none = || Error::engine("no token could be sampled");
         let Some(chain) = &mut self.chain else { return most_likely(logits).ok_or_else(none) };

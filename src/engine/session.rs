@@ -108,18 +108,18 @@ struct Adapter {
 impl Session {
     /// A session that runs the base model.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self> {
-        for (field, value) in [
-            ("batch size", options.n_batch),
-            ("micro-batch size", options.n_ubatch),
-            ("threads", options.n_threads),
-            ("sequences", options.n_seq),
+        for (setting, value) in [
+            ("n_batch", options.n_batch),
+            ("n_ubatch", options.n_ubatch),
+            ("n_threads", options.n_threads),
+            ("n_seq", options.n_seq),
         ] {
             if value == 0 {
-                return Err(Error::expected("1 or more", 0).field(field));
+                return Err(Error::expected("1 or more", 0).setting(setting));
             }
         }
         if options.n_seq > MAX_SEQUENCES {
-            return Err(Error::expected(format!("at most {MAX_SEQUENCES}"), options.n_seq).field("sequences"));
+            return Err(Error::expected(format!("at most {MAX_SEQUENCES}"), options.n_seq).setting("n_seq"));
         }
         let context = Context::new(
             &model.handle,
@@ -153,12 +153,12 @@ impl Session {
         if adapter.form == Form::Factored && !sidecar.is_full_rank() {
             return Err(at_sidecar(
                 Error::invalid("the factored form needs every singular value, and this sidecar keeps fewer")
-                    .field("--form")
-                    .hint("use --form residual, or decompose with --rank full"),
+                    .setting("form")
+                    .hint("use `Form::Residual`, or decompose with `RankPolicy::Full`"),
             ));
         }
         if adapter.n_slots == 0 {
-            return Err(Error::expected("1 or more", 0).field("slots"));
+            return Err(Error::expected("1 or more", 0).setting("n_slots"));
         }
         let mut session = Self::new(adapted.model(), options)?;
         session
@@ -373,7 +373,7 @@ impl Session {
                     if !m.is_finite() {
                         return Err(Error::invalid("the mixture leaves the range of f32")
                             .field(&weight.name)
-                            .hint("use smaller weights or a smaller --strength"));
+                            .hint("use smaller weights or a smaller `strength`"));
                     }
                 }
                 Ok(row)
@@ -406,7 +406,7 @@ impl Session {
 }
 
 fn no_sidecar() -> Error {
-    Error::invalid("this session runs the base model alone").hint("load a sidecar with --svf")
+    Error::invalid("this session runs the base model alone").hint("load a sidecar with `Sidecar::open`")
 }
 
 fn stale(seq: usize, n_past: u32) -> Error {

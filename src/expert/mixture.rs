@@ -139,7 +139,7 @@ impl Mixture {
     /// The mixture with every α multiplied by `x`.
     pub fn strength(mut self, x: f32) -> Result<Self> {
         if !x.is_finite() {
-            return Err(Error::expected("a finite number", x).field("strength"));
+            return Err(Error::expected("a finite number", x).setting("strength"));
         }
         for (name, alphas) in &mut self.alphas {
             for alpha in alphas {

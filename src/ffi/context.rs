@@ -143,7 +143,7 @@ impl Context {
                 Error::engine(format!("llama.cpp cannot create a context: {}", last_line(&said)))
             })
         })
-        .map_err(|error| error.file(model.path()).hint("try a smaller context (-c) or fewer sequences"))?;
+        .map_err(|error| error.file(model.path()).hint("try a smaller `n_ctx` or fewer sequences"))?;
         Ok(Self { pointer, binding: None, loras: Vec::new(), model: Arc::clone(model), n_outputs: 0 })
     }
 
@@ -217,7 +217,7 @@ impl Context {
         let Some(pointer) = NonNull::new(pointer) else {
             let problem = problem.split(|&byte| byte == 0).next().unwrap_or_default();
             return Err(Error::engine(format!("llama.cpp's graph: {}", String::from_utf8_lossy(problem)))
-                .hint("leave that tensor out with `decompose --tensors`"));
+                .hint("leave that tensor out of the `tensors` to `decompose`"));
         };
         self.binding =
             Some(Binding { pointer, s, _s_memory: s_memory, factors: Arc::clone(factors), n_slots });
@@ -314,8 +314,10 @@ impl Context {
                 self.n_outputs = n_outputs;
                 Ok(())
             }
-            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
-                .hint("use a larger context (-c) or a shorter prompt")),
+            1 => {
+                Err(Error::too_large(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
+                    .hint("use a larger `n_ctx` or a shorter prompt"))
+            }
             _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))
                 .file(self.model.path())),
         }

@@ -93,7 +93,7 @@ impl ModelHandle {
                     return Ok(tokens);
                 }
                 Err(_) if count == i32::MIN => {
-                    return Err(Error::invalid("the text is too long to be tokenized").file(&self.path));
+                    return Err(Error::too_large("the text is too long to be tokenized").file(&self.path));
                 }
                 Err(_) => tokens.resize(count.unsigned_abs() as usize, 0),
             }

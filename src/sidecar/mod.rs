@@ -55,7 +55,7 @@ const VT: &str = ".svf_vt";
 const ALIGNMENT: usize = 32;
 /// Elements converted at a time when factors are verified.
 const VERIFY_CHUNK: usize = 1 << 16;
-const REMAKE: &str = "make it again with `llama-svf decompose -m MODEL`";
+const REMAKE: &str = "make it again with `decompose`";
 
 /// What a sidecar says about its origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,7 +156,7 @@ impl Sidecar {
             )
             .file(self.file.path())
             .field(header::FINGERPRINT)
-            .hint("this sidecar was made for another model; run `llama-svf decompose -m MODEL`"));
+            .hint("this sidecar was made for another model; run `decompose`"));
         }
         for weight in &self.weights {
             let expected = [weight.n_in, weight.n_out, 1, 1];

@@ -322,8 +322,8 @@ fn what_cannot_be_served_is_an_error_before_anything_runs() {
         (request(tokens(1, 250), 8), ["256", "250 of the prompt and 8"]),
         (request(tokens(1, 300), 1), ["256", "300 of the prompt"]),
         (Request { stop: vec![String::new()], ..good() }, ["stop", "empty"]),
-        (Request { sampler: nan, ..good() }, ["--temp", "NaN"]),
-        (Request { slot: 1, ..good() }, ["base model", "--svf"]),
+        (Request { sampler: nan, ..good() }, ["temperature: ", "NaN"]),
+        (Request { slot: 1, ..good() }, ["base model", "`Sidecar::open`"]),
     ] {
         let mut n_done = 0;
         let requests = [good(), bad];

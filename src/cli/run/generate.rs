@@ -110,7 +110,7 @@ impl Generator {
                 .hint("give the model a word to begin with"));
         }
         if prompt.len() >= n_ctx {
-            return Err(Error::invalid(format!(
+            return Err(Error::too_large(format!(
                 "the prompt has {} tokens, the context {n_ctx}",
                 prompt.len()
             ))
