@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use regex::Regex;
 
@@ -143,6 +144,21 @@ fn crates_stay_where_they_belong() {
                 source.path.display()
             );
         }
+    }
+}
+
+#[test]
+fn the_library_alone_needs_no_crate_of_the_command_line() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--no-default-features", "--edges", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && tree.contains("llama-cpp-2 "), "{output:?}");
+    for (name, modules) in KNOWN_ONLY_TO {
+        let is_there = tree.lines().any(|line| line.starts_with(&format!("{} ", name.replace('_', "-"))));
+        assert_eq!(is_there, modules != ["cli"], "{name}");
     }
 }
 
