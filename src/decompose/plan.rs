@@ -44,6 +44,9 @@ fn fixed(expression: &str) -> Regex {
 
 impl Selection {
     /// `ffn`, `attn`, `all`, or else a regular expression on tensor names.
+    ///
+    /// # Errors
+    /// The text is no regular expression.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "ffn" => Ok(Self::Ffn),
@@ -89,6 +92,9 @@ pub enum RankPolicy {
 
 impl RankPolicy {
     /// `full` or a number from 1.
+    ///
+    /// # Errors
+    /// Anything else, 0 included.
     pub fn parse(text: &str) -> Result<Self> {
         if text == "full" {
             return Ok(Self::Full);

@@ -107,6 +107,9 @@ struct Adapter {
 
 impl Session {
     /// A session that runs the base model.
+    ///
+    /// # Errors
+    /// An option out of range, or llama.cpp cannot create the context, mostly for want of memory.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self> {
         for (setting, value) in [
             ("n_batch", options.n_batch),
@@ -143,6 +146,9 @@ impl Session {
     }
 
     /// A session with adapted layers; every slot starts as the base model.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], no slots, [`Form::Factored`] with a sidecar that is cut off, or an op that a device does not have.
     pub fn adapted(
         adapted: &Arc<AdaptedModel>,
         options: &SessionOptions,
@@ -183,17 +189,26 @@ impl Session {
     }
 
     /// The experts loaded into this session.
+    ///
+    /// # Errors
+    /// The session has no sidecar.
     pub fn experts(&self) -> Result<&ExpertSet> {
         self.adapter.as_ref().map(|adapter| &adapter.experts).ok_or_else(no_sidecar)
     }
 
     /// The experts, to load, replace or unload some. A slot keeps what was written to it.
+    ///
+    /// # Errors
+    /// The session has no sidecar.
     pub fn experts_mut(&mut self) -> Result<&mut ExpertSet> {
         self.adapter.as_mut().map(|adapter| &mut adapter.experts).ok_or_else(no_sidecar)
     }
 
     /// Gives `slot` a mixture. Slot 0 stays the base model. An error while a sequence that uses the slot
     /// holds tokens, because their KV cache was computed with the old mixture.
+    ///
+    /// # Errors
+    /// That; or no such slot, an unknown expert, or multipliers beyond the range of f32. The slot is as before.
     pub fn set_mixture(&mut self, slot: u32, mixture: &Mixture) -> Result<()> {
         self.check_slot(slot)?;
         if slot == 0 {
@@ -208,6 +223,9 @@ impl Session {
     }
 
     /// The mixture in `slot`.
+    ///
+    /// # Errors
+    /// No such slot, or no sidecar.
     pub fn mixture(&self, slot: u32) -> Result<&Mixture> {
         self.check_slot(slot)?;
         let adapter = self.adapter.as_ref().ok_or_else(no_sidecar)?;
@@ -215,6 +233,9 @@ impl Session {
     }
 
     /// Lets `seq` use `slot`. An error while the sequence holds tokens of another slot.
+    ///
+    /// # Errors
+    /// That; or no such sequence or slot.
     pub fn assign(&mut self, seq: u32, slot: u32) -> Result<()> {
         self.check_slot(slot)?;
         let sequence = self.sequence(seq)?;
@@ -230,6 +251,9 @@ impl Session {
     }
 
     /// Forgets the tokens of `seq`; its slot stays.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn clear(&mut self, seq: u32) -> Result<()> {
         self.sequence(seq)?;
         self.context.clear(seq);
@@ -239,6 +263,9 @@ impl Session {
 
     /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut (a
     /// recurrent one) forgets all of them. Returns how many are left.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn truncate(&mut self, seq: u32, n: u32) -> Result<u32> {
         let n_past = self.sequence(seq)?.n_past;
         if n >= n_past {
@@ -253,11 +280,17 @@ impl Session {
     }
 
     /// The slot that `seq` uses.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn slot(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.slot)
     }
 
     /// Tokens `seq` holds.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn n_past(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.n_past)
     }
@@ -293,12 +326,22 @@ impl Session {
     }
 
     /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.
+    ///
+    /// # Errors
+    /// llama.cpp refuses one.
+    ///
+    /// # Panics
+    /// An adapter was loaded for another model.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
         self.context.set_loras(loras)
     }
 
     /// Appends each token to its sequence. [`Self::logits`] then gives the logits of the tokens with
     /// `output`. On an error the sequences of the batch are cleared.
+    ///
+    /// # Errors
+    /// No tokens or more than [`Self::n_batch`], a sequence or token out of range, no room in the context, or llama.cpp
+    /// fails.
     pub fn decode(&mut self, batch: &[Input]) -> Result<()> {
         if batch.is_empty() || batch.len() > self.n_batch() as usize {
             return Err(
@@ -336,6 +379,9 @@ impl Session {
     }
 
     /// Appends `tokens` to `seq` in as many decodes as needed; the last one's logits are output 0.
+    ///
+    /// # Errors
+    /// Those of [`Self::decode`].
     pub fn prompt(&mut self, seq: u32, tokens: &[Token]) -> Result<()> {
         let n_batch = self.n_batch() as usize;
         let n_chunks = tokens.len().div_ceil(n_batch);
@@ -350,6 +396,9 @@ impl Session {
     }
 
     /// Logits `[n_vocab]` of output token `i` of the last decode, counted over tokens with `output`.
+    ///
+    /// # Panics
+    /// The last decode had no more than `i` output tokens.
     pub fn logits(&self, i: usize) -> &[f32] {
         self.context.logits(i)
     }

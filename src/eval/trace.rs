@@ -108,6 +108,9 @@ impl Trace {
     }
 
     /// Writes one answer, at once.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn write(&mut self, item: &Item, configuration: &str, sample: usize, answer: &Answer) -> Result<()> {
         self.write_line(&Line {
             id: item.id.clone(),

@@ -47,17 +47,26 @@ impl ExpertSet {
     }
 
     /// Adds an expert in the place of the one of the same name, which is returned.
+    ///
+    /// # Errors
+    /// It does not fit the sidecar.
     pub fn replace(&mut self, expert: Expert) -> Result<Option<Expert>> {
         expert.check_against(&self.fingerprint, &self.ranks)?;
         Ok(self.experts.insert(expert.name.clone(), expert))
     }
 
     /// Takes an expert out.
+    ///
+    /// # Errors
+    /// No expert of this name is loaded.
     pub fn remove(&mut self, name: &str) -> Result<Expert> {
         self.experts.remove(name).ok_or_else(|| self.unknown(name))
     }
 
     /// The expert `name`; the error for an unknown one lists those that are loaded.
+    ///
+    /// # Errors
+    /// No expert of this name is loaded.
     pub fn get(&self, name: &str) -> Result<&Expert> {
         self.experts.get(name).ok_or_else(|| self.unknown(name))
     }

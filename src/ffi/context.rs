@@ -116,6 +116,9 @@ struct Binding {
 
 impl Context {
     /// A context of `model` that runs the base model.
+    ///
+    /// # Errors
+    /// llama.cpp cannot create it, mostly for want of memory.
     pub fn new(model: &Arc<ModelHandle>, options: &ContextOptions) -> Result<Self> {
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_context_default_params() };
@@ -166,6 +169,12 @@ impl Context {
     }
 
     /// Binds `factors` with `n_slots` rows of s per weight, all zero: slots are written next.
+    ///
+    /// # Errors
+    /// A device has no memory or no such op, or the model's graph has no place for a weight.
+    ///
+    /// # Panics
+    /// The factors are of another loaded model.
     pub fn bind(&mut self, factors: &Arc<Factors>, form: Form, op: GraphOp, n_slots: usize) -> Result<()> {
         assert!(Arc::ptr_eq(&factors.model, &self.model), "factors of another loaded model");
         self.unbind();
@@ -233,6 +242,9 @@ impl Context {
     }
 
     /// Writes row `slot` of s for the bound weight `weight` (in the order of [`Factors::names`]).
+    ///
+    /// # Panics
+    /// No factors are bound, or slot, weight or the length of the row is out of range.
     pub fn write_slot(&mut self, slot: usize, weight: usize, row: &[f32]) {
         let binding = self.binding.as_ref().expect("factors are bound");
         assert!(slot < binding.n_slots && row.len() == binding.factors.weights[weight].rank);
@@ -246,6 +258,9 @@ impl Context {
     }
 
     /// Lets tokens of `sequence` use `slot` from the next decode on.
+    ///
+    /// # Panics
+    /// No factors are bound, or sequence or slot is out of range.
     pub fn assign(&mut self, sequence: u32, slot: usize) {
         let binding = self.binding.as_ref().expect("factors are bound");
         assert!(slot < binding.n_slots && sequence < self.n_seq_max());
@@ -273,6 +288,9 @@ impl Context {
     }
 
     /// Runs `batch` (at most `n_batch` tokens) and leaves the logits of its output tokens, in batch order.
+    ///
+    /// # Errors
+    /// No room in the context, or llama.cpp fails.
     pub fn decode(&mut self, batch: &[BatchToken]) -> Result<()> {
         let n = batch.len();
         let mut tokens: Vec<_> = batch.iter().map(|token| token.token).collect();
@@ -324,6 +342,9 @@ impl Context {
     }
 
     /// Logits `[n_vocab]` of the batch's output token number `i`, counted over output tokens only.
+    ///
+    /// # Panics
+    /// The batch had no more than `i` output tokens.
     pub fn logits(&self, i: usize) -> &[f32] {
         assert!(i < self.n_outputs, "output {i} of {}", self.n_outputs);
         let n_vocab = self.model.llama().n_vocab() as usize;
@@ -336,6 +357,9 @@ impl Context {
 
     /// Forgets what `sequence` has seen from `position` on; `false` if this kind of memory cannot, which then
     /// keeps everything.
+    ///
+    /// # Panics
+    /// No such sequence.
     pub fn truncate(&mut self, sequence: u32, position: u32) -> bool {
         assert!(sequence < self.n_seq_max());
         // SAFETY: the context is alive; a negative end means "to the end".
@@ -355,6 +379,12 @@ impl Context {
     }
 
     /// Applies llama.cpp's own LoRA adapters, replacing those applied before.
+    ///
+    /// # Errors
+    /// llama.cpp refuses one.
+    ///
+    /// # Panics
+    /// An adapter was loaded for another model.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
         assert!(loras.iter().all(|(lora, _)| Arc::ptr_eq(&lora.model, &self.model)));
         let mut pointers: Vec<_> = loras.iter().map(|(lora, _)| lora.pointer.as_ptr()).collect();
@@ -397,6 +427,9 @@ unsafe impl Sync for Lora {}
 
 impl Lora {
     /// Loads the adapter at `path` for `model`.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it, or its path is not UTF-8.
     pub fn load(model: &Arc<ModelHandle>, path: &Path) -> Result<Arc<Self>> {
         let name = path.to_str().and_then(|name| std::ffi::CString::new(name).ok());
         let name = name.ok_or_else(|| Error::invalid("path is not UTF-8").file(path))?;

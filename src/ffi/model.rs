@@ -34,6 +34,9 @@ fn backend() -> Result<&'static LlamaBackend> {
 
 impl ModelHandle {
     /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let backend = backend()?;
         fatal::blame(path);

@@ -83,6 +83,9 @@ impl Options {
     }
 
     /// Refuses what cannot be trained with.
+    ///
+    /// # Errors
+    /// The first setting out of range.
     pub fn check(&self) -> Result<()> {
         let counts = [
             ("schedule.steps", self.schedule.steps),
