@@ -10,4 +10,7 @@ svf_cargo test --release
 if cargo clippy --version >/dev/null 2>&1; then
     cargo clippy --release --all-targets -- -D warnings
 fi
+# The library alone, and its documentation, whose links must lead somewhere.
+cargo check --release --lib --no-default-features --features openmp
+RUSTDOCFLAGS="-D warnings" cargo doc --release --lib --no-deps
 scripts/check_cuda.sh --if-present

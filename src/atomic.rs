@@ -9,6 +9,9 @@ use crate::temporary;
 
 /// Creates or replaces `path` with what `fill` writes. If anything fails, or the process dies, `path` is as
 /// it was before.
+///
+/// # Errors
+/// No file can be made in the folder of `path`, `fill` fails, or the disk is full.
 pub fn write(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let cannot_write = |source| Error::io("cannot write", path, source);
@@ -32,6 +35,9 @@ pub fn write(path: impl AsRef<Path>, fill: impl FnOnce(&mut dyn Write) -> io::Re
 }
 
 /// Gives the finished `file`, which lies at `from` in the directory of `to`, its final name.
+///
+/// # Errors
+/// The file cannot be synced or renamed.
 pub fn publish(file: &File, from: &Path, to: &Path) -> Result<()> {
     let cannot_write = |source| Error::io("cannot write", to, source);
     let target = resolve(to)?;

@@ -10,7 +10,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | [`cli`] |
-//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`report`], [`bench`] |
+//! | work on whole models | [`decompose`], [`eval`], [`train`], [`dispatch`], [`report`], [`mod@bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
@@ -25,6 +25,7 @@
 pub mod atomic;
 pub mod bench;
 pub mod cem;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod decompose;
 pub mod dispatch;

@@ -45,6 +45,9 @@ impl Interrupt {
     }
 
     /// `Err` with exit code 130 once the flag is raised.
+    ///
+    /// # Errors
+    /// It is raised; the kind is [`ErrorKind::Interrupted`](crate::error::ErrorKind::Interrupted).
     pub fn check(&self) -> Result<()> {
         if self.is_raised() {
             return Err(Error::interrupted("interrupted"));

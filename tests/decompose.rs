@@ -80,7 +80,7 @@ fn convert_interrupted(options: &DecomposeOptions, after: u64) {
     let interrupt = Interrupt::new();
     let error = decompose(options, &RaiseAfter(after.into(), &interrupt), &interrupt).unwrap_err();
     assert_eq!(error.exit_code(), exit::INTERRUPTED, "{error}");
-    assert!(error.to_string().contains("--resume"), "{error}");
+    assert!(error.to_string().contains("`resume`"), "{error}");
 }
 
 /// Keeps what it is told.
@@ -299,10 +299,10 @@ fn an_unfinished_conversion_is_continued_only_as_it_was_begun() {
         let error = error.to_string();
         assert!(needles.iter().all(|needle| error.contains(needle)), "{error} should say {needles:?}");
     };
-    says(options.clone(), &["out.svf.gguf.part", "--resume", "--force"]);
+    says(options.clone(), &["out.svf.gguf.part", "`resume`", "`force`"]);
     let resume = DecomposeOptions { resume: true, ..options.clone() };
     let rank = RankPolicy::parse("8").unwrap();
-    says(DecomposeOptions { rank, ..resume.clone() }, &["rank", "full", "8", "--force"]);
+    says(DecomposeOptions { rank, ..resume.clone() }, &["rank", "full", "8", "`force`"]);
     says(DecomposeOptions { ty: TensorType::F16, ..resume.clone() }, &["type", "f32", "f16"]);
     says(DecomposeOptions { tensors: Selection::All, ..resume.clone() }, &["tensors", "ffn", "all"]);
     RandomModel { seed: 2, ..RandomModel::tiny() }.write(&options.model).unwrap();
@@ -312,7 +312,7 @@ fn an_unfinished_conversion_is_continued_only_as_it_was_begun() {
     fs::write(bench.path("out.svf.gguf.part.journal"), "").unwrap();
     says(resume.clone(), &["journal", "line 1"]);
     fs::remove_file(bench.path("out.svf.gguf.part.journal")).unwrap();
-    says(resume, &["journal", "--force"]);
+    says(resume, &["journal", "`force`"]);
     convert(&DecomposeOptions { force: true, ..options.clone() }).unwrap();
     errors_from_files(&options.model, &options.output);
 }
@@ -323,7 +323,7 @@ fn an_existing_file_is_replaced_only_on_demand() {
     let options = bench.options();
     fs::write(&options.output, "precious").unwrap();
     let error = convert(&options).unwrap_err().to_string();
-    assert!(error.contains("out.svf.gguf") && error.contains("--force"), "{error}");
+    assert!(error.contains("out.svf.gguf") && error.contains("`force`"), "{error}");
     assert_eq!(fs::read(&options.output).unwrap(), b"precious");
     // Until the new one is complete, the old one stays.
     convert_interrupted(&DecomposeOptions { force: true, threads: 1, ..options.clone() }, 1);
@@ -374,7 +374,7 @@ fn models_that_cannot_be_decomposed_are_refused_before_anything_is_written() {
         (
             "ffn",
             &[good, ("blk.0.ffn_up_exps.weight", &[8, 6, 4])],
-            &["blk.0.ffn_up_exps.weight", "experts", "--tensors"],
+            &["blk.0.ffn_up_exps.weight", "experts", "`tensors`"],
         ),
         ("exps", &[("blk.0.ffn_down_exps.weight", &[8, 6, 4])], &["blk.0.ffn_down_exps.weight", "experts"]),
         ("ffn", &[good, ("blk.0.ffn_up.scale", &[1])], &["blk.0.ffn_up.weight", ".scale"]),
@@ -534,7 +534,7 @@ fn convert_on_full_disk(folder: &Path) {
     println!("error: {error}");
     assert_eq!(error.exit_code(), exit::ERROR);
     let error = error.to_string();
-    assert!(error.contains("out.svf.gguf.part") && error.contains("--resume"), "{error}");
+    assert!(error.contains("out.svf.gguf.part") && error.contains("`resume`"), "{error}");
     assert!(!output.exists());
     // With room made, the rest is done.
     fs::remove_file(folder.join("ballast")).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use regex::Regex;
 
@@ -51,6 +52,8 @@ struct Source {
     module: String,
     /// The text without comments.
     code: String,
+    /// What stands in its string literals, with the line that each begins in.
+    strings: Vec<(String, String)>,
 }
 
 fn sources() -> Vec<Source> {
@@ -66,13 +69,24 @@ fn sources() -> Vec<Source> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let comment = Regex::new(r"(?m)//.*$").unwrap();
+    // What else holds quotes is matched too, and so is skipped as a whole.
+    let string =
+        Regex::new(r##"(?s)//[^\n]*|'(?:\\.[^']*|[^\\'])'|r#"(.*?)"#|r"([^"]*)"|"((?:\\.|[^"\\])*)""##)
+            .unwrap();
     let mut paths = Vec::new();
     walk(&root, &mut paths);
     let source = |path: PathBuf| {
         let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
         let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-        let code = comment.replace_all(&fs::read_to_string(&path).unwrap(), "").into_owned();
-        Source { path, module, code }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = comment.replace_all(&text, "").into_owned();
+        let strings = string.captures_iter(&text).filter_map(|found| {
+            let literal = found.iter().skip(1).flatten().next()?;
+            let line = text[..literal.start()].matches('\n').count();
+            Some((literal.as_str().to_owned(), text.lines().nth(line).unwrap().to_owned()))
+        });
+        let strings = strings.collect();
+        Source { path, module, code, strings }
     };
     paths.into_iter().map(source).collect()
 }
@@ -132,4 +146,70 @@ fn crates_stay_where_they_belong() {
             );
         }
     }
+}
+
+#[test]
+fn the_library_alone_needs_no_crate_of_the_command_line() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--no-default-features", "--edges", "normal", "--prefix", "none"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && tree.contains("llama-cpp-2 "), "{output:?}");
+    for (name, modules) in KNOWN_ONLY_TO {
+        let is_there = tree.lines().any(|line| line.starts_with(&format!("{} ", name.replace('_', "-"))));
+        assert_eq!(is_there, modules != ["cli"], "{name}");
+    }
+}
+
+/// Whether what `source` says may reach a host that is no command line. The tests in `error` play one that is.
+fn is_library(source: &Source) -> bool {
+    !["cli", "main", "error"].contains(&source.module.as_str())
+}
+
+/// Programs whose flags the library may name.
+const OTHER_PROGRAMS: [&str; 7] = ["llama-gguf-split", "python3", "jq", "iconv", "zstd", "xz", "bzip2"];
+
+#[test]
+fn the_library_names_no_flags_of_the_command_line() {
+    let flag = Regex::new(r"(?:^|[\s(`'])(?:--[a-z][a-z-]*|-[a-z])(?:$|[\s).,:;`'=])").unwrap();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for source in
+        sources().iter().filter(|source| !["cli", "main", "error"].contains(&source.module.as_str()))
+    {
+        for (text, line) in &source.strings {
+            seen += 1;
+            let is_other =
+                OTHER_PROGRAMS.iter().any(|program| text.contains(program)) || line.contains(".args([");
+            if flag.is_match(text) && !is_other {
+                wrong.push(format!("{}: {text}", source.path.display()));
+            }
+        }
+    }
+    assert!(seen > 1000, "only {seen} strings were recognised");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Settings that no command has a flag for.
+const WITHOUT_A_FLAG: [&str; 3] = ["n_seq", "n_slots", "std"];
+
+#[test]
+fn the_command_line_has_a_word_for_every_setting() {
+    let sources = sources();
+    let table = sources.iter().find(|source| source.path.ends_with("src/cli/flags.rs")).unwrap();
+    let known: Vec<&str> = table.strings.iter().map(|(text, _)| text.as_str()).collect();
+    let setting = Regex::new(r#"\.setting\(\s*"([^"]*)""#).unwrap();
+    let quoted = Regex::new(r"`([A-Za-z][\w.:]*)`").unwrap();
+    let mut names = Vec::new();
+    for source in sources.iter().filter(|source| is_library(source)) {
+        names.extend(setting.captures_iter(&source.code).map(|found| found[1].to_owned()));
+        for (text, _) in &source.strings {
+            names.extend(quoted.captures_iter(text).map(|found| found[1].to_owned()));
+        }
+    }
+    assert!(names.len() > 50, "only {} names were recognised", names.len());
+    names.retain(|name| !known.contains(&name.as_str()) && !WITHOUT_A_FLAG.contains(&name.as_str()));
+    assert!(names.is_empty(), "{names:?} stand in errors, and src/cli/flags.rs has no word for them");
 }

@@ -99,7 +99,7 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> Result<Report> {
     if options.rounds == 0 {
-        return Err(Error::expected("1 or more", 0).field("--rounds"));
+        return Err(Error::expected("1 or more", 0).setting("rounds"));
     }
     let bounds = Bounds::new(model.file(), &sidecar, options.form)?;
     let adapted = AdaptedModel::new(model, sidecar)?;

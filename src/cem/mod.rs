@@ -68,18 +68,18 @@ impl Settings {
     fn check(&self) -> Result<()> {
         if self.elites < 2 {
             return Err(Error::expected("2 or more", self.elites)
-                .field("elites")
+                .setting("elites")
                 .hint("a spread cannot be estimated from one"));
         }
         if self.population <= self.elites {
             return Err(Error::expected(format!("more than the {} elites", self.elites), self.population)
-                .field("population"));
+                .setting("population"));
         }
         if self.generations == 0 {
-            return Err(Error::expected("1 or more", 0).field("generations"));
+            return Err(Error::expected("1 or more", 0).setting("generations"));
         }
         if !(self.std > 0.0 && self.std.is_finite()) {
-            return Err(Error::expected("a spread above 0", self.std).field("std"));
+            return Err(Error::expected("a spread above 0", self.std).setting("std"));
         }
         Ok(())
     }

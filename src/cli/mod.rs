@@ -13,6 +13,7 @@ mod demo;
 mod dispatched;
 mod eval;
 mod experts;
+mod flags;
 mod inputs;
 mod inspect;
 mod printer;

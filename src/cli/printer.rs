@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::flags;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -35,7 +36,12 @@ pub fn note(line: impl fmt::Display) {
 
 /// Tells the user what went wrong, in one line.
 pub fn complain(error: &Error) {
-    note(format_args!("error: {error}"));
+    note(format_args!("error: {}", error.message(flags::word)));
+}
+
+/// Tells the user of an error that ends nothing, in one line.
+pub fn note_error(error: &Error) {
+    note(format_args!("note: {}", error.message(flags::word)));
 }
 
 /// A progress bar for one piece of work.

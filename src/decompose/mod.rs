@@ -134,7 +134,7 @@ pub fn decompose(
     let remaining: u64 = left.iter().map(|item| item.cost()).sum();
     progress.start(total, total - remaining);
     let convert = |item: &Item| -> Result<Finished> {
-        interrupt.check().map_err(|e| e.hint("continue with --resume"))?;
+        interrupt.check().map_err(|e| e.hint("continue with `resume`"))?;
         let (factors, entry) =
             factorise(&model, item).map_err(|e| e.field(&item.weight.name).file(model.path()))?;
         partial.store(item, &factors, &entry)?;
@@ -177,17 +177,17 @@ fn check_paths(options: &DecomposeOptions) -> Result<()> {
         if model == output {
             return Err(Error::invalid("the output would replace the model")
                 .file(output)
-                .hint("choose another -o"));
+                .hint("choose another `output`"));
         }
     }
     if output.exists() && !force {
-        return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+        return Err(Error::invalid("exists already").file(output).hint("`force` replaces it"));
     }
     let part = partial::data_path(output);
     if part.exists() && !resume && !force {
         return Err(Error::invalid("an unfinished conversion is there")
             .file(part)
-            .hint("--resume continues it, --force starts over"));
+            .hint("`resume` continues it, `force` starts over"));
     }
     Ok(())
 }

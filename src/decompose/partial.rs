@@ -145,7 +145,7 @@ impl Partial {
     }
 }
 
-const START_OVER: &str = "use the same model and options, or start over with --force";
+const START_OVER: &str = "use the same model and options, or start over with `force`";
 
 /// `OUT.part`.
 pub(super) fn data_path(output: &Path) -> PathBuf {
@@ -215,12 +215,12 @@ fn compare(asked: &Identity, found: &Identity) -> Result<()> {
 }
 
 fn no_room(path: &Path, source: std::io::Error) -> Error {
-    Error::io("cannot write", path, source).hint("make room, or choose another -o")
+    Error::io("cannot write", path, source).hint("make room, or choose another `output`")
 }
 
 fn cannot_write(path: &Path, source: std::io::Error) -> Error {
     Error::io("cannot write", path, source)
-        .hint("the output was not made; what is finished is kept: make room, then continue with --resume")
+        .hint("the output was not made; what is finished is kept: make room, then continue with `resume`")
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -44,6 +44,9 @@ fn fixed(expression: &str) -> Regex {
 
 impl Selection {
     /// `ffn`, `attn`, `all`, or else a regular expression on tensor names.
+    ///
+    /// # Errors
+    /// The text is no regular expression.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "ffn" => Ok(Self::Ffn),
@@ -89,6 +92,9 @@ pub enum RankPolicy {
 
 impl RankPolicy {
     /// `full` or a number from 1.
+    ///
+    /// # Errors
+    /// Anything else, 0 included.
     pub fn parse(text: &str) -> Result<Self> {
         if text == "full" {
             return Ok(Self::Full);
@@ -249,14 +255,14 @@ fn nothing_selected(model: &GgufFile, tensors: &Selection) -> Error {
         .map(|tensor| LAYER.replace(&tensor.name, "blk.N.").into_owned())
         .collect();
     let hint = if kinds.is_empty() {
-        "it has no matrices at all; llama-svf inspect lists its tensors".into()
+        "it has no matrices at all; `GgufFile::tensors` lists its tensors".into()
     } else {
         format!(
-            "its matrices are {}; llama-svf inspect lists all tensors",
+            "its matrices are {}; `GgufFile::tensors` lists all tensors",
             kinds.into_iter().collect::<Vec<_>>().join(", ")
         )
     };
-    Error::invalid(reason).field("tensors").file(model.path()).hint(hint)
+    Error::invalid(reason).setting("tensors").file(model.path()).hint(hint)
 }
 
 /// Announces all factors, then notes where they lie.
@@ -287,14 +293,14 @@ fn check_is_plain_matrix(model: &GgufFile, weight: &TensorInfo) -> Result<()> {
             "a matrix",
             format!("{} dimensions (mixture of experts)", weight.n_dims),
         )
-        .hint("such tensors are not supported; choose others with --tensors attn or an expression"));
+        .hint("such tensors are not supported; choose other `tensors`, such as attn or an expression"));
     }
     let stem = weight.name.trim_end_matches(".weight");
     if model.tensor(&format!("{stem}.scale")).is_some() {
         return Err(Error::invalid(
             "its values are multiplied by a separate tensor .scale, which is not supported",
         )
-        .hint("convert the model to another type first, or choose other tensors with --tensors"));
+        .hint("convert the model to another type first, or choose other `tensors`"));
     }
     Ok(())
 }

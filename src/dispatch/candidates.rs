@@ -42,10 +42,10 @@ impl Candidates {
         experts.sort_by(|a, b| a.name.cmp(&b.name));
         if experts.is_empty() {
             return Err(Error::expected("an expert to choose", "none")
-                .field("--adapt")
-                .hint("load some with --expert FILE; the classifier itself is none"));
+                .setting("strategy")
+                .hint("load some with `Expert::open`; the classifier itself is none"));
         }
-        let rename = "give it another name with --expert NAME=FILE";
+        let rename = "give it another `Expert::name`";
         for expert in &experts {
             if expert.name.eq_ignore_ascii_case(OTHER) {
                 return Err(Error::invalid("this name stands for the base model in the choice of experts")

@@ -109,16 +109,18 @@ impl Dispatcher {
     pub fn new(experts: &ExpertSet, prompt: AdaptPrompt, options: Options) -> Result<Self> {
         if !(0.0..=1.0).contains(&options.threshold) {
             return Err(
-                Error::expected("a probability between 0 and 1", options.threshold).field("--threshold")
+                Error::expected("a probability between 0 and 1", options.threshold).setting("threshold")
             );
         }
         if options.strategy == Strategy::Classifier {
             let names = experts.names();
             if !names.contains(&options.classifier.as_str()) {
                 let loaded = if names.is_empty() { "none".into() } else { names.join(", ") };
-                return Err(Error::invalid(format!("the classifier is not loaded; loaded: {loaded}"))
+                return Err(Error::not_found(format!("the classifier is not loaded; loaded: {loaded}"))
                     .field(format!("expert {}", options.classifier))
-                    .hint("it is an expert too: load it with --expert, and name it with --classifier"));
+                    .hint(
+                        "it is an expert too: load it with `Expert::open`, and name it with `classifier`",
+                    ));
             }
         }
         let candidates = Candidates::new(experts.iter(), &options.classifier)?;

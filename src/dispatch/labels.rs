@@ -45,7 +45,7 @@ impl LabelTree {
         let n_common = |text: &Vec<Token>| first.iter().zip(text).take_while(|(a, b)| a == b).count();
         let n_prompt = rest.iter().map(n_common).min().unwrap_or(0);
         if n_prompt == 0 {
-            return Err(Error::expected("a prompt before the labels", "none").field("--adapt-prompt"));
+            return Err(Error::expected("a prompt before the labels", "none").setting("adapt_prompt"));
         }
         let mut tree = Self { prompt: first[..n_prompt].to_vec(), nodes: Vec::new(), n_labels: texts.len() };
         let labels: Vec<_> = texts.iter().map(|text| &text[n_prompt..]).collect();

@@ -94,7 +94,7 @@ impl AdaptPrompt {
             Self::parse(&path.display().to_string(), text.trim_end_matches(['\r', '\n']))
         };
         read().map_err(|error| {
-            error.file(path).field("--adapt-prompt").hint(
+            error.file(path).setting("adapt_prompt").hint(
                 "a Jinja template with {{ question }}, {{ labels }} and {{ experts }}; the answer's beginning follows {{ answer }}",
             )
         })
@@ -125,7 +125,7 @@ impl AdaptPrompt {
     pub(super) fn fill(&self, question: &str, candidates: &Candidates) -> Result<Filled> {
         let wrong = |error: minijinja::Error| {
             let problem = format!("the template cannot be filled in: {}", plainly(&error));
-            Error::invalid(problem).file(&self.name).field("--adapt-prompt")
+            Error::invalid(problem).file(&self.name).setting("adapt_prompt")
         };
         let text = self
             .environment

@@ -28,12 +28,18 @@ pub struct Model {
 
 impl Model {
     /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    ///
+    /// # Errors
+    /// No whole GGUF model that llama.cpp can run; the error says what is wrong with the file.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         Self::load_with_template(path, n_gpu_layers, None)
     }
 
     /// The same with another chat template than the model's own: one in Jinja, or the name of one of llama.cpp's
     /// built-in ones, such as `chatml`.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`]. The template is not read yet: see [`Self::check_chat_template`].
     pub fn load_with_template(
         path: &Path,
         n_gpu_layers: u32,
@@ -44,7 +50,9 @@ impl Model {
             return Err(Error::expected("a model", format!("'{kind}'"))
                 .file(path)
                 .field("general.type")
-                .hint("-m takes the model; pass sidecars with --svf and experts with --expert"));
+                .hint(
+                    "`Model::load` takes the model, `Sidecar::open` a sidecar and `Expert::open` an expert",
+                ));
         }
         file.check_is_whole()?;
         check::model(&file)?;
@@ -106,6 +114,9 @@ impl Model {
     }
 
     /// Loads a llama.cpp LoRA adapter for this model.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it for this model.
     pub fn load_lora(&self, path: &Path) -> Result<Arc<Lora>> {
         Lora::load(&self.handle, path)
     }
@@ -122,6 +133,9 @@ pub struct AdaptedModel {
 
 impl AdaptedModel {
     /// Joins a model with its sidecar; an error if the sidecar belongs to another model.
+    ///
+    /// # Errors
+    /// The sidecar belongs to another model, or a device has no memory for its factors.
     pub fn new(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
         sidecar.check_model(&model.file)?;
         let sources: Vec<_> = sidecar

@@ -108,19 +108,22 @@ struct Adapter {
 
 impl Session {
     /// A session that runs the base model.
+    ///
+    /// # Errors
+    /// An option out of range, or llama.cpp cannot create the context, mostly for want of memory.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self> {
-        for (field, value) in [
-            ("batch size", options.n_batch),
-            ("micro-batch size", options.n_ubatch),
-            ("threads", options.n_threads),
-            ("sequences", options.n_seq),
+        for (setting, value) in [
+            ("n_batch", options.n_batch),
+            ("n_ubatch", options.n_ubatch),
+            ("n_threads", options.n_threads),
+            ("n_seq", options.n_seq),
         ] {
             if value == 0 {
-                return Err(Error::expected("1 or more", 0).field(field));
+                return Err(Error::expected("1 or more", 0).setting(setting));
             }
         }
         if options.n_seq > MAX_SEQUENCES {
-            return Err(Error::expected(format!("at most {MAX_SEQUENCES}"), options.n_seq).field("sequences"));
+            return Err(Error::expected(format!("at most {MAX_SEQUENCES}"), options.n_seq).setting("n_seq"));
         }
         let context = Context::new(
             &model.handle,
@@ -144,6 +147,9 @@ impl Session {
     }
 
     /// A session with adapted layers; every slot starts as the base model.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], no slots, [`Form::Factored`] with a sidecar that is cut off, or an op that a device does not have.
     pub fn adapted(
         adapted: &Arc<AdaptedModel>,
         options: &SessionOptions,
@@ -154,12 +160,12 @@ impl Session {
         if adapter.form == Form::Factored && !sidecar.is_full_rank() {
             return Err(at_sidecar(
                 Error::invalid("the factored form needs every singular value, and this sidecar keeps fewer")
-                    .field("--form")
-                    .hint("use --form residual, or decompose with --rank full"),
+                    .setting("form")
+                    .hint("use `Form::Residual`, or decompose with `RankPolicy::Full`"),
             ));
         }
         if adapter.n_slots == 0 {
-            return Err(Error::expected("1 or more", 0).field("slots"));
+            return Err(Error::expected("1 or more", 0).setting("n_slots"));
         }
         let mut session = Self::new(adapted.model(), options)?;
         session
@@ -185,11 +191,17 @@ impl Session {
     }
 
     /// The experts loaded into this session.
+    ///
+    /// # Errors
+    /// The session has no sidecar.
     pub fn experts(&self) -> Result<&ExpertSet> {
         self.adapter.as_ref().map(|adapter| &adapter.experts).ok_or_else(no_sidecar)
     }
 
     /// The experts, to load, replace or unload some. A slot keeps what was written to it.
+    ///
+    /// # Errors
+    /// The session has no sidecar.
     pub fn experts_mut(&mut self) -> Result<&mut ExpertSet> {
         self.adapter.as_mut().map(|adapter| &mut adapter.experts).ok_or_else(no_sidecar)
     }
@@ -223,6 +235,9 @@ impl Session {
     }
 
     /// The mixture in `slot`.
+    ///
+    /// # Errors
+    /// No such slot, or no sidecar.
     pub fn mixture(&self, slot: u32) -> Result<&Mixture> {
         self.check_slot(slot)?;
         let adapter = self.adapter.as_ref().ok_or_else(no_sidecar)?;
@@ -230,6 +245,9 @@ impl Session {
     }
 
     /// Lets `seq` use `slot`. An error while the sequence holds tokens of another slot.
+    ///
+    /// # Errors
+    /// That; or no such sequence or slot.
     pub fn assign(&mut self, seq: u32, slot: u32) -> Result<()> {
         self.check_slot(slot)?;
         let sequence = self.sequence(seq)?;
@@ -303,11 +321,17 @@ impl Session {
     }
 
     /// The slot that `seq` uses.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn slot(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.slot)
     }
 
     /// Tokens `seq` holds.
+    ///
+    /// # Errors
+    /// No such sequence.
     pub fn n_past(&self, seq: u32) -> Result<u32> {
         Ok(self.sequence(seq)?.n_past)
     }
@@ -366,6 +390,12 @@ impl Session {
     }
 
     /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.
+    ///
+    /// # Errors
+    /// llama.cpp refuses one.
+    ///
+    /// # Panics
+    /// An adapter was loaded for another model.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
         self.context.set_loras(loras)
     }
@@ -422,6 +452,9 @@ impl Session {
     }
 
     /// Appends `tokens` to `seq` in as many decodes as needed; the last one's logits are output 0.
+    ///
+    /// # Errors
+    /// Those of [`Self::decode`].
     pub fn prompt(&mut self, seq: u32, tokens: &[Token]) -> Result<()> {
         let n_batch = self.n_batch() as usize;
         let n_chunks = tokens.len().div_ceil(n_batch);
@@ -436,6 +469,9 @@ impl Session {
     }
 
     /// Logits `[n_vocab]` of output token `i` of the last decode, counted over tokens with `output`.
+    ///
+    /// # Panics
+    /// The last decode had no more than `i` output tokens.
     pub fn logits(&self, i: usize) -> &[f32] {
         self.context.logits(i)
     }
@@ -459,7 +495,7 @@ impl Session {
                     if !m.is_finite() {
                         return Err(Error::invalid("the mixture leaves the range of f32")
                             .field(&weight.name)
-                            .hint("use smaller weights or a smaller --strength"));
+                            .hint("use smaller weights or a smaller `strength`"));
                     }
                 }
                 Ok(row)
@@ -492,7 +528,7 @@ impl Session {
 }
 
 fn no_sidecar() -> Error {
-    Error::invalid("this session runs the base model alone").hint("load a sidecar with --svf")
+    Error::invalid("this session runs the base model alone").hint("load a sidecar with `Sidecar::open`")
 }
 
 fn stale(seq: usize, n_past: u32) -> Error {

@@ -226,7 +226,7 @@ impl<'a> Questions<'a> {
         interrupt: &Interrupt,
     ) -> Result<Evaluation<'a>> {
         if options.samples == 0 {
-            return Err(Error::expected("1 or more", 0).field("--samples"));
+            return Err(Error::expected("1 or more", 0).setting("samples"));
         }
         let one_item = || vec![vec![None; options.samples]; configurations.len()];
         let mut answers: Vec<Vec<Vec<Option<Answer>>>> = self.items.iter().map(|_| one_item()).collect();

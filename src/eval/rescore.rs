@@ -282,7 +282,7 @@ impl<'a> Index<'a> {
             [first, others @ ..] => format!("its items are of {first} and {} more files", others.len()),
         };
         found.ok_or_else(|| {
-            Error::invalid(format!("the task {} has no such item", self.task.name()))
+            Error::not_found(format!("the task {} has no such item", self.task.name()))
                 .field(named())
                 .hint(hint())
         })

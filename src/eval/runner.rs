@@ -194,10 +194,11 @@ impl Measured<'_> {
 pub fn check_oracle(task: &Task, items: &[Item], experts: &[&str]) -> Result<()> {
     match items.iter().map(|item| task.source(item)).find(|source| !experts.contains(source)) {
         None => Ok(()),
-        Some(source) => {
-            Err(Error::expected(format!("an expert called {source}, as the task"), experts.join(", "))
-                .field("--against oracle")
-                .hint("load it under this name with --expert NAME=FILE"))
-        }
+        Some(source) => Err(Error::not_found(format!(
+            "expected an expert called {source}, as the task, found {}",
+            experts.join(", ")
+        ))
+        .setting("Choice::Oracle")
+        .hint("load it under this `Expert::name`")),
     }
 }

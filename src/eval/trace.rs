@@ -54,9 +54,9 @@ impl Trace {
     pub fn create(path: &Path, settings: &Value) -> Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
             let exists = source.kind() == std::io::ErrorKind::AlreadyExists;
-            let error = Error::io("cannot create", path, source).field("--trace");
+            let error = Error::io("cannot create", path, source).setting("trace");
             if exists {
-                error.hint("--resume continues it; or choose another name")
+                error.hint("`resume` continues it; or choose another name")
             } else {
                 error
             }
@@ -76,7 +76,7 @@ impl Trace {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Self::create(path, settings)
             }
-            other => other.map_err(|source| Error::io("cannot read", path, source).field("--trace"))?,
+            other => other.map_err(|source| Error::io("cannot read", path, source).setting("trace"))?,
         };
         let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
         let known = read(complete, settings).map_err(|error| error.file(path))?;
@@ -102,12 +102,15 @@ impl Trace {
             return Err(Error::invalid("the trace was made from other data")
                 .file(&self.path)
                 .field(format!("line {}", known.line))
-                .hint("leave out --resume and begin a new trace"));
+                .hint("leave out `resume` and begin a new trace"));
         }
         Ok(Some(&known.answer))
     }
 
     /// Writes one answer, at once.
+    ///
+    /// # Errors
+    /// It cannot be written.
     pub fn write(&mut self, item: &Item, configuration: &str, sample: usize, answer: &Answer) -> Result<()> {
         self.write_line(&Line {
             id: item.id.clone(),

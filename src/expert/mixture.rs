@@ -58,6 +58,10 @@ impl Mixture {
     /// Reads `A=0.7,B=0.3`, or `@FILE` for a JSON file that holds `{"A": 0.7, "B": 0.3}`, or with groups of layers
     /// `{"A": [0.7, 0.1], "B": [0.3, 0.9]}`; a single number then counts for every group. Whether the experts
     /// exist is known only to an [`super::ExpertSet`].
+    ///
+    /// # Errors
+    /// Another syntax, a name that no expert can have or that is named twice, a weight that is not finite, or a file that
+    /// cannot be read.
     pub fn parse(text: &str) -> Result<Self> {
         if let Some(path) = text.trim().strip_prefix('@') {
             let path = Path::new(path);
@@ -137,9 +141,12 @@ impl Mixture {
     }
 
     /// The mixture with every α multiplied by `x`.
+    ///
+    /// # Errors
+    /// `x`, or a weight times `x`, is not finite.
     pub fn strength(mut self, x: f32) -> Result<Self> {
         if !x.is_finite() {
-            return Err(Error::expected("a finite number", x).field("strength"));
+            return Err(Error::expected("a finite number", x).setting("strength"));
         }
         for (name, alphas) in &mut self.alphas {
             for alpha in alphas {

@@ -102,6 +102,9 @@ impl Expert {
     }
 
     /// Opens and checks `path`, reading all of it.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, or is no expert.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let read = || {
@@ -149,6 +152,9 @@ impl Expert {
     }
 
     /// Writes the expert to `path`, which is replaced as a whole or not touched.
+    ///
+    /// # Errors
+    /// The name or description is not allowed, a multiplier is not finite, or the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.save_checked(path).map_err(|error| error.file(path))
@@ -188,6 +194,9 @@ impl Expert {
 
     /// Checks that the expert was made for `sidecar`: the same base model, and for each of its weights as
     /// many multipliers as the sidecar has components.
+    ///
+    /// # Errors
+    /// What does not fit, by name.
     pub fn check(&self, sidecar: &Sidecar) -> Result<()> {
         let ranks = sidecar.weights.iter().map(|weight| (weight.name.clone(), weight.rank)).collect();
         self.check_against(&sidecar.fingerprint, &ranks)
@@ -252,6 +261,9 @@ impl Expert {
 
 /// Checks that `name` can name an expert: 1 to 64 letters, digits, `-`, `_` or `.`, so that it can stand in
 /// `--mix A=0.7,B=0.3` and as a file name.
+///
+/// # Errors
+/// Another name.
 pub fn check_name(name: &str) -> Result<()> {
     let n_chars = name.chars().count();
     let is_fine = |c: char| c.is_alphanumeric() || "-_.".contains(c);
@@ -267,6 +279,9 @@ pub fn check_name(name: &str) -> Result<()> {
 }
 
 /// Checks that `text` can describe an expert: one line that fits messages and the dispatcher's prompt.
+///
+/// # Errors
+/// Another text.
 pub fn check_line(text: &str) -> Result<()> {
     if text.chars().count() > MAX_DESCRIPTION_CHARS || text.chars().any(char::is_control) {
         return Err(Error::expected(

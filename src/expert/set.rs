@@ -74,7 +74,7 @@ impl ExpertSet {
         match self.experts.entry(expert.name.clone()) {
             Entry::Occupied(taken) => Err(Error::invalid("an expert of this name is loaded already")
                 .field(format!("expert {}", taken.key()))
-                .hint("give it another name with --expert NAME=FILE")),
+                .hint("give it another `Expert::name`")),
             Entry::Vacant(free) => {
                 free.insert(Loaded::new(expert));
                 Ok(())
@@ -160,9 +160,9 @@ impl ExpertSet {
             true => "no expert is loaded".to_owned(),
             false => format!("loaded: {}", self.names().join(", ")),
         };
-        Error::invalid(format!("unknown expert; {known}"))
+        Error::not_found(format!("unknown expert; {known}"))
             .field(format!("expert {name}"))
-            .hint("load one with --expert NAME=FILE")
+            .hint("load one with `Expert::open`")
     }
 }
 

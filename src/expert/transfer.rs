@@ -40,13 +40,13 @@ impl Expert {
         for (name, m) in &self.multipliers {
             let Some(weight) = sidecar.weight(name) else {
                 let problem = format!("the other model's sidecar has no weight {name}");
-                return wrong(Error::invalid(problem).hint("decompose the same tensors: --tensors"));
+                return wrong(Error::invalid(problem).hint("decompose the same `tensors`"));
             };
             if weight.rank != m.len() {
                 let expected = format!("{} components of {name}", m.len());
                 return wrong(
                     Error::expected(expected, weight.rank)
-                        .hint("the models have other shapes, or their sidecars other ranks (--rank)"),
+                        .hint("the models have other shapes, or their sidecars other ranks (`rank`)"),
                 );
             }
         }

@@ -68,7 +68,7 @@ impl<'a> FewShot<'a> {
     /// No experts, or no shots.
     pub fn new(shots: &'a Questions<'a>, experts: &[&str], with_base: bool) -> Result<Self> {
         if experts.is_empty() {
-            return Err(Error::expected("1 expert or more", 0).hint("load some with --expert FILE"));
+            return Err(Error::expected("1 expert or more", 0).hint("load some with `Expert::open`"));
         }
         if shots.items().is_empty() {
             return Err(Error::expected("1 shot or more", 0));

@@ -63,11 +63,11 @@ impl SearchOptions {
     /// Settings of the search out of range, or no groups.
     pub fn check(&self) -> Result<()> {
         if self.groups.is_empty() {
-            return Err(Error::expected("1 number or more", 0).field("--groups"));
+            return Err(Error::expected("1 number or more", 0).setting("groups"));
         }
         for &n_groups in &self.groups {
             Cem::new(1, n_groups, self.settings.clone())
-                .map_err(|error| error.hint("see --population, --elites, --generations and --groups"))?;
+                .map_err(|error| error.hint("see `population`, `elites`, `generations` and `groups`"))?;
         }
         Ok(())
     }
@@ -80,11 +80,11 @@ impl SearchOptions {
         let n = self.n_shots;
         let mut items = task.items(Part::Train).to_vec();
         if items.is_empty() {
-            return Err(Error::invalid("the task has no training items").field("--shots"));
+            return Err(Error::invalid("the task has no training items").setting("n_shots"));
         }
         if n == 0 || n > items.len() {
             let expected = format!("1 to {} training items", items.len());
-            return Err(Error::expected(expected, n).field("--shots"));
+            return Err(Error::expected(expected, n).setting("n_shots"));
         }
         let seed = self.settings.seed;
         let key = |item: &Item| *blake3::hash(format!("{seed} {}", item.prompt).as_bytes()).as_bytes();
@@ -133,10 +133,10 @@ impl SearchProblem<'_> {
 /// The first `n` of `items`, or all if there are fewer.
 ///
 /// # Errors
-/// None is left; the error names `flag`.
-pub fn first<'a>(items: &'a [Item], n: usize, flag: &str) -> Result<&'a [Item]> {
+/// None is left; the error names `setting`.
+pub fn first<'a>(items: &'a [Item], n: usize, setting: &str) -> Result<&'a [Item]> {
     if n == 0 || items.is_empty() {
-        return Err(Error::expected("1 item or more", n.min(items.len())).field(flag));
+        return Err(Error::expected("1 item or more", n.min(items.len())).setting(setting));
     }
     Ok(&items[..n.min(items.len())])
 }
@@ -190,7 +190,7 @@ impl SearchProblem<'_> {
         if searched.searches.len() < 2 {
             return Ok(());
         }
-        let items = first(task.items(Part::Validation), options.n_select, "--select")?;
+        let items = first(task.items(Part::Validation), options.n_select, "n_select")?;
         let fixed = |search: &Search| Choice::Fixed(search.found.mixture.clone());
         let choices: Vec<_> = searched.searches.iter().map(fixed).collect();
         let questions = Questions::new(runner.model, task, items)?;

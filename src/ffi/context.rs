@@ -116,6 +116,9 @@ struct Binding {
 
 impl Context {
     /// A context of `model` that runs the base model.
+    ///
+    /// # Errors
+    /// llama.cpp cannot create it, mostly for want of memory.
     pub fn new(model: &Arc<ModelHandle>, options: &ContextOptions) -> Result<Self> {
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_context_default_params() };
@@ -143,7 +146,7 @@ impl Context {
                 Error::engine(format!("llama.cpp cannot create a context: {}", last_line(&said)))
             })
         })
-        .map_err(|error| error.file(model.path()).hint("try a smaller context (-c) or fewer sequences"))?;
+        .map_err(|error| error.file(model.path()).hint("try a smaller `n_ctx` or fewer sequences"))?;
         Ok(Self { pointer, binding: None, loras: Vec::new(), model: Arc::clone(model), n_outputs: 0 })
     }
 
@@ -172,6 +175,12 @@ impl Context {
     }
 
     /// Binds `factors` with `n_slots` rows of s per weight, all zero: slots are written next.
+    ///
+    /// # Errors
+    /// A device has no memory or no such op, or the model's graph has no place for a weight.
+    ///
+    /// # Panics
+    /// The factors are of another loaded model.
     pub fn bind(&mut self, factors: &Arc<Factors>, form: Form, op: GraphOp, n_slots: usize) -> Result<()> {
         assert!(Arc::ptr_eq(&factors.model, &self.model), "factors of another loaded model");
         self.unbind();
@@ -223,7 +232,7 @@ impl Context {
         let Some(pointer) = NonNull::new(pointer) else {
             let problem = problem.split(|&byte| byte == 0).next().unwrap_or_default();
             return Err(Error::engine(format!("llama.cpp's graph: {}", String::from_utf8_lossy(problem)))
-                .hint("leave that tensor out with `decompose --tensors`"));
+                .hint("leave that tensor out of the `tensors` to `decompose`"));
         };
         self.binding =
             Some(Binding { pointer, s, _s_memory: s_memory, factors: Arc::clone(factors), n_slots });
@@ -239,6 +248,9 @@ impl Context {
     }
 
     /// Writes row `slot` of s for the bound weight `weight` (in the order of [`Factors::names`]).
+    ///
+    /// # Panics
+    /// No factors are bound, or slot, weight or the length of the row is out of range.
     pub fn write_slot(&mut self, slot: usize, weight: usize, row: &[f32]) {
         let binding = self.binding.as_ref().expect("factors are bound");
         assert!(slot < binding.n_slots && row.len() == binding.factors.weights[weight].rank);
@@ -252,6 +264,9 @@ impl Context {
     }
 
     /// Lets tokens of `sequence` use `slot` from the next decode on.
+    ///
+    /// # Panics
+    /// No factors are bound, or sequence or slot is out of range.
     pub fn assign(&mut self, sequence: u32, slot: usize) {
         let binding = self.binding.as_ref().expect("factors are bound");
         assert!(slot < binding.n_slots && sequence < self.n_seq_max());
@@ -279,6 +294,9 @@ impl Context {
     }
 
     /// Runs `batch` (at most `n_batch` tokens) and leaves the logits of its output tokens, in batch order.
+    ///
+    /// # Errors
+    /// No room in the context, or llama.cpp fails.
     pub fn decode(&mut self, batch: &[BatchToken]) -> Result<()> {
         let n = batch.len();
         let mut tokens: Vec<_> = batch.iter().map(|token| token.token).collect();
@@ -320,14 +338,19 @@ impl Context {
                 self.n_outputs = n_outputs;
                 Ok(())
             }
-            1 => Err(Error::engine(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
-                .hint("use a larger context (-c) or a shorter prompt")),
+            1 => {
+                Err(Error::too_large(format!("no room for {n} tokens in a context of {}", self.n_ctx_seq()))
+                    .hint("use a larger `n_ctx` or a shorter prompt"))
+            }
             _ => Err(Error::engine(format!("llama.cpp cannot decode: {}", last_line(&said)))
                 .file(self.model.path())),
         }
     }
 
     /// Logits `[n_vocab]` of the batch's output token number `i`, counted over output tokens only.
+    ///
+    /// # Panics
+    /// The batch had no more than `i` output tokens.
     pub fn logits(&self, i: usize) -> &[f32] {
         assert!(i < self.n_outputs, "output {i} of {}", self.n_outputs);
         let n_vocab = self.model.llama().n_vocab() as usize;
@@ -383,6 +406,12 @@ impl Context {
     }
 
     /// Applies llama.cpp's own LoRA adapters, replacing those applied before.
+    ///
+    /// # Errors
+    /// llama.cpp refuses one.
+    ///
+    /// # Panics
+    /// An adapter was loaded for another model.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
         assert!(loras.iter().all(|(lora, _)| Arc::ptr_eq(&lora.model, &self.model)));
         let mut pointers: Vec<_> = loras.iter().map(|(lora, _)| lora.pointer.as_ptr()).collect();
@@ -425,6 +454,9 @@ unsafe impl Sync for Lora {}
 
 impl Lora {
     /// Loads the adapter at `path` for `model`.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it, or its path is not UTF-8.
     pub fn load(model: &Arc<ModelHandle>, path: &Path) -> Result<Arc<Self>> {
         let name = path.to_str().and_then(|name| std::ffi::CString::new(name).ok());
         let name = name.ok_or_else(|| Error::invalid("path is not UTF-8").file(path))?;

@@ -51,6 +51,9 @@ unsafe impl Sync for Factors {}
 
 impl Factors {
     /// Makes the tensors of `sources`, whose data lies in `map`, for the weights of `model`.
+    ///
+    /// # Errors
+    /// The model has no such weight, or a device has no memory for the factors.
     pub fn new(model: &Arc<ModelHandle>, map: &Arc<Mmap>, sources: &[FactorSource<'_>]) -> Result<Self> {
         let mut by_device: BTreeMap<Device, Vec<(&FactorSource<'_>, *const sys::ggml_tensor)>> =
             BTreeMap::new();

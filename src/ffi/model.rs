@@ -34,6 +34,9 @@ fn backend() -> Result<&'static LlamaBackend> {
 
 impl ModelHandle {
     /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let backend = backend()?;
         fatal::blame(path);
@@ -93,7 +96,7 @@ impl ModelHandle {
                     return Ok(tokens);
                 }
                 Err(_) if count == i32::MIN => {
-                    return Err(Error::invalid("the text is too long to be tokenized").file(&self.path));
+                    return Err(Error::too_large("the text is too long to be tokenized").file(&self.path));
                 }
                 Err(_) => tokens.resize(count.unsigned_abs() as usize, 0),
             }

@@ -38,7 +38,7 @@ pub struct Arguments {
     pub u: (TensorType, Vec<u8>),
     /// [rank, n_slots].
     pub s: Vec<f32>,
-    /// Slot of each token [T].
+    /// Slot of each token `[T]`.
     pub ids: Vec<i32>,
 }
 
@@ -54,12 +54,18 @@ pub struct OpGraph {
 
 impl OpGraph {
     /// A graph of `copies` independent ops on the CPU, each with factors of its own in memory.
+    ///
+    /// # Errors
+    /// Shapes that disagree, factors of types that have no kernel, or no memory.
     pub fn new(arguments: &Arguments, kernel: Kernel, n_threads: usize, copies: usize) -> Result<Self> {
         Self::on(Device::cpu(), arguments, kernel, n_threads, copies)?
             .ok_or_else(|| Error::invalid("the CPU has no such kernel for factors of these types"))
     }
 
     /// The same on `device`; `None` where it does not support all of its ops.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or no memory.
     pub fn on(
         device: Device,
         arguments: &Arguments,
@@ -153,6 +159,9 @@ impl OpGraph {
     }
 
     /// Runs every op of the graph.
+    ///
+    /// # Errors
+    /// The device fails.
     pub fn compute(&mut self) -> Result<()> {
         // SAFETY: the graph is allocated and its inputs are set.
         let status = unsafe { sys::ggml_backend_graph_compute(self.backend, self.graph) };

@@ -96,6 +96,9 @@ impl TensorType {
     }
 
     /// Converts whole blocks to f32. `bytes` must be exactly the blocks of `out.len()` elements.
+    ///
+    /// # Errors
+    /// Lengths that disagree, or a type that ggml cannot convert.
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         if self.row_bytes(out.len()) != Some(bytes.len()) {
             return Err(Error::expected(
@@ -128,6 +131,9 @@ impl TensorType {
     }
 
     /// Appends `rows` (whole rows of `row_len` finite elements) to `out` in this type.
+    ///
+    /// # Errors
+    /// A type that cannot be written, rows of no whole blocks, or a value beyond its range.
     pub fn quantize(self, rows: &[f32], row_len: usize, out: &mut Vec<u8>) -> Result<()> {
         if !QUANTIZABLE.contains(&self) {
             return Err(Error::invalid(format!("tensors cannot be written as {self}"))
@@ -181,6 +187,9 @@ fn to_words(bytes: &[u8]) -> Vec<u64> {
 }
 
 /// The type with ggml's name `name`, in any case.
+///
+/// # Errors
+/// ggml has no such type.
 pub fn parse(name: &str) -> Result<TensorType> {
     (0..sys::GGML_TYPE_COUNT)
         .filter_map(TensorType::from_id)

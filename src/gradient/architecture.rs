@@ -38,7 +38,7 @@ impl Architecture {
             _ => {
                 return Err(Error::expected("llama, qwen2 or qwen3", format!("'{name}'"))
                     .field("general.architecture")
-                    .hint("there is no exact gradient for it; --estimator evolution needs none"))
+                    .hint("there is no exact gradient for it; `Evolution` needs none"))
             }
         };
         let key = |suffix: &str| format!("{name}.{suffix}");
@@ -85,7 +85,7 @@ fn rope_scale(file: &GgufFile, type_key: &str, factor_key: &str) -> Result<f64> 
         Some("linear") => Ok(1.0 / f64::from(file.f32(factor_key)?.filter(|&f| f > 0.0).unwrap_or(1.0))),
         Some(other) => Err(Error::expected("none or linear", format!("'{other}'"))
             .field(type_key)
-            .hint("there is no exact gradient for it; --estimator evolution needs none")),
+            .hint("there is no exact gradient for it; `Evolution` needs none")),
     }
 }
 
@@ -102,7 +102,7 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
         if !known {
             return Err(Error::invalid("the exact gradient does not know this tensor")
                 .field(format!("tensor {name}"))
-                .hint("--estimator evolution needs no gradient"));
+                .hint("`Evolution` needs no gradient"));
         }
     }
     let n_ffn = file.require_tensor("blk.0.ffn_up.weight")?.ne[1];

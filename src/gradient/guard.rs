@@ -51,7 +51,7 @@ impl PolicyGradient {
             "logits computed here are {distance:.2} of their spread away from llama.cpp's"
         ))
         .file(self.weights.file().path())
-        .hint("the exact gradient misses a part of this model; --estimator evolution needs no gradient"))
+        .hint("the exact gradient misses a part of this model; `Evolution` needs no gradient"))
     }
 
     fn is_quantized(&self) -> bool {

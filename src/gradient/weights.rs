@@ -28,12 +28,12 @@ impl Weights {
             let place = place(&weight.name).filter(|&(layer, _)| layer < n_layers).ok_or_else(|| {
                 Error::invalid("the exact gradient adapts matrices of blocks only")
                     .field(format!("weight {}", weight.name))
-                    .hint("decompose with --tensors all, attn or ffn, or use --estimator evolution")
+                    .hint("decompose with `tensors` all, attn or ffn, or use `Evolution`")
             })?;
             indices[place.0][place.1] = Some(index);
         }
         if matches!(form, Form::Factored) && !adapted.sidecar().is_full_rank() {
-            return Err(Error::expected("a sidecar of full rank", "one that is cut off").field("form"));
+            return Err(Error::expected("a sidecar of full rank", "one that is cut off").setting("form"));
         }
         Ok(Self { adapted: Arc::clone(adapted), form, indices })
     }

@@ -48,6 +48,9 @@ impl AdamW {
     }
 
     /// One update of `x` `[n]` along `gradient` `[n]`, with `initial` `[n]` as x₀.
+    ///
+    /// # Panics
+    /// Lengths disagree.
     pub fn step(&mut self, x: &mut [f32], initial: &[f32], gradient: &[f32], rate: f64) {
         assert!([initial.len(), gradient.len(), self.first.len()].iter().all(|&n| n == x.len()));
         let AdamWOptions { beta1, beta2, epsilon, decay } = self.options;

@@ -57,16 +57,16 @@ impl Folder {
             Ok(found) => found,
         };
         if !found.is_dir() {
-            return Err(Error::expected("a folder", "a file").file(path).hint("choose another -o"));
+            return Err(Error::expected("a folder", "a file").file(path).hint("choose another `path`"));
         }
         match (contents(path)?, earlier) {
             (Contents::Nothing, _) | (_, Earlier::Replace) | (Contents::Report, Earlier::Resume) => Ok(()),
             (Contents::Report, Earlier::Refuse) => Err(Error::invalid("an earlier report is there")
                 .file(path)
-                .hint("--resume goes on with it, --force starts over")),
+                .hint("`Earlier::Resume` goes on with it, `Earlier::Replace` starts over")),
             (Contents::Else, _) => Err(Error::invalid("it holds something else than a report")
                 .file(path)
-                .hint("choose another -o, or --force to write beside it")),
+                .hint("choose another `path`, or `Earlier::Replace` to write beside it")),
         }
     }
 
@@ -193,7 +193,7 @@ fn read(path: &Path, settings: &Value) -> Result<Option<Vec<Cell>>> {
         Error::invalid(problem)
             .file(path)
             .field(format!("line {number}"))
-            .hint("it is damaged, or no report's; --force starts over")
+            .hint("it is damaged, or no report's; `Earlier::Replace` starts over")
     };
     let mut lines = complete.lines();
     let Some(first) = lines.next() else { return Ok(None) };
@@ -210,7 +210,7 @@ fn read(path: &Path, settings: &Value) -> Result<Option<Vec<Cell>>> {
             return Err(Error::invalid(format!("the report was begun with {found}, and this is {expected}"))
                 .file(path)
                 .field(name)
-                .hint("--resume needs the settings of the report; --force starts over"));
+                .hint("`Earlier::Resume` needs the settings of the report; `Earlier::Replace` starts over"));
         }
     }
     let parse = |(i, line): (usize, &str)| {

@@ -72,7 +72,7 @@ impl Targets {
         options: &LoadOptions,
     ) -> Result<Self> {
         if seen.is_empty() {
-            return Err(Error::expected("1 task or more", 0).field("--task"));
+            return Err(Error::expected("1 task or more", 0).setting("seen"));
         }
         let target = |kind: Kind, name: &String| {
             let task = Task::load(name, options)?;

@@ -283,7 +283,7 @@ fn answers<'a>(folder: &'a Folder, target: &Target, configuration: &str) -> Resu
         Error::invalid("its answers are missing")
             .file(folder.path())
             .field(format!("{}, {configuration}", target.name()))
-            .hint("--force starts over")
+            .hint("`Earlier::Replace` starts over")
     })
 }
 

@@ -41,6 +41,9 @@ impl Fingerprint {
     }
 
     /// Reads the textual form.
+    ///
+    /// # Errors
+    /// Another text than 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self> {
         let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
         if text.len() != HEX_DIGITS || !text.bytes().all(is_digit) {

@@ -28,6 +28,9 @@ pub struct SidecarHeader {
 
 impl SidecarHeader {
     /// A sidecar without weights.
+    ///
+    /// # Errors
+    /// A text that holds NUL.
     pub fn new(fingerprint: &Fingerprint, about: &About) -> Result<Self> {
         let mut header = new_header("svf", fingerprint)?;
         header.set_str(ARCHITECTURE, &about.architecture)?;
@@ -87,6 +90,9 @@ impl SidecarHeader {
     }
 
     /// The header with the checksum of every tensor's data.
+    ///
+    /// # Errors
+    /// A tensor has no checksum.
     pub fn encode(&mut self, checksums: &HashMap<String, Hash>) -> Result<Vec<u8>> {
         let in_order = self.tensors.iter().map(|tensor| {
             checksums

@@ -55,7 +55,7 @@ const VT: &str = ".svf_vt";
 const ALIGNMENT: usize = 32;
 /// Elements converted at a time when factors are verified.
 const VERIFY_CHUNK: usize = 1 << 16;
-const REMAKE: &str = "make it again with `llama-svf decompose -m MODEL`";
+const REMAKE: &str = "make it again with `decompose`";
 
 /// What a sidecar says about its origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,6 +113,9 @@ pub struct Sidecar {
 
 impl Sidecar {
     /// Opens and checks `path`; see the module's description for what must hold.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, or is no sidecar.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::open_checked(GgufFile::open(path)?).map_err(|error| error.file(path).hint(REMAKE))
@@ -147,6 +150,9 @@ impl Sidecar {
     }
 
     /// Checks that `model` is the base model: its fingerprint, and every adapted weight with its shape.
+    ///
+    /// # Errors
+    /// It is another model.
     pub fn check_model(&self, model: &GgufFile) -> Result<()> {
         let found = Fingerprint::of_model(model)?;
         if found != self.fingerprint {
@@ -156,7 +162,7 @@ impl Sidecar {
             )
             .file(self.file.path())
             .field(header::FINGERPRINT)
-            .hint("this sidecar was made for another model; run `llama-svf decompose -m MODEL`"));
+            .hint("this sidecar was made for another model; run `decompose`"));
         }
         for weight in &self.weights {
             let expected = [weight.n_in, weight.n_out, 1, 1];
@@ -174,6 +180,9 @@ impl Sidecar {
 
     /// Reads U and Vᵀ of every weight in full and checks that they are as they were written, and finite.
     /// Progress counts bytes.
+    ///
+    /// # Errors
+    /// The first factor that is not.
     pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
         let factors: Vec<_> = self.weights.iter().flat_map(|weight| [&weight.u, &weight.vt]).collect();
         progress.start(factors.iter().map(|tensor| tensor.n_bytes as u64).sum(), 0);

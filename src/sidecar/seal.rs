@@ -17,12 +17,18 @@ const DAMAGED: &str = "the file was damaged or edited; download or create it aga
 
 /// Gives `header` room for the checksums of `n_tensors` tensors and its seal, so that the size of the
 /// header, and with it every offset, is final before the data are known.
+///
+/// # Errors
+/// The keys cannot be set.
 pub fn reserve(header: &mut GgufHeader, n_tensors: usize) -> Result<()> {
     header.set_strs(CHECKSUMS, &vec![ZEROS; n_tensors])?;
     header.set_str(SEAL, ZEROS)
 }
 
 /// The header with `checksums`, one per tensor in the order they were added, and its seal.
+///
+/// # Errors
+/// The keys cannot be set.
 pub fn encode(header: &mut GgufHeader, checksums: &[Hash]) -> Result<Vec<u8>> {
     let checksums: Vec<_> = checksums.iter().map(Hash::to_hex).collect();
     header.set_strs(CHECKSUMS, &checksums)?;
@@ -33,6 +39,9 @@ pub fn encode(header: &mut GgufHeader, checksums: &[Hash]) -> Result<Vec<u8>> {
 }
 
 /// Checks the seal and returns the checksums of the tensors, in the order of the table.
+///
+/// # Errors
+/// A key is missing or malformed, or the seal is not that of the header.
 pub fn check_header(file: &GgufFile) -> Result<Vec<Hash>> {
     let named = |key: &str, error: Error| error.file(file.path()).field(key).hint(DAMAGED);
     let text = file.require_str(SEAL).map_err(|error| named(SEAL, error))?;
@@ -57,6 +66,9 @@ pub fn check_header(file: &GgufFile) -> Result<Vec<Hash>> {
 }
 
 /// Checks the data of one tensor.
+///
+/// # Errors
+/// They are not what was written.
 pub fn check_data(file: &GgufFile, tensor: &TensorInfo, expected: Hash) -> Result<()> {
     let found = blake3::hash(file.bytes(tensor));
     if found != expected {

@@ -164,8 +164,8 @@ fn decompose_squarish(a: MatRef<'_, f32>, sigma: &mut [f32], vectors: Vectors<'_
 /// Runs `work` with the scratch memory that faer asks for.
 fn with_scratch(need: StackReq, work: impl FnOnce(&mut MemStack) -> Result<()>) -> Result<()> {
     let mut buffer = MemBuffer::try_new(need).map_err(|_| {
-        Error::invalid(format!("not enough memory for {} bytes of work space", need.size_bytes()))
-            .hint("use fewer threads (-t)")
+        Error::unavailable(format!("not enough memory for {} bytes of work space", need.size_bytes()))
+            .hint("use fewer `threads`")
     })?;
     work(MemStack::new(&mut buffer))
 }

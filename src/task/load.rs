@@ -22,7 +22,7 @@ impl Task {
         if SKILLS.contains(&name_or_file) {
             if !options.data.is_empty() {
                 return Err(
-                    Error::invalid(format!("the built-in task {name_or_file} takes no data")).field("--data")
+                    Error::invalid(format!("the built-in task {name_or_file} takes no data")).setting("data")
                 );
             }
             return Self::skill(name_or_file, &options.overrides);
@@ -37,13 +37,11 @@ impl Task {
             source::preset(name_or_file)?
         } else {
             let known: Vec<_> = SKILLS.into_iter().chain(presets::names()).collect();
-            let error = Error::expected(
-                format!("a task file or one of {}", known.join(", ")),
-                format!("'{name_or_file}'"),
-            );
+            let problem =
+                format!("expected a task file or one of {}, found '{name_or_file}'", known.join(", "));
             let hint = source::did_you_mean(name_or_file, known.iter().copied())
                 .unwrap_or_else(|| String::from("the name of a task file ends with .toml"));
-            return Err(error.field("task").hint(hint));
+            return Err(Error::not_found(problem).field("task").hint(hint));
         };
         Self::build(file, &source, options)
     }
@@ -191,7 +189,7 @@ fn data_files(own: file::Data, source: &Source, given: &[PathBuf]) -> Result<fil
     if data == file::Data::default() {
         let error = Error::invalid("the task names no data files");
         return Err(
-            source.blame("data", error.hint("give them with --data FILE.jsonl, or --data test=FILE.jsonl"))
+            source.blame("data", error.hint("give them with `data` FILE.jsonl, or `data` test=FILE.jsonl"))
         );
     }
     Ok(data)

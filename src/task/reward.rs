@@ -110,7 +110,7 @@ fn allow_exec(source: &Source, options: &LoadOptions, refusal: &str) -> Result<(
     if options.allow_exec {
         return Ok(());
     }
-    Err(source.blame("reward.kind", Error::invalid(refusal).hint("allow it with --allow-exec")))
+    Err(source.blame("reward.kind", Error::invalid(refusal).hint("allow it with `allow_exec`")))
 }
 
 /// The JSON Schema that a task file gives as a table, as JSON text, or by the path of a file.

@@ -16,7 +16,7 @@ impl Task {
     pub(super) fn stream(names: &[&str], options: &LoadOptions) -> Result<Self> {
         if !options.data.is_empty() {
             return Err(Error::invalid("a stream of tasks takes no data")
-                .field("--data")
+                .setting("data")
                 .hint("write a task file for each of them that names its data"));
         }
         let tasks = names.iter().map(|name| Self::load(name, options)).collect::<Result<Vec<_>>>()?;

@@ -85,7 +85,8 @@ pub fn load(path: &Path, options: &Options, settings: &Value, ranks: &[usize]) -
 
 fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> Result<State> {
     let damaged = |problem: &str| {
-        Error::invalid(problem.to_owned()).hint("it is no checkpoint, or damaged; --force starts over")
+        Error::invalid(problem.to_owned())
+            .hint("it is no checkpoint, or damaged; `Earlier::Replace` starts over")
     };
     let end = bytes.len().checked_sub(HASH_BYTES).ok_or_else(|| damaged("it is too short"))?;
     let (content, hash) = bytes.split_at(end);
@@ -147,7 +148,7 @@ fn check_settings(found: &Value, expected: &Value, name: &str) -> Result<()> {
     if found != expected {
         return Err(Error::invalid(format!("the run was begun with {found}, and this is {expected}"))
             .field(name)
-            .hint("--resume needs the settings of the run; --force starts over"));
+            .hint("`Earlier::Resume` needs the settings of the run; `Earlier::Replace` starts over"));
     }
     Ok(())
 }

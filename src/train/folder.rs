@@ -50,14 +50,14 @@ impl Folder {
             return Err(Error::expected("the name of a file to write", "a folder or device").file(output));
         }
         if path.exists() && !path.is_dir() {
-            return Err(Error::expected("a folder", "a file").file(path).hint("choose another -o"));
+            return Err(Error::expected("a folder", "a file").file(path).hint("choose another `output`"));
         }
         // The only sure way to know is to write something.
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let hint = "choose another -o";
+        let hint = "choose another `output`";
         tempfile::tempfile_in(parent)
             .map_err(|source| Error::io("cannot write", output, source).hint(hint))?;
         if path.is_dir() {
@@ -67,11 +67,11 @@ impl Folder {
         if earlier == Earlier::Refuse && self.checkpoint().exists() {
             return Err(Error::invalid("an earlier run is there")
                 .file(path)
-                .hint("--resume goes on with it, --force starts over"));
+                .hint("`Earlier::Resume` goes on with it, `Earlier::Replace` starts over"));
         }
         let is_of_this_run = earlier == Earlier::Resume && self.checkpoint().exists();
         if output.exists() && earlier != Earlier::Replace && !is_of_this_run {
-            return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+            return Err(Error::invalid("exists already").file(output).hint("`Earlier::Replace` replaces it"));
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ pub fn lock(folder: &Path, problem: &str) -> Result<File> {
     let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            Err(Error::invalid(problem).file(folder).hint("wait for it, or choose another -o"))
+            Err(Error::unavailable(problem).file(folder).hint("wait for it, or choose another `output`"))
         }
         // Some file systems have no locks; work without one is better than none.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),

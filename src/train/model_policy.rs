@@ -172,9 +172,11 @@ fn check_lengths(items: &[Item], prompts: &[Vec<Token>], max_tokens: usize, n_ct
     for (item, prompt) in items.iter().zip(prompts) {
         if prompt.is_empty() || prompt.len() + max_tokens > n_ctx as usize {
             let found = format!("{} of the prompt and {max_tokens} to write", prompt.len());
-            return Err(Error::expected(format!("at most {n_ctx} tokens, the model's context"), found)
-                .field(format!("item {}", item.id))
-                .hint("use shorter prompts, or write fewer tokens (max_tokens of the task)"));
+            return Err(Error::too_large(format!(
+                "expected at most {n_ctx} tokens, the model's context, found {found}"
+            ))
+            .field(format!("item {}", item.id))
+            .hint("use shorter prompts, or write fewer tokens (max_tokens of the task)"));
         }
     }
     Ok(())

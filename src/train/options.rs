@@ -82,44 +82,47 @@ impl Options {
         }
     }
 
-    /// Refuses what cannot be trained with; names are the flags'.
+    /// Refuses what cannot be trained with.
+    ///
+    /// # Errors
+    /// The first setting out of range.
     pub fn check(&self) -> Result<()> {
         let counts = [
-            ("--steps", self.schedule.steps),
-            ("--prompts", self.prompts as u64),
-            ("--samples", self.samples as u64),
-            ("--validate-every", self.validate_every),
-            ("--validation-items", self.validation_items as u64),
-            ("--patience", self.patience.unwrap_or(1)),
+            ("schedule.steps", self.schedule.steps),
+            ("prompts", self.prompts as u64),
+            ("samples", self.samples as u64),
+            ("validate_every", self.validate_every),
+            ("validation_items", self.validation_items as u64),
+            ("patience", self.patience.unwrap_or(1)),
         ];
-        for (flag, value) in counts {
+        for (name, value) in counts {
             if value == 0 {
-                return Err(Error::expected("1 or more", 0).field(flag));
+                return Err(Error::expected("1 or more", 0).setting(name));
             }
         }
         let numbers = [
-            ("--lr", self.schedule.peak, false),
-            ("--clip", self.clip, false),
-            ("--decay", self.adam.decay, true),
-            ("--kl", f64::from(self.kl), true),
-            ("--temp", f64::from(self.temperature), true),
+            ("schedule.peak", self.schedule.peak, false),
+            ("clip", self.clip, false),
+            ("adam.decay", self.adam.decay, true),
+            ("kl", f64::from(self.kl), true),
+            ("temperature", f64::from(self.temperature), true),
         ];
-        for (flag, value, may_be_0) in numbers {
+        for (name, value, may_be_0) in numbers {
             if !(value.is_finite() && (value > 0.0 || may_be_0 && value == 0.0)) {
                 let expected = if may_be_0 { "a number of 0 or more" } else { "a number above 0" };
-                return Err(Error::expected(expected, value).field(flag));
+                return Err(Error::expected(expected, value).setting(name));
             }
         }
         if self.baseline == Baseline::LeaveOneOut {
             if self.samples < 2 {
                 return Err(Error::expected("2 or more, which are each other's baseline", self.samples)
-                    .field("--samples")
-                    .hint("--reference learns from one answer"));
+                    .setting("samples")
+                    .hint("`Options::reference` learns from one answer"));
             }
             if self.temperature == 0.0 {
                 return Err(Error::invalid("at temperature 0 all answers to a prompt are equal")
-                    .field("--temp")
-                    .hint("use --temp 1"));
+                    .setting("temperature")
+                    .hint("use a `temperature` of 1"));
             }
         }
         Ok(())

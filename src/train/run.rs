@@ -314,5 +314,5 @@ fn check_finite(value: f64, what: &str, step: u64) -> Result<()> {
     }
     Err(Error::engine(format!("{what} became {value}"))
         .field(format!("step {}", step + 1))
-        .hint("the state before it is kept; try a lower --lr"))
+        .hint("the state before it is kept; try a lower `schedule.peak`"))
 }

@@ -268,7 +268,7 @@ fn what_cannot_be_chosen_from_is_refused() {
     let threshold = |threshold| Options { threshold, ..options(Strategy::Prompt) };
     let two = [("a", "apples"), ("b", "pears")];
     for (name, result, fragments) in [
-        ("none", with(&[], options(Strategy::Prompt)), ["an expert to choose", "--expert"]),
+        ("none", with(&[], options(Strategy::Prompt)), ["an expert to choose", "`Expert::open`"]),
         (
             "only the classifier",
             with(&[("cls", "")], options(Strategy::Classifier)),
@@ -278,12 +278,12 @@ fn what_cannot_be_chosen_from_is_refused() {
         (
             "capitals",
             with(&[("math", ""), ("Math", "")], options(Strategy::Prompt)),
-            ["expert math: it differs from Math in capitals only", "NAME=FILE"],
+            ["expert math: it differs from Math in capitals only", "`Expert::name`"],
         ),
-        ("other", with(&[("Other", "")], options(Strategy::Prompt)), ["expert Other", "NAME=FILE"]),
-        ("threshold", with(&two, threshold(f64::NAN)), ["--threshold", "NaN"]),
-        ("threshold", with(&two, threshold(1.5)), ["--threshold", "1.5"]),
-        ("threshold", with(&two, threshold(-0.1)), ["--threshold", "-0.1"]),
+        ("other", with(&[("Other", "")], options(Strategy::Prompt)), ["expert Other", "`Expert::name`"]),
+        ("threshold", with(&two, threshold(f64::NAN)), ["threshold: ", "NaN"]),
+        ("threshold", with(&two, threshold(1.5)), ["threshold: ", "1.5"]),
+        ("threshold", with(&two, threshold(-0.1)), ["threshold: ", "-0.1"]),
     ] {
         let error = result.expect_err(name).to_string();
         assert!(fragments.iter().all(|fragment| error.contains(fragment)), "{name}: {error}");
@@ -304,7 +304,7 @@ fn what_cannot_be_chosen_from_is_refused() {
     let unknown = AdaptPrompt::parse("test", "{{ question }} {{ colour }}").unwrap();
     let candidates = Candidates::new(set(&adapted, &two).iter(), "cls").unwrap();
     let error = Ask::new(adapted.model(), &unknown, &candidates, "x").unwrap_err().to_string();
-    assert!(error.contains("test: --adapt-prompt") && error.contains("undefined"), "{error}");
+    assert!(error.contains("test: adapt_prompt: ") && error.contains("undefined"), "{error}");
     assert!(candidates.notes().is_empty());
     let bare = Candidates::new(set(&adapted, &[("a", " "), ("b", "pears")]).iter(), "cls").unwrap();
     assert_eq!(bare.notes().len(), 1, "a description is missing");

@@ -156,7 +156,7 @@ fn what_is_not_described_is_refused() {
     let head = Selection::parse("^output.weight$").unwrap();
     let adapted = Adapted::random(&tiny("llama"), head, RankPolicy::Full, TensorType::F32);
     let error = refusal(&adapted).to_string();
-    assert!(error.contains("weight output.weight") && error.contains("--estimator evolution"), "{error}");
+    assert!(error.contains("weight output.weight") && error.contains("`Evolution`"), "{error}");
 
     let adapted = Adapted::random(&tiny("llama"), Selection::Ffn, RankPolicy::Full, TensorType::F32);
     let gradient = gradient(&adapted, Form::Residual, 1);

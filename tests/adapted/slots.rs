@@ -5,6 +5,7 @@ use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
 use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
+use llama_svf::error::ErrorKind;
 use llama_svf::expert::Mixture;
 use llama_svf::ffi::tensor_type::TensorType;
 use rand::seq::SliceRandom;
@@ -298,17 +299,17 @@ fn misuse_is_an_error_that_names_it_and_changes_nothing() {
                 &AdapterOptions { form: Form::Factored, op: GraphOp::Auto, n_slots: 1 },
             )
             .err(),
-            "decompose with --rank full",
+            "decompose with `RankPolicy::Full`",
         ),
         (
             "a base session",
             Session::new(adapted.model(), &exact(1)).unwrap().set_mixture(1, &expert).err(),
-            "--svf",
+            "`Sidecar::open`",
         ),
         (
             "no threads",
             Session::new(adapted.model(), &SessionOptions { n_threads: 0, ..exact(1) }).err(),
-            "threads: expected 1 or more",
+            "n_threads: expected 1 or more",
         ),
     ];
     for (name, error, fragment) in cases {
@@ -321,8 +322,8 @@ fn misuse_is_an_error_that_names_it_and_changes_nothing() {
 
     // Longer than the context: an error, and the session stays usable.
     let long = tokens(1, 600);
-    let error = session.prompt(1, &long).unwrap_err().to_string();
-    assert!(error.contains("context"), "{error}");
+    let error = session.prompt(1, &long).unwrap_err();
+    assert!(error.to_string().contains("context") && error.kind() == ErrorKind::TooLarge, "{error}");
     assert_eq!(session.n_past(1).unwrap(), 0);
     assert_eq!(logits(&mut session, 0, &prompt), before);
 }

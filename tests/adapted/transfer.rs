@@ -70,8 +70,8 @@ fn what_does_not_fit_is_refused_by_name() {
             "full",
             ["expected 64 components of blk.0", "found 32"],
         ),
-        ("rank", tiny(), "ffn", "8", ["expected 64 components of blk.0", "--rank"]),
-        ("tensors", tiny(), "attn", "full", ["has no weight blk.0.ffn", "--tensors"]),
+        ("rank", tiny(), "ffn", "8", ["expected 64 components of blk.0", "(`rank`)"]),
+        ("tensors", tiny(), "attn", "full", ["has no weight blk.0.ffn", "`tensors`"]),
     ] {
         let to = adapted(model, tensors, rank);
         let error = expert.transferred(to.adapted.sidecar(), Order::Kept).expect_err(name).to_string();

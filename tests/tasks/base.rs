@@ -181,7 +181,7 @@ fn errors_point_at_the_file_that_is_wrong() {
         (vec![("main.toml", "base = \"none.toml\"\n".into())], &["none.toml: base: cannot read"]),
         (vec![("main.toml", "\nbase = \"gsm9k\"\n".into())], &["main.toml:2: base: ", "gsm8k"]),
         (vec![("main.toml", "base = 3\n".into())], &["main.toml:1: base: invalid type"]),
-        (vec![("main.toml", "base = \"gsm8k\"\n".into())], &["main.toml:1: data: ", "--data"]),
+        (vec![("main.toml", "base = \"gsm8k\"\n".into())], &["main.toml:1: data: ", "`data`"]),
         (vec![("main.toml", format!("base = \"gsm8k\"\nreward = 3\n{DATA}"))], &["main.toml:2: ", "reward"]),
     ];
     let mut wrong = Vec::new();

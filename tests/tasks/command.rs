@@ -333,7 +333,7 @@ fn programs_that_cannot_start_are_refused_with_the_line() {
 
     let folder = Folder::new(&python("open('ran', 'w'); print(1)"));
     let error = folder.load_with(&LoadOptions::default()).err().unwrap();
-    assert!(error.contains("task.toml:6: reward.kind: ") && error.contains("--allow-exec"), "{error}");
+    assert!(error.contains("task.toml:6: reward.kind: ") && error.contains("`allow_exec`"), "{error}");
 
     // A program with a slash stands beside the task file, wherever we are.
     let folder = Folder::new(&format!("#!/usr/bin/env python3\n{}", python("print(1)")));

@@ -117,12 +117,12 @@ fn bad_files_are_refused_with_file_line_and_field() {
         (
             with("kind = \"numeric\"", "kind = \"code\"\ntests = ''"),
             good.into(),
-            &["task.toml:9: reward.kind: ", "--allow-exec"],
+            &["task.toml:9: reward.kind: ", "`allow_exec`"],
         ),
         (with("[reward]\nkind = \"numeric\"", ""), good.into(), &["task.toml:1: reward: "]),
         (with("gold = \"{{ sum }}\"", ""), good.into(), &["task.toml:1: gold: "]),
         (with("rows.jsonl", "none.jsonl"), good.into(), &["none.jsonl: cannot read"]),
-        (with("files = [\"rows.jsonl\"]", ""), good.into(), &["task.toml:5: data: ", "--data"]),
+        (with("files = [\"rows.jsonl\"]", ""), good.into(), &["task.toml:5: data: ", "`data`"]),
         (with("prompt = ", "prompt = = "), good.into(), &["task.toml:2: "]),
         (format!("base = \"gsm9k\"\n{GOOD}"), good.into(), &["task.toml:1: base: ", "gsm8k"]),
         (choice.clone(), good.into(), &["rows.jsonl:1: list: "]),
@@ -156,7 +156,7 @@ fn names_that_are_no_task() {
         ("gsm8", "did you mean gsm8k?"),
         ("nothing", ".toml"),
         ("none.toml", "cannot read"),
-        ("gsm8k", "--data"),
+        ("gsm8k", "`data`"),
     ] {
         let error = Task::load(name, &LoadOptions::default()).err().unwrap();
         assert!(error.to_string().contains(part), "{error}");

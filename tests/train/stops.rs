@@ -139,7 +139,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_with_the_state_before() {
         train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
     let Ended::Failed(error) = ended else { panic!("{ended:?}") };
     let text = error.to_string();
-    assert!(text.contains("gradient became NaN") && text.contains("--lr"), "{text}");
+    assert!(text.contains("gradient became NaN") && text.contains("`schedule.peak`"), "{text}");
     assert!(state.raw.iter().flatten().all(|m| m.is_finite()));
     assert!(state.step >= 12 && state.step < 40 && state.best.is_some());
     assert_eq!(saved(path.path()).map(timeless), Some(timeless(state)));
@@ -208,7 +208,12 @@ fn earlier_runs_are_not_lost_by_mistake_and_damage_is_noticed() {
         at(earlier, options, &mut Exact::of(&Toy::planted(8))).unwrap_err().to_string()
     };
     let text = complaint(Earlier::Refuse, &short);
-    assert!(text.contains("toy.train") && text.contains("--resume") && text.contains("--force"), "{text}");
+    assert!(
+        text.contains("toy.train")
+            && text.contains("`Earlier::Resume`")
+            && text.contains("`Earlier::Replace`"),
+        "{text}"
+    );
     let text = complaint(Earlier::Resume, &Options { kl: 0.5, ..short.clone() });
     assert!(text.contains("checkpoint: options.kl: ") && text.contains("0.5"), "{text}");
 
@@ -223,7 +228,7 @@ fn earlier_runs_are_not_lost_by_mistake_and_damage_is_noticed() {
     for length in [0, 20, good.len() / 2, good.len() - 1] {
         fs::write(&file, &good[..length]).unwrap();
         let text = complaint(Earlier::Resume, &short);
-        assert!(text.contains("toy.train/checkpoint: ") && text.contains("--force"), "{text}");
+        assert!(text.contains("toy.train/checkpoint: ") && text.contains("`Earlier::Replace`"), "{text}");
     }
     // A log that is gone, or ends within a line, is no obstacle; a damaged one is named.
     fs::write(&file, &good).unwrap();

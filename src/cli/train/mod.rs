@@ -274,7 +274,7 @@ impl Args {
             EstimatorFlag::Auto => match exact() {
                 Ok(exact) => Box::new(exact),
                 Err(error) => {
-                    printer::note(format_args!("note: {error}"));
+                    printer::note_error(&error);
                     printer::note(
                         "note: gradients are estimated from rewards alone, a fallback that needs many more answers \
                          to learn as much",

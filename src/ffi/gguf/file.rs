@@ -170,6 +170,9 @@ impl GgufFile {
     }
 
     /// The tensor `name`; an error that names it where it is missing.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn require_tensor(&self, name: &str) -> Result<&TensorInfo> {
         self.tensor(name).ok_or_else(|| {
             Error::expected("a tensor of this name", "none").file(&self.path).field(format!("tensor {name}"))
@@ -182,6 +185,9 @@ impl GgufFile {
     }
 
     /// The elements of `tensor` (from this file's table) as f32, in ggml's order.
+    ///
+    /// # Errors
+    /// ggml cannot convert its type.
     pub fn to_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
         let mut values = vec![0.0; tensor.n_elements()];
         tensor
@@ -227,6 +233,9 @@ impl GgufFile {
     }
 
     /// The string at `key`; `None` if absent, an error if of another type or not UTF-8.
+    ///
+    /// # Errors
+    /// Another type, or not UTF-8.
     pub fn str(&self, key: &str) -> Result<Option<&str>> {
         let Some(id) = self.find(key, sys::GGUF_TYPE_STRING)? else { return Ok(None) };
         // SAFETY: the id exists and holds a string, which the context owns.
@@ -235,31 +244,49 @@ impl GgufFile {
     }
 
     /// The u16 at `key`; `None` if absent, an error if of another type.
+    ///
+    /// # Errors
+    /// Another type.
     pub fn u16(&self, key: &str) -> Result<Option<u16>> {
         self.scalar(key, sys::GGUF_TYPE_UINT16, sys::gguf_get_val_u16)
     }
 
     /// The u32 at `key`; `None` if absent, an error if of another type.
+    ///
+    /// # Errors
+    /// Another type.
     pub fn u32(&self, key: &str) -> Result<Option<u32>> {
         self.scalar(key, sys::GGUF_TYPE_UINT32, sys::gguf_get_val_u32)
     }
 
     /// The u64 at `key`; `None` if absent, an error if of another type.
+    ///
+    /// # Errors
+    /// Another type.
     pub fn u64(&self, key: &str) -> Result<Option<u64>> {
         self.scalar(key, sys::GGUF_TYPE_UINT64, sys::gguf_get_val_u64)
     }
 
     /// The f32 at `key`; `None` if absent, an error if of another type.
+    ///
+    /// # Errors
+    /// Another type.
     pub fn f32(&self, key: &str) -> Result<Option<f32>> {
         self.scalar(key, sys::GGUF_TYPE_FLOAT32, sys::gguf_get_val_f32)
     }
 
     /// The boolean at `key`; `None` if absent, an error if of another type.
+    ///
+    /// # Errors
+    /// Another type.
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         self.scalar(key, sys::GGUF_TYPE_BOOL, sys::gguf_get_val_bool)
     }
 
     /// The array of strings at `key`; `None` if absent, an error if of another type or not UTF-8.
+    ///
+    /// # Errors
+    /// Another type, or not UTF-8.
     pub fn strs(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(id) = self.find(key, sys::GGUF_TYPE_ARRAY)? else { return Ok(None) };
         // SAFETY: the id exists and holds an array.
@@ -278,16 +305,25 @@ impl GgufFile {
     }
 
     /// Like [`GgufFile::str`], with an error where the key is missing.
+    ///
+    /// # Errors
+    /// No such key, another type, or not UTF-8.
     pub fn require_str(&self, key: &str) -> Result<&str> {
         self.str(key)?.ok_or_else(|| self.wrong(key, "a str", "no such key"))
     }
 
     /// Like [`GgufFile::u32`], with an error where the key is missing.
+    ///
+    /// # Errors
+    /// No such key, or another type.
     pub fn require_u32(&self, key: &str) -> Result<u32> {
         self.u32(key)?.ok_or_else(|| self.wrong(key, "a u32", "no such key"))
     }
 
     /// Like [`GgufFile::strs`], with an error where the key is missing.
+    ///
+    /// # Errors
+    /// No such key, another type, or not UTF-8.
     pub fn require_strs(&self, key: &str) -> Result<Vec<&str>> {
         self.strs(key)?.ok_or_else(|| self.wrong(key, "an array of str", "no such key"))
     }

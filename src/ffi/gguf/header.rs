@@ -31,6 +31,9 @@ impl Default for GgufHeader {
 
 impl GgufHeader {
     /// No metadata, no tensors.
+    ///
+    /// # Panics
+    /// There is no memory at all.
     pub fn new() -> Self {
         // SAFETY: allocates; `new` in C++ does not return null.
         let context = NonNull::new(unsafe { sys::gguf_init_empty() }).map(Context).expect("operator new");
@@ -50,30 +53,45 @@ impl GgufHeader {
     }
 
     /// Sets a u32.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_u32(&mut self, key: &str, value: u32) -> Result<()> {
         // SAFETY: the key is NUL-terminated, not empty and not reserved.
         self.set(key, |context, key| unsafe { sys::gguf_set_val_u32(context, key, value) })
     }
 
     /// Sets a u64.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_u64(&mut self, key: &str, value: u64) -> Result<()> {
         // SAFETY: the key is NUL-terminated, not empty and not reserved.
         self.set(key, |context, key| unsafe { sys::gguf_set_val_u64(context, key, value) })
     }
 
     /// Sets an f32.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_f32(&mut self, key: &str, value: f32) -> Result<()> {
         // SAFETY: the key is NUL-terminated, not empty and not reserved.
         self.set(key, |context, key| unsafe { sys::gguf_set_val_f32(context, key, value) })
     }
 
     /// Sets a boolean.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_bool(&mut self, key: &str, value: bool) -> Result<()> {
         // SAFETY: the key is NUL-terminated, not empty and not reserved.
         self.set(key, |context, key| unsafe { sys::gguf_set_val_bool(context, key, value) })
     }
 
     /// Sets an array of strings.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL, or a string that holds NUL.
     pub fn set_strs<S: AsRef<str>>(&mut self, key: &str, values: &[S]) -> Result<()> {
         let values = values.iter().map(|value| c_string(value.as_ref())).collect::<Result<Vec<_>>>();
         let values = values.map_err(|error| error.field(key))?;
@@ -85,6 +103,9 @@ impl GgufHeader {
     }
 
     /// Sets an array of f32.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_f32s(&mut self, key: &str, values: &[f32]) -> Result<()> {
         let (data, len) = (values.as_ptr().cast(), values.len());
         // SAFETY: the key is NUL-terminated, not empty and not reserved; ggml copies `len` elements.
@@ -94,6 +115,9 @@ impl GgufHeader {
     }
 
     /// Sets an array of i32.
+    ///
+    /// # Errors
+    /// A key that is empty, reserved or holds NUL.
     pub fn set_i32s(&mut self, key: &str, values: &[i32]) -> Result<()> {
         let (data, len) = (values.as_ptr().cast(), values.len());
         // SAFETY: the key is NUL-terminated, not empty and not reserved; ggml copies `len` elements.

@@ -118,6 +118,9 @@ struct Plan {
 
 impl Sandbox {
     /// Finds a python3 that runs in the sandbox; see [`super::Code::new`].
+    ///
+    /// # Errors
+    /// No python3 runs in the sandbox; the error is that of the last one tried.
     pub fn new(launcher: Option<PathBuf>, limits: Limits) -> Result<Self> {
         let launcher = match launcher {
             Some(launcher) => launcher,

@@ -2,7 +2,7 @@
 //!
 //! Numbers are equal by value (`1`, `1.0` and `1e0`), texts character by character once escapes are resolved, arrays in
 //! order, objects without order. Nothing is repaired: single quotes, trailing commas, comments and `NaN` are no JSON,
-//! and an object with two values for one key says nothing clear. [`find`] tells which value of an answer counts.
+//! and an object with two values for one key says nothing clear. `find` tells which value of an answer counts.
 
 mod find;
 mod schema;

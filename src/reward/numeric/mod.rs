@@ -42,6 +42,9 @@ pub struct Numeric {
 
 impl Numeric {
     /// `tolerance` is absolute, finite and not negative.
+    ///
+    /// # Errors
+    /// Another tolerance.
     pub fn new(tolerance: f64) -> Result<Self> {
         if !tolerance.is_finite() || tolerance < 0.0 {
             return Err(Error::expected("a finite number of at least 0", tolerance));

@@ -1,0 +1,103 @@
+//! What the command line calls the library's settings, and the functions that its errors advise: by these words errors
+//! are told to users.
+
+/// The library's word, and the command line's.
+const WORDS: [(&str, &str); 55] = [
+    // Sampling.
+    ("temperature", "--temp"),
+    ("top_p", "--top-p"),
+    ("min_p", "--min-p"),
+    // Sessions.
+    ("n_ctx", "context (-c)"),
+    ("n_batch", "--batch-size"),
+    ("n_ubatch", "--ubatch-size"),
+    ("n_threads", "--threads"),
+    ("threads", "--threads"),
+    ("form", "--form"),
+    ("Form::Residual", "--form residual"),
+    // Files.
+    ("Model::load", "-m"),
+    ("Sidecar::open", "--svf"),
+    ("Sidecar::verify", "`llama-svf inspect --verify`"),
+    ("GgufFile::tensors", "`llama-svf inspect`"),
+    ("output", "-o"),
+    ("path", "-o"),
+    ("trace", "--trace"),
+    ("resume", "--resume"),
+    ("force", "--force"),
+    ("Earlier::Resume", "--resume"),
+    ("Earlier::Replace", "--force"),
+    // Experts.
+    ("Expert::open", "--expert NAME=FILE"),
+    ("Expert::name", "name with --expert NAME=FILE"),
+    ("strength", "--strength"),
+    // Decomposing.
+    ("decompose", "`llama-svf decompose -m MODEL`"),
+    ("tensors", "--tensors"),
+    ("rank", "--rank"),
+    ("RankPolicy::Full", "--rank full"),
+    // Tasks.
+    ("seen", "--task"),
+    ("data", "--data"),
+    ("allow_exec", "--allow-exec"),
+    ("samples", "--samples"),
+    // Training.
+    ("schedule.steps", "--steps"),
+    ("schedule.peak", "--lr"),
+    ("prompts", "--prompts"),
+    ("clip", "--clip"),
+    ("adam.decay", "--decay"),
+    ("kl", "--kl"),
+    ("validate_every", "--validate-every"),
+    ("validation_items", "--validation-items"),
+    ("patience", "--patience"),
+    ("Options::reference", "--reference"),
+    ("Evolution", "--estimator evolution"),
+    // Choosing experts.
+    ("strategy", "--adapt"),
+    ("adapt_prompt", "--adapt-prompt"),
+    ("classifier", "--classifier"),
+    ("threshold", "--threshold"),
+    ("Choice::Oracle", "--against oracle"),
+    // Searching for mixtures.
+    ("groups", "--groups"),
+    ("population", "--population"),
+    ("elites", "--elites"),
+    ("generations", "--generations"),
+    ("n_shots", "--shots"),
+    ("n_select", "--select"),
+    // Measuring speed.
+    ("rounds", "--rounds"),
+];
+
+/// The command line's word for `name`.
+pub fn word(name: &str) -> Option<&'static str> {
+    WORDS.iter().find(|(known, _)| *known == name).map(|(_, word)| *word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_of_the_table_is_one_of_a_command() {
+        let mut flags = BTreeSet::new();
+        for command in super::super::Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                flags.extend(argument.get_long().map(|name| format!("--{name}")));
+                flags.extend(argument.get_short().map(|name| format!("-{name}")));
+            }
+        }
+        for (name, word) in WORDS {
+            let parts = word.split([' ', '(', ')', '`']);
+            for flag in parts.filter(|part| part.starts_with('-')) {
+                assert!(flags.contains(flag), "{name}: no command has {flag}");
+            }
+            assert_eq!(WORDS.iter().filter(|(other, _)| *other == name).count(), 1, "{name}");
+        }
+    }
+}
