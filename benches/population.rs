@@ -13,8 +13,7 @@ use std::time::Instant;
 use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{decompose, DecomposeOptions};
 use llama_svf::embedded;
-use llama_svf::engine::scheduler::sessions_for;
-use llama_svf::engine::{AdaptedModel, Joined, Model, Scheduler};
+use llama_svf::engine::{AdaptedModel, ModelWithExperts, Model, Scheduler};
 use llama_svf::error::Result;
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};
@@ -81,11 +80,10 @@ fn score(few_shot: &FewShot, scheduler: &Scheduler, mixtures: &[Mixture]) -> Res
 }
 
 fn scheduler(adapted: &Arc<AdaptedModel>, n_seq: u32) -> Result<Scheduler> {
-    let (n_sessions, options) = sessions_for(adapted.model(), n_seq, 256, THREADS);
     let expert = |(name, first, by): (&str, usize, f32)| {
         let mut expert = Expert::identity(name, adapted.sidecar());
         expert.multipliers.values_mut().for_each(|m| m.iter_mut().take(first).for_each(|m| *m = by));
         expert
     };
-    Joined::residual(Arc::clone(adapted), EXPERTS.map(expert).into()).scheduler(n_sessions, &options)
+    ModelWithExperts::residual(Arc::clone(adapted), EXPERTS.map(expert).into()).scheduler(n_seq, 256, THREADS)
 }

@@ -17,7 +17,7 @@ use crate::dispatch::CLASSIFIER;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Choice, Comparison, Evaluation, Questions, Runner, Summary};
 use crate::expert::Mixture;
-use crate::few_shot::{first, Found, Generation, Search, SearchProblem, Searched};
+use crate::few_shot::{first_items, Found, Generation, Search, SearchProblem, Searched};
 use crate::task::{Item, Part, Task};
 
 /// Find the mixture of experts for a task from a few of its examples
@@ -99,7 +99,7 @@ pub fn main(args: &Args) -> Result<u8> {
         }
     }
     let runner =
-        Runner { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
+        Runner::new(&model, Some(&joined), batch, n_threads);
     let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
     let identity = problem.identity(&joined, &runner);
     let states = file.load(&identity)?;
@@ -130,7 +130,7 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let mut test = None;
     if args.n_items > 0 {
-        let items = first(task.items(Part::Test), args.n_items, "-n")?;
+        let items = first_items(task.items(Part::Test), args.n_items, "-n")?;
         let choices =
             [searched.mixture().clone(), Mixture::single(searched.single.as_str()), Mixture::base()]
                 .map(Choice::Fixed);

@@ -10,7 +10,7 @@ use super::experts::{Adapter, ExpertArgs};
 use super::inputs::{check_template, ModelFile, PartFlag, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
-use crate::engine::{Joined, Model, SamplerOptions};
+use crate::engine::{ModelWithExperts, Model, SamplerOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::scores::MANY_CUT;
 use crate::eval::{
@@ -105,7 +105,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let questions = Questions::new(&model, &task, items)?;
     let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
-    let experts = joined.as_ref().map(Joined::expert_set).transpose()?;
+    let experts = joined.as_ref().map(ModelWithExperts::expert_set).transpose()?;
     let dispatcher = match &experts {
         Some(experts) => args.adapt.dispatcher(&model, experts, adapt_prompt)?,
         None => None,

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
-use crate::engine::{AdaptedModel, Form, GraphOp, Joined, Model};
+use crate::engine::{AdaptedModel, Form, GraphOp, ModelWithExperts, Model};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture};
 use crate::sidecar::Sidecar;
@@ -166,9 +166,9 @@ impl Adapter {
     }
 
     /// Joins the sidecar with its model.
-    pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
+    pub fn join(self, model: &Arc<Model>) -> Result<ModelWithExperts> {
         let Self { sidecar, experts, form, op } = self;
-        let joined = Joined::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
+        let joined = ModelWithExperts::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
         Ok(joined.telling(|line| printer::note(line)))
     }
 }

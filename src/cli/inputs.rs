@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::{ctrl_c, printer};
-use crate::decompose::{decompose, DecomposeOptions};
-use crate::embedded;
+use crate::{decompose, embedded};
 use crate::engine::Model;
 use crate::error::Result;
 use crate::sidecar::Sidecar;
@@ -150,7 +149,6 @@ impl ModelFile {
 
 /// The embedded model's sidecar: all weights, full rank.
 pub fn embedded_sidecar(embedded: &embedded::Temporary, n_threads: u32) -> Result<Sidecar> {
-    let options = DecomposeOptions::embedded(embedded, n_threads as usize);
-    decompose(&options, &printer::Bar::new("decomposing"), &ctrl_c::INTERRUPT)?;
-    Sidecar::open(&options.output)
+    let bar = printer::Bar::new("decomposing");
+    decompose::embedded(embedded, n_threads as usize, &bar, &ctrl_c::INTERRUPT)
 }

@@ -108,7 +108,7 @@ pub fn main(args: &Args) -> Result<u8> {
     }
     let dispatchers = args.dispatchers(&model, &experts, prompt)?;
     let runner =
-        Runner { model: &model, joined: Some(&joined), dispatcher: None, strength: 1.0, batch, n_threads };
+        Runner::new(&model, Some(&joined), batch, n_threads);
     let name = name(args.model.as_deref());
     let plan = Plan::new(runner, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
     let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::tensor_type::TensorType;
 use crate::progress::{Interrupt, Progress};
+use crate::sidecar::Sidecar;
 use crate::svd::{energy_kept, relative_error, Svd};
 use partial::{Finished, Identity, Partial};
 use plan::{Item, Plan};
@@ -60,6 +61,21 @@ impl DecomposeOptions {
             force: false,
         }
     }
+}
+
+/// The embedded model's sidecar: all weights, full rank, beside the model's file.
+///
+/// # Errors
+/// Those of [`decompose`].
+pub fn embedded(
+    model: &embedded::Temporary,
+    threads: usize,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Sidecar> {
+    let options = DecomposeOptions::embedded(model, threads);
+    decompose(&options, progress, interrupt)?;
+    Sidecar::open(&options.output)
 }
 
 /// What a conversion came to.

@@ -14,7 +14,7 @@ pub struct Adaptive {
 }
 
 /// An answer on its way.
-pub struct Answer {
+pub struct Reply {
     /// What pass 1 decided.
     pub decision: Decision,
     /// What that took.
@@ -56,7 +56,7 @@ impl Adaptive {
     /// # Errors
     /// No messages, those of [`Self::choose`] and of [`crate::engine::Model::chat_prompt`], or a request that
     /// [`Scheduler::submit`] refuses.
-    pub fn answer(&self, messages: &[ChatMessage], how: Generate) -> Result<Answer> {
+    pub fn answer(&self, messages: &[ChatMessage], how: Generate) -> Result<Reply> {
         let question = messages.last().ok_or_else(|| Error::expected("1 message or more", 0))?;
         let prompt = self.scheduler.model().chat_prompt(messages)?;
         self.continue_prompt(&question.content, prompt.tokens, Generate { thinking: prompt.thinking, ..how })
@@ -66,9 +66,9 @@ impl Adaptive {
     ///
     /// # Errors
     /// Those of [`Self::choose`], or a request that [`Scheduler::submit`] refuses.
-    pub fn continue_prompt(&self, question: &str, prompt: Vec<Token>, how: Generate) -> Result<Answer> {
+    pub fn continue_prompt(&self, question: &str, prompt: Vec<Token>, how: Generate) -> Result<Reply> {
         let (mixture, decision, cost) = self.choose(question)?;
         let ticket = self.scheduler.submit(Request::generate(prompt, mixture.clone(), how))?;
-        Ok(Answer { decision, cost, mixture, ticket })
+        Ok(Reply { decision, cost, mixture, ticket })
     }
 }

@@ -62,6 +62,18 @@ pub struct Options {
     pub threshold: f64,
 }
 
+impl Default for Options {
+    /// The base model chooses, by the probabilities of the labels, however sure it is.
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Prompt,
+            classifier: CLASSIFIER.into(),
+            reading: Reading::Labels,
+            threshold: 0.0,
+        }
+    }
+}
+
 /// What pass 1 decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {

@@ -36,7 +36,7 @@ mod labels;
 mod prompt;
 mod written;
 
-pub use adaptive::{Adaptive, Answer};
+pub use adaptive::{Adaptive, Reply};
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
 pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy, CLASSIFIER};

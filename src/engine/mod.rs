@@ -1,14 +1,14 @@
 //! Running a model with experts: load it, open sessions, let a scheduler work on requests.
 //!
 //! ```text
-//! Model ── AdaptedModel (with the factors of its sidecar, shared) ── Joined (with the experts that were loaded)
+//! Model ── AdaptedModel (with the factors of its sidecar, shared) ── ModelWithExperts (with the experts that were loaded)
 //!                                                                      │ opens
 //! Request ──► Scheduler ──► Session (one llama.cpp context: sequences with a slot each, slots with a mixture each)
 //! ```
 
 mod chat;
 mod check;
-mod joined;
+mod model_with_experts;
 mod model;
 mod placement;
 mod sampler;
@@ -17,7 +17,7 @@ mod session;
 
 pub(crate) use chat::control::RESERVED;
 pub use chat::{ChatMessage, ChatPrompt, Thinking};
-pub use joined::Joined;
+pub use model_with_experts::ModelWithExperts;
 pub use model::{AdaptedModel, Model, Token};
 pub use placement::Placement;
 pub use sampler::{log_probs, Dry, Mirostat, Penalties, SamplerOptions, Xtc};

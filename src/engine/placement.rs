@@ -37,7 +37,7 @@ impl Placement {
             *match way {
                 Way::Fused => &mut placement.fused,
                 Way::Composed => &mut placement.composed,
-                Way::Away => &mut placement.away,
+                Way::CrossDevice => &mut placement.away,
             } += 1;
         }
         counted.into_iter().map(|(_, placement)| placement).collect()
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn layers_are_counted_by_device() {
         let cpu = Device::cpu();
-        let counted = Placement::count(vec![(cpu, Way::Fused), (cpu, Way::Away), (cpu, Way::Fused)]);
+        let counted = Placement::count(vec![(cpu, Way::Fused), (cpu, Way::CrossDevice), (cpu, Way::Fused)]);
         let expected = Placement { device: "CPU".into(), is_cpu: true, fused: 2, composed: 0, away: 1 };
         assert_eq!(counted, [expected]);
     }

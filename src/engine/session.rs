@@ -91,7 +91,13 @@ pub struct Session {
     sequences: Vec<Sequence>,
     adapter: Option<Adapter>,
     kv: KvType,
+    /// Which decodes fail, for tests.
+    #[cfg(test)]
+    pub(super) refuses: Option<Refuses>,
 }
+
+#[cfg(test)]
+pub(super) type Refuses = Box<dyn FnMut(&[Input]) -> bool + Send>;
 
 #[derive(Clone, Copy, Default)]
 struct Sequence {
@@ -143,7 +149,12 @@ impl Session {
         )
         .map_err(|error| error.file(model.file().path()))?;
         let sequences = vec![Sequence::default(); options.n_seq as usize];
-        Ok(Self { context, model: Arc::clone(model), sequences, adapter: None, kv: options.kv })
+        Ok(Self { context, model: Arc::clone(model), sequences,
+            adapter: None,
+            kv: options.kv,
+            #[cfg(test)]
+            refuses: None,
+        })
     }
 
     /// A session with adapted layers; every slot starts as the base model.
@@ -428,6 +439,12 @@ impl Session {
                 output: input.output,
             });
             *position += 1;
+        }
+        #[cfg(test)]
+        if let Some(refuses) = self.refuses.as_mut() {
+            if refuses(batch) {
+                return Err(Error::engine("a planted failure"));
+            }
         }
         let result = self.context.decode(&tokens);
         if result.is_ok() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{By, Configuration, Dispatched, EvalOptions, Evaluation, Questions, Trace};
 use crate::dispatch::{Decision, Dispatcher};
 use crate::engine::scheduler::sessions_for;
-use crate::engine::{Joined, Model, Scheduler};
+use crate::engine::{ModelWithExperts, Model, Scheduler};
 use crate::error::{Error, Result};
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
@@ -67,7 +67,7 @@ pub struct Runner<'a> {
     /// The model.
     pub model: &'a Arc<Model>,
     /// The same with experts; `None` runs the base model without adapted layers.
-    pub joined: Option<&'a Joined>,
+    pub joined: Option<&'a ModelWithExperts>,
     /// Who chooses for [`Choice::Adapted`].
     pub dispatcher: Option<&'a Dispatcher>,
     /// Scales the mixtures that are chosen.
@@ -78,7 +78,12 @@ pub struct Runner<'a> {
     pub n_threads: u32,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
+    /// Answers `batch` questions at once with `n_threads` threads, with `joined` or without experts; nobody chooses.
+    pub fn new(model: &'a Arc<Model>, joined: Option<&'a ModelWithExperts>, batch: u32, n_threads: u32) -> Self {
+        Self { model, joined, dispatcher: None, strength: 1.0, batch, n_threads }
+    }
+
     /// A scheduler for texts of `n_ctx_seq` tokens.
     ///
     /// # Errors
@@ -86,7 +91,7 @@ impl Runner<'_> {
     pub fn scheduler(&self, n_ctx_seq: u32) -> Result<Scheduler> {
         let (n_sessions, options) = sessions_for(self.model, self.batch, n_ctx_seq, self.n_threads);
         match self.joined {
-            Some(joined) => joined.scheduler(n_sessions, &options),
+            Some(joined) => joined.scheduler_with(n_sessions, &options),
             None => Scheduler::base(self.model, n_sessions, &options),
         }
     }
@@ -137,13 +142,13 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// Those of [`Self::route`] and of [`Questions::evaluate`], or an interrupt.
-    pub fn measure<'a>(
+    pub fn measure<'q>(
         &self,
-        questions: &Questions<'a>,
+        questions: &Questions<'q>,
         choices: &[Choice],
         progress: &dyn Progress,
         interrupt: &Interrupt,
-    ) -> Result<Measured<'a>> {
+    ) -> Result<Measured<'q>> {
         let routed = self.route(questions, choices, interrupt)?;
         let measured = routed.evaluate(questions, &EvalOptions::greedy(), None, progress, interrupt)?;
         match measured.evaluation.is_partial() {

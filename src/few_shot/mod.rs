@@ -7,4 +7,4 @@ mod population;
 mod search;
 
 pub use population::{FewShot, Found, Generation, State};
-pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
+pub use search::{first_items, Search, SearchOptions, SearchProblem, Searched};

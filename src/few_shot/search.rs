@@ -5,7 +5,7 @@ use serde_json::{json, Value};
 
 use super::{FewShot, Found, State};
 use crate::cem::{Cem, Score, Settings};
-use crate::engine::Joined;
+use crate::engine::ModelWithExperts;
 use crate::error::{Error, Result};
 use crate::eval::{Choice, Questions, Runner};
 use crate::expert::Mixture;
@@ -109,7 +109,7 @@ pub struct SearchProblem<'a> {
 
 impl SearchProblem<'_> {
     /// All that changes the result, by name; a search goes on only with the same.
-    pub fn identity(&self, joined: &Joined, setup: &Runner) -> Value {
+    pub fn identity(&self, joined: &ModelWithExperts, setup: &Runner) -> Value {
         let Self { task, shots, experts, options } = self;
         let mut items = blake3::Hasher::new();
         shots.iter().for_each(|item| {
@@ -134,7 +134,7 @@ impl SearchProblem<'_> {
 ///
 /// # Errors
 /// None is left; the error names `setting`.
-pub fn first<'a>(items: &'a [Item], n: usize, setting: &str) -> Result<&'a [Item]> {
+pub fn first_items<'a>(items: &'a [Item], n: usize, setting: &str) -> Result<&'a [Item]> {
     if n == 0 || items.is_empty() {
         return Err(Error::expected("1 item or more", n.min(items.len())).setting(setting));
     }
@@ -190,7 +190,7 @@ impl SearchProblem<'_> {
         if searched.searches.len() < 2 {
             return Ok(());
         }
-        let items = first(task.items(Part::Validation), options.n_select, "n_select")?;
+        let items = first_items(task.items(Part::Validation), options.n_select, "n_select")?;
         let fixed = |search: &Search| Choice::Fixed(search.found.mixture.clone());
         let choices: Vec<_> = searched.searches.iter().map(fixed).collect();
         let questions = Questions::new(runner.model, task, items)?;

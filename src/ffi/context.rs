@@ -90,7 +90,7 @@ pub enum Way {
     /// As stock ops, on the device of the weight.
     Composed,
     /// As stock ops, not all of which that device has: another one computes them.
-    Away,
+    CrossDevice,
 }
 
 /// A context of one model.
@@ -287,7 +287,7 @@ impl Context {
             match unsafe { svf::svf_way_of(binding.pointer.as_ptr(), weight) } {
                 svf::SVF_WAY_FUSED => Way::Fused,
                 svf::SVF_WAY_COMPOSED => Way::Composed,
-                _ => Way::Away,
+                _ => Way::CrossDevice,
             }
         };
         binding.factors.weights.iter().map(|weight| (weight.device, way_of(weight.weight))).collect()

@@ -6,9 +6,9 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::policy::{Answer, Answers, Policy, Wanted};
-use crate::engine::scheduler::{sessions_for, Completion, Ended, Generate};
+use crate::engine::scheduler::{Completion, Ended, Generate};
 use crate::engine::{
-    AdaptedModel, Form, GraphOp, Joined, Placement, Request, SamplerOptions, Scheduler, Thinking, Token,
+    AdaptedModel, Form, GraphOp, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -67,11 +67,10 @@ impl<'a> ModelPolicy<'a> {
         };
         let train = prompts(Part::Train, usize::MAX)?;
         let validation = prompts(Part::Validation, options.validation_items)?;
-        let (n_sessions, session_options) = sessions_for(model, options.batch, n_ctx_seq, options.n_threads);
-        let joined = Joined::new(Arc::clone(adapted), Vec::new(), options.form, GraphOp::Auto);
+        let joined = ModelWithExperts::new(Arc::clone(adapted), Vec::new(), options.form, GraphOp::Auto);
         Ok(Self {
             task,
-            scheduler: joined.scheduler(n_sessions, &session_options)?,
+            scheduler: joined.scheduler(options.batch, n_ctx_seq, options.n_threads)?,
             adapted: Arc::clone(adapted),
             max_candidates: options.max_candidates,
             train,

@@ -406,7 +406,6 @@ fn errors_and_interrupts_stop_every_session_and_leave_them_usable() {
     });
     assert!(error.is_interrupted() && (5..20).contains(&n_done), "{error}, {n_done}");
 
-    let load = batch.load();
-    assert_eq!((load.n_waiting, load.n_running, load.n_cells, load.n_slots), (0, 0, 0, 0), "{load:?}");
+    crate::scheduler::assert_idle(&batch);
     assert_eq!(complete_all(&batch, &requests).len(), 40);
 }

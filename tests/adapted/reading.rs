@@ -230,7 +230,6 @@ fn many_prompts_are_read_as_each_alone() {
         interrupt.raise();
         let result = scheduler.complete(requests.clone(), &interrupt, |_, _| Ok(()));
         assert!(result.unwrap_err().is_interrupted());
-        let load = scheduler.load();
-        assert_eq!((load.n_waiting, load.n_running, load.n_cells), (0, 0, 0), "{load:?}");
+        crate::scheduler::assert_idle(&scheduler);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 use super::answers::{row, BATCH};
 use crate::cli::{ctrl_c, dispatched, printer};
 use crate::dispatch::{AdaptPrompt, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
-use crate::engine::{Joined, Model};
+use crate::engine::{ModelWithExperts, Model};
 use crate::error::{Error, Result};
 use crate::eval::{Choice, Dispatched, Evaluation, Questions, Runner};
 use crate::expert::Mixture;
@@ -27,7 +27,7 @@ pub struct Adapted {
 /// Answers `n_items` questions of each skill, in random order: adapted, as the base model, and with an oracle.
 pub fn adapt(
     model: &std::sync::Arc<Model>,
-    joined: &Joined,
+    joined: &ModelWithExperts,
     n_items: usize,
     n_threads: u32,
 ) -> Result<Adapted> {

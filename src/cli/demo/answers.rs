@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::cli::eval::one_line;
 use crate::cli::{ctrl_c, printer};
-use crate::engine::{AdaptedModel, Joined};
+use crate::engine::{AdaptedModel, ModelWithExperts};
 use crate::error::Result;
 use crate::eval::{Choice, Evaluation, Questions, Runner};
 use crate::expert::{Expert, Mixture};
@@ -27,15 +27,8 @@ pub fn evaluate<'a>(
     let experts: Vec<_> = expert.cloned().into_iter().collect();
     let mixtures = [Mixture::base()].into_iter().chain(expert.map(|expert| Mixture::single(&expert.name)));
     let choices: Vec<_> = mixtures.map(Choice::Fixed).collect();
-    let joined = Joined::residual(Arc::clone(adapted), experts);
-    let runner = Runner {
-        model: adapted.model(),
-        joined: Some(&joined),
-        dispatcher: None,
-        strength: 1.0,
-        batch: BATCH,
-        n_threads,
-    };
+    let joined = ModelWithExperts::residual(Arc::clone(adapted), experts);
+    let runner = Runner::new(adapted.model(), Some(&joined), BATCH, n_threads);
     let bar = printer::Bar::new("answering");
     Ok(runner.measure(questions, &choices, &bar, &ctrl_c::INTERRUPT)?.evaluation)
 }

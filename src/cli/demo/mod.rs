@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 use super::{ctrl_c, printer, runtime_args};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, Joined, Model};
+use crate::engine::{AdaptedModel, ModelWithExperts, Model};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
 use crate::sidecar::Sidecar;
@@ -106,7 +106,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let questions = Questions::new(&model, &task, &items[..args.n_items.min(items.len())])?;
     let evaluation = evaluate(&adapted, &questions, Some(&learnt.expert), n_threads)?;
     let comparison = evaluation.compare(1, 0);
-    let joined = Joined::residual(Arc::clone(&adapted), temporary.experts()?);
+    let joined = ModelWithExperts::residual(Arc::clone(&adapted), temporary.experts()?);
     if !args.json {
         printer::print(&format!(
             "{learnt}\n{}{}\ndifference {:+.1} points, p = {:.1e} ({} test questions)\n\n\

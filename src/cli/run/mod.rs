@@ -241,7 +241,7 @@ impl Args {
                 ..options
             };
         }
-        let scheduler = joined.scheduler(1, &options)?;
+        let scheduler = joined.scheduler_with(1, &options)?;
         let Some(dispatcher) = dispatcher else {
             let mut replies = Replies::new(Engine::Plain(scheduler), sampler, limit, 0);
             replies.use_mixture(mixture)?;

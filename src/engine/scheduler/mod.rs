@@ -28,6 +28,8 @@ mod request;
 mod running;
 mod slots;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod worker;
 

@@ -102,7 +102,9 @@ impl Request {
     pub(super) fn n_cells(&self, n_ctx: usize) -> usize {
         match &self.work {
             // The last token is not decoded.
-            Work::Generate(Generate { max_tokens: Some(n), .. }) => self.prompt.len() + n.saturating_sub(1),
+            Work::Generate(Generate { max_tokens: Some(n), .. }) => {
+                self.prompt.len().saturating_add(n.saturating_sub(1))
+            }
             Work::Generate(Generate { max_tokens: None, .. }) => n_ctx,
             Work::Score(_) => self.prompt.len(),
         }

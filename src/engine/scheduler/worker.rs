@@ -222,9 +222,9 @@ impl Worker {
     /// Puts `job` into the free sequence `seat`, with its mixture in `slot`.
     fn seat(&mut self, job: Job, seat: usize, slot: Found) -> std::result::Result<(), (Job, Error)> {
         let mut running = Running::new(job, self.n_admitted);
-        let kept = self.held(seat).filter(|held| held.key == running.key()).map_or(0, |held| {
-            cache::common(&held.tokens, running.prompt()).min(running.job.request.n_reusable())
-        });
+        let limit = running.job.request.n_reusable();
+        let own = std::iter::once(Place::Free(self.held(seat)));
+        let kept = cache::known(own, running.key(), running.prompt(), limit, None).map_or(0, |source| source.n);
         let begun = self.begin(seat, kept, slot, &running);
         match begun {
             Ok(n_past) => {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Once};
 
-use super::scheduler::QUEUE;
+use super::scheduler::{sessions_for, QUEUE};
 use super::{
     AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Scheduler, Session, SessionOptions,
 };
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::expert::{Expert, ExpertSet};
 
 /// Model, sidecar, experts, and how adapted layers run.
-pub struct Joined {
+pub struct ModelWithExperts {
     adapted: Arc<AdaptedModel>,
     experts: Vec<Expert>,
     form: Form,
@@ -19,7 +19,7 @@ pub struct Joined {
     told: Once,
 }
 
-impl Joined {
+impl ModelWithExperts {
     /// The experts for `adapted`; whether they fit is known when sessions or sets are made.
     pub fn new(adapted: Arc<AdaptedModel>, experts: Vec<Expert>, form: Form, op: GraphOp) -> Self {
         Self { adapted, experts, form, op, tell: |_| (), told: Once::new() }
@@ -89,11 +89,20 @@ impl Joined {
         Ok(session)
     }
 
+    /// A scheduler for `n_seq` requests at once, each of at most `n_ctx_seq` tokens, with `n_threads` threads.
+    ///
+    /// # Errors
+    /// Those of [`Self::session`].
+    pub fn scheduler(&self, n_seq: u32, n_ctx_seq: u32, n_threads: u32) -> Result<Scheduler> {
+        let (n_sessions, options) = sessions_for(self.model(), n_seq, n_ctx_seq, n_threads);
+        self.scheduler_with(n_sessions, &options)
+    }
+
     /// A scheduler over `n_sessions` sessions with all experts, with a slot for the mixture of each sequence.
     ///
     /// # Errors
     /// Those of [`Self::session`].
-    pub fn scheduler(&self, n_sessions: u32, options: &SessionOptions) -> Result<Scheduler> {
+    pub fn scheduler_with(&self, n_sessions: u32, options: &SessionOptions) -> Result<Scheduler> {
         let session = |_| self.session(options, options.n_seq.saturating_add(1));
         Scheduler::new((0..n_sessions).map(session).collect::<Result<_>>()?, QUEUE)
     }
