@@ -208,7 +208,11 @@ fn a_trace_of_an_adapted_run_goes_on_with_the_same_choice_only() {
         &[],
     );
     assert_code(&other, 2);
-    assert!(stderr(&other).contains("threshold 0.9"), "{}", stderr(&other));
+    assert!(
+        stderr(&other).contains("adapt.threshold: the trace was begun with 0.0, and this is 0.9"),
+        "{}",
+        stderr(&other)
+    );
 }
 
 #[test]
@@ -286,9 +290,12 @@ fn an_interrupted_search_goes_on_as_it_would_have() {
     assert!(stored.exists() && !folder().join("stopped.json").exists());
     for (extra, fragment) in [
         ("", "an earlier search is there"),
-        ("--resume --generations 13", "settings: the search was begun with"),
-        ("--resume --shots 7", "shots: the search was begun with"),
-        ("--resume --form factored", "experts: the search was begun with"),
+        ("--resume --generations 13", "settings.generations: the search was begun with 12, and this is 13"),
+        ("--resume --shots 7", "n_shots: the search was begun with 6, and this is 7"),
+        (
+            "--resume --form factored",
+            "model.form: the search was begun with \"residual\", and this is \"factored\"",
+        ),
     ] {
         // The flag given last counts.
         let mut arguments = search("stopped", extra);

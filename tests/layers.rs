@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 25] = [
     "error",
     "progress",
     "temporary",
     "atomic",
+    "resume",
     "page",
     "svd",
     "cem",

@@ -9,15 +9,15 @@ use super::experts::ExpertArgs;
 use super::inputs::{check_template, ModelFile, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
-use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
 use crate::dispatch::few_shot::{Found, Generation};
-use crate::dispatch::{first, Choice, Search, SearchProblem, Searched, Setup, CLASSIFIER};
+use crate::dispatch::{first, Choice, Search, SearchFile, SearchProblem, Searched, Setup, CLASSIFIER};
 use crate::error::{exit, Error, Result};
 use crate::eval::{Comparison, Evaluation, Questions, Summary};
 use crate::expert::Mixture;
+use crate::resume::Earlier;
 use crate::task::{Item, Part, Task};
 
 /// Find the mixture of experts for a task from a few of its examples
@@ -77,7 +77,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let options = args.search.options(Preset::Reference);
     options.check()?;
     args.experts.refuse_mixture("adapt")?;
-    let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
+    let file = SearchFile::new(args.output.as_deref(), Earlier::of_flags(args.resume, args.force))?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let task = args.task.load()?;
     let shots = options.shots(&task)?;

@@ -160,11 +160,6 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// The experts, as loaded.
-    pub fn experts(&self) -> &[Expert] {
-        &self.experts
-    }
-
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<Joined> {
         let Self { sidecar, experts, form, op } = self;

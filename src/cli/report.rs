@@ -12,9 +12,9 @@ use crate::engine::Model;
 use crate::error::{exit, Error, Result};
 use crate::expert::ExpertSet;
 use crate::report::{Folder, Plan, Results, Targets};
+use crate::resume::Earlier;
 use crate::skills::Skill;
 use crate::task::{presets, LoadOptions};
-use crate::train::Earlier;
 
 /// Measure experts and strategies on tasks, as a report
 ///
@@ -87,11 +87,7 @@ pub fn main(args: &Args) -> Result<u8> {
     search.check()?;
     args.experts.refuse_mixture("report")?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
-    let earlier = match (args.resume, args.force) {
-        (true, _) => Earlier::Resume,
-        (_, true) => Earlier::Replace,
-        _ => Earlier::Refuse,
-    };
+    let earlier = Earlier::of_flags(args.resume, args.force);
     Folder::check(&args.output, earlier)?;
     let prompt = args.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()?;
     let targets = args.targets()?;

@@ -37,6 +37,7 @@ mod labels;
 mod prompt;
 mod routes;
 mod search;
+mod search_file;
 mod written;
 
 pub mod few_shot;
@@ -49,4 +50,5 @@ pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
 pub use routes::{check_oracle, Choice, Measured, Routed, Setup};
 pub use search::{first, Search, SearchOptions, SearchProblem, Searched};
+pub use search_file::SearchFile;
 pub use written::named_in;

@@ -112,15 +112,13 @@ impl SearchProblem<'_> {
     /// All that changes the result, by name; a search goes on only with the same.
     pub fn identity(&self, joined: &Joined, setup: &Setup) -> Value {
         let Self { task, shots, experts, options } = self;
-        let mut items = blake3::Hasher::new();
-        shots.iter().for_each(|item| {
-            items.update(format!("{item:?}").as_bytes());
-        });
-        items.update(task.rules().as_bytes());
         json!({
             "task": task.name(),
-            "shots": items.finalize().to_string(),
-            "experts": joined.hash(),
+            "task_generation": task.generation(),
+            "task_rules": task.rules_digest(),
+            "n_shots": options.n_shots,
+            "shots": Item::digest_of_all(*shots),
+            "model": joined.identity(),
             "among": experts,
             "settings": options.settings,
             "groups": options.groups,

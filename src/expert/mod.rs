@@ -17,6 +17,7 @@ use crate::atomic;
 use crate::error::{Error, Result};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::tensor_type::TensorType;
+use crate::resume::Digest;
 use crate::sidecar::header::new_header;
 use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 
@@ -171,6 +172,16 @@ impl Expert {
             }
             out.write_all(&vec![0; header.total_size() - written])
         })
+    }
+
+    /// Changes with the multipliers, and with the base model that they are for.
+    pub fn digest(&self) -> String {
+        let mut digest = Digest::new();
+        digest.text("fingerprint", self.fingerprint.as_str());
+        for (weight, m) in &self.multipliers {
+            digest.text("weight", weight).floats("m", m);
+        }
+        digest.finish()
     }
 
     /// Checks that the expert was made for `sidecar`: the same base model, and for each of its weights as

@@ -34,7 +34,7 @@ pub use control::RandomReward;
 pub use estimator::{Estimate, Estimator, Step};
 pub use evolution::{Evolution, Grouping};
 pub use exact::Exact;
-pub use folder::{lock, Earlier, Folder, LOCK};
+pub use folder::Folder;
 pub use groups::Baseline;
 pub use model_policy::{ModelOptions, ModelPolicy};
 pub use options::Options;

@@ -1,8 +1,9 @@
 //! Toy problems, solved by the real loop.
 
 use llama_svf::optimiser::{Schedule, Shape};
+use llama_svf::resume::Earlier;
 use llama_svf::train::{
-    mean, Earlier, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
+    mean, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
 };
 use rand::seq::SliceRandom;
 use rand::SeedableRng;

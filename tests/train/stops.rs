@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use llama_svf::optimiser::{Schedule, Shape};
+use llama_svf::resume::Earlier;
 use llama_svf::train::log::{read, Line};
-use llama_svf::train::{Earlier, Ended, Estimator, Folder, Options, State};
+use llama_svf::train::{Ended, Estimator, Folder, Options, State};
 
 use crate::toy::{settings, sigma, train, Exact, Toy};
 
@@ -28,17 +29,17 @@ fn timeless(mut state: State) -> State {
     state
 }
 
-/// The log without times.
-fn events(path: &Path) -> Vec<Line> {
+/// The log without times: its first line, and the others.
+fn events(path: &Path) -> (String, Vec<Line>) {
+    let first = fs::read_to_string(folder(path).log()).unwrap().lines().next().unwrap().to_owned();
     let mut lines = read(&folder(path).log()).unwrap();
     for line in &mut lines {
         match line {
             Line::Step(line) => (line.seconds, line.gradient) = (0.0, 0.0),
             Line::Validation(line) => line.seconds = 0.0,
-            Line::Settings { .. } => {}
         }
     }
-    lines
+    (first, lines)
 }
 
 fn go_on(path: &Path, toy: &mut Toy) -> (Ended, State) {
@@ -47,7 +48,7 @@ fn go_on(path: &Path, toy: &mut Toy) -> (Ended, State) {
 }
 
 /// What an uninterrupted run comes to.
-fn whole() -> (State, Vec<Line>) {
+fn whole() -> (State, (String, Vec<Line>)) {
     let path = tempfile::tempdir().unwrap();
     let (ended, state) = go_on(path.path(), &mut Toy::planted(8));
     assert!(matches!(ended, Ended::Done), "{ended:?}");
@@ -111,7 +112,7 @@ fn a_killed_run_ends_as_a_whole_one() {
         child.wait().unwrap();
         // Not more is lost than the step that was at work.
         let state = saved(path.path());
-        let logged = events(path.path()).iter().filter(|line| matches!(line, Line::Step(_))).count() as u64;
+        let logged = events(path.path()).1.iter().filter(|line| matches!(line, Line::Step(_))).count() as u64;
         let step = state.map_or(0, |state| state.step);
         assert!(step + 1 >= logged && step >= reached, "{step} of {logged} steps, {reached} before");
         reached = step;

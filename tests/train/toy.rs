@@ -5,9 +5,10 @@ use std::path::Path;
 
 use llama_svf::error::Result;
 use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::resume::Earlier;
 use llama_svf::task::Part;
 use llama_svf::train::{
-    Answer, Answers, Earlier, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
+    Answer, Answers, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

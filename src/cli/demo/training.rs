@@ -13,9 +13,10 @@ use crate::engine::{AdaptedModel, Form};
 use crate::error::{Error, Result};
 use crate::expert::Expert;
 use crate::optimiser::Schedule;
+use crate::resume::Earlier;
 use crate::task::Task;
 use crate::train::log::Line;
-use crate::train::{Earlier, Ended, Exact, Folder, ModelOptions, ModelPolicy, Options, Run};
+use crate::train::{Ended, Exact, Folder, ModelOptions, ModelPolicy, Options, Run};
 
 /// What came of it.
 pub struct Learnt {
@@ -78,7 +79,7 @@ pub fn learn(
     };
     let reward = |line: Line| match line {
         Line::Step(step) => Some(step.reward),
-        Line::Settings { .. } | Line::Validation(_) => None,
+        Line::Validation(_) => None,
     };
     let rewards: Vec<_> = folder.history()?.into_iter().filter_map(reward).collect();
     let n_answers = rewards.len() * options.prompts * options.samples;

@@ -17,11 +17,12 @@ use crate::engine::{AdaptedModel, Placement};
 use crate::error::{Error, Result};
 use crate::expert;
 use crate::optimiser::Shape;
+use crate::resume::Earlier;
 use crate::sidecar::Sidecar;
-use crate::task::{Part, Task};
+use crate::task::{Item, Part, Task};
 use crate::train::{
-    Earlier, Estimator, Evolution, Exact, Folder, ModelOptions, ModelPolicy, Options, Parametrisation,
-    Policy, RandomReward, Run,
+    Estimator, Evolution, Exact, Folder, ModelOptions, ModelPolicy, Options, Parametrisation, Policy,
+    RandomReward, Run,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -174,8 +175,9 @@ pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let options = args.options()?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
+    let earlier = Earlier::of_flags(args.resume, args.force);
     let mut folder = Folder::of(&args.output);
-    folder.check(args.earlier())?;
+    folder.check(earlier)?;
     let task = args.task.load()?;
     let about = args.about(&task)?;
 
@@ -204,7 +206,7 @@ pub fn main(args: &Args) -> Result<u8> {
     };
     let settings = args.settings(&options, &task, &adapted, estimator.name(), &model_options);
     let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
-    let (log, state) = folder.open(args.earlier(), &options, &settings, &sigma)?;
+    let (log, state) = folder.open(earlier, &options, &settings, &sigma)?;
     if state.step > 0 {
         printer::note(format_args!("note: going on after step {}", state.step));
     }
@@ -227,14 +229,6 @@ pub fn main(args: &Args) -> Result<u8> {
 }
 
 impl Args {
-    fn earlier(&self) -> Earlier {
-        match (self.resume, self.force) {
-            (true, _) => Earlier::Resume,
-            (_, true) => Earlier::Replace,
-            _ => Earlier::Refuse,
-        }
-    }
-
     fn options(&self) -> Result<Options> {
         let mut options = if self.reference { Options::reference() } else { Options::default() };
         let schedule = &mut options.schedule;
@@ -324,28 +318,16 @@ impl Args {
         estimator: &str,
         answering: &ModelOptions,
     ) -> Value {
-        let mut items = blake3::Hasher::new();
-        for part in [Part::Train, Part::Validation] {
-            for item in task.items(part) {
-                items.update(format!("{item:?}").as_bytes());
-            }
-        }
-        items.update(task.rules().as_bytes());
-        items.update(adapted.model().given_template().unwrap_or_default().as_bytes());
+        let items = [Part::Train, Part::Validation].into_iter().flat_map(|part| task.items(part));
         let sidecar = adapted.sidecar();
-        let mut factors = blake3::Hasher::new();
-        for weight in &sidecar.weights {
-            factors.update(weight.name.as_bytes());
-            factors.update(format!("{} {}", weight.u.ty, weight.vt.ty).as_bytes());
-            weight.sigma.iter().for_each(|sigma| {
-                factors.update(&sigma.to_le_bytes());
-            });
-        }
         json!({
             "task": task.name(),
-            "items": items.finalize().to_string(),
+            "task_generation": task.generation(),
+            "task_items": Item::digest_of_all(items),
+            "task_rules": task.rules_digest(),
             "model": sidecar.fingerprint.as_str(),
-            "sidecar": factors.finalize().to_string(),
+            "chat_template": adapted.model().given_template_digest(),
+            "sidecar": sidecar.digest(),
             "reward": if self.reward == RewardFlag::Random { "random" } else { "task" },
             "estimator": estimator,
             "form": answering.form.name(),
