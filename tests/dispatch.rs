@@ -203,16 +203,19 @@ fn a_trace_of_an_adapted_run_goes_on_with_the_same_choice_only() {
     let again =
         json("eval EXPERTS --task math -n 12 --adapt prompt --json --trace @adapted.jsonl --resume", &[]);
     assert_eq!(first["accuracy"], again["accuracy"]);
-    let other = run(
-        "eval EXPERTS --task math -n 12 --adapt prompt --threshold 0.9 --trace @adapted.jsonl --resume",
-        &[],
-    );
-    assert_code(&other, 2);
-    assert!(
-        stderr(&other).contains("adapt.threshold: the trace was begun with 0.0, and this is 0.9"),
-        "{}",
-        stderr(&other)
-    );
+    for (changed, fragment) in [
+        ("--threshold 0.9", "adapt.threshold: the trace was begun with 0.0, and this is 0.9"),
+        ("--adapt-prompt @ask.jinja", "adapt.prompt"),
+    ] {
+        let other = run(
+            &format!(
+                "eval EXPERTS --task math -n 12 --adapt prompt {changed} --trace @adapted.jsonl --resume"
+            ),
+            &[],
+        );
+        assert_code(&other, 2);
+        assert!(stderr(&other).contains(fragment), "{}", stderr(&other));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! that is missing keeps m = 1. Every byte of the vectors is covered by a checksum.
 
 pub mod mixture;
+mod multipliers;
 pub mod set;
 pub mod transfer;
 
@@ -22,6 +23,7 @@ use crate::sidecar::header::new_header;
 use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 
 pub use mixture::Mixture;
+pub use multipliers::Multipliers;
 pub use set::ExpertSet;
 
 const ADAPTER_TYPE: &str = "svf-expert";
@@ -83,10 +85,13 @@ impl Expert {
         }
     }
 
-    /// An expert with the multipliers `m`, by weight of `sidecar` in its order.
-    pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &[Vec<f32>]) -> Self {
+    /// An expert with the multipliers `m`, which have the shape of `sidecar`.
+    pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &Multipliers) -> Self {
         let names = sidecar.weights.iter().map(|weight| weight.name.clone());
-        Self { multipliers: names.zip(m.iter().cloned()).collect(), ..Self::identity(name, sidecar) }
+        Self {
+            multipliers: names.zip(m.iter().map(<[f32]>::to_vec)).collect(),
+            ..Self::identity(name, sidecar)
+        }
     }
 
     /// Opens and checks `path`, reading all of it.

@@ -64,9 +64,9 @@ pub fn save(path: &Path, state: &State, settings: &Value) -> Result<()> {
     let mut bytes =
         serde_json::to_vec(&head).map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
     bytes.push(b'\n');
-    let vectors = [&state.adam.first, &state.adam.second, &state.before];
-    let of_best = best.into_iter().flat_map(|best| best.m.iter().chain([&best.scores]));
-    for vector in state.raw.iter().chain(vectors).chain(of_best) {
+    let vectors = [state.raw.flat(), &state.adam.first, &state.adam.second, &state.before];
+    let of_best = best.into_iter().flat_map(|best| [best.m.flat(), &best.scores]);
+    for vector in vectors.into_iter().chain(of_best) {
         bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
     }
     let hash = blake3::hash(&bytes);

@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
-use crate::expert::{Expert, Mixture};
+use crate::expert::{Expert, Mixture, Multipliers};
 use crate::progress::Interrupt;
 use crate::task::{Item, Part, Task};
 
@@ -96,7 +96,7 @@ impl<'a> ModelPolicy<'a> {
     }
 
     /// Puts candidate i into slot i + 1 of every session.
-    fn load(&mut self, candidates: &[&[Vec<f32>]]) -> Result<()> {
+    fn load(&mut self, candidates: &[&Multipliers]) -> Result<()> {
         if candidates.len() > self.max_candidates {
             return Err(Error::expected(format!("at most {}", self.max_candidates), candidates.len())
                 .field("candidates"));
@@ -149,7 +149,7 @@ impl Policy for ModelPolicy<'_> {
 
     fn answer(
         &mut self,
-        candidates: &[&[Vec<f32>]],
+        candidates: &[&Multipliers],
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers> {

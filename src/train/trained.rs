@@ -12,7 +12,7 @@ use super::run::Ended;
 use super::state::{mean, State};
 use crate::engine::AdaptedModel;
 use crate::error::Result;
-use crate::expert::{Expert, Training as Origin};
+use crate::expert::{Expert, Multipliers, Training as Origin};
 use crate::task::Task;
 
 /// A run that ended, one way or another.
@@ -67,7 +67,7 @@ impl Trained<'_> {
             self.expert(name, description).save(self.folder.output())?;
         }
         let weights = &self.adapted.sidecar().weights;
-        let base: Vec<_> = weights.iter().map(|weight| vec![1.0; weight.rank]).collect();
+        let base = Multipliers::identity(self.adapted.sidecar());
         let report = Report {
             name,
             task: self.task.name(),
