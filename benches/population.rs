@@ -13,7 +13,7 @@ use std::time::Instant;
 use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{decompose, DecomposeOptions};
 use llama_svf::embedded;
-use llama_svf::engine::{AdaptedModel, ModelWithExperts, Model, Scheduler};
+use llama_svf::engine::{AdaptedModel, Model, ModelWithExperts, Scheduler};
 use llama_svf::error::Result;
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};

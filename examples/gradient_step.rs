@@ -13,6 +13,7 @@ use anyhow::Result;
 use clap::Parser;
 use llama_svf::atomic;
 use llama_svf::engine::{AdaptedModel, Form, Model};
+use llama_svf::expert::Multipliers;
 use llama_svf::gradient::{Group, PolicyGradient, Rollout, Seconds};
 use llama_svf::optimiser::{clip, AdamW, AdamWOptions};
 use llama_svf::progress::Interrupt;
@@ -62,24 +63,21 @@ fn main() -> Result<()> {
 
     let adapted = AdaptedModel::new(&Model::load(&args.model, 0)?, Sidecar::open(&args.svf)?)?;
     let gradient = PolicyGradient::new(&adapted, Form::Factored, args.threads)?;
-    let ranks: Vec<usize> = adapted.sidecar().weights.iter().map(|weight| weight.rank).collect();
-    let n: usize = ranks.iter().sum();
-    let (initial, mut m) = (vec![1.0; n], vec![1.0; n]);
-    let mut adam = AdamW::new(n, AdamWOptions::default());
+    let initial = Multipliers::identity(adapted.sidecar());
+    let mut m = initial.clone();
+    let mut adam = AdamW::new(m.flat().len(), AdamWOptions::default());
     let (mut seconds, mut parts) = (Vec::new(), Vec::new());
     let before = peak_bytes()?;
     for step in 0..args.steps {
         let began = Instant::now();
-        let mut rest = m.iter().copied();
-        let by_weight: Vec<Vec<f32>> = ranks.iter().map(|&rank| rest.by_ref().take(rank).collect()).collect();
-        let found = gradient.estimate(&by_weight, &groups, args.kl, &Interrupt::new())?;
-        let mut of_m = found.of_m.concat();
+        let found = gradient.estimate(&m, &groups, args.kl, &Interrupt::new())?;
+        let mut of_m = found.of_m;
         if step == 0 {
-            let bytes: Vec<u8> = of_m.iter().flat_map(|g| g.to_le_bytes()).collect();
+            let bytes: Vec<u8> = of_m.flat().iter().flat_map(|g| g.to_le_bytes()).collect();
             atomic::write(&args.gradient, |out| out.write_all(&bytes))?;
         }
-        clip(&mut of_m, 1.0);
-        adam.step(&mut m, &initial, &of_m, 1e-3);
+        clip(of_m.flat_mut(), 1.0);
+        adam.step(m.flat_mut(), initial.flat(), of_m.flat(), 1e-3);
         seconds.push(began.elapsed().as_secs_f64());
         let Seconds { base, forward, head, backward } = found.seconds;
         parts.push([base, forward, head, backward]);

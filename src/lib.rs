@@ -115,6 +115,7 @@
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
 //! | drawing | [`page`] |
+//! | work that goes on where it was interrupted | [`resume`] |
 //! | errors, progress, whole-or-not-at-all writes, temporary files | [`error`], [`progress`], [`atomic`], [`temporary`] |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -138,6 +139,7 @@ pub mod optimiser;
 pub mod page;
 pub mod progress;
 pub mod report;
+pub mod resume;
 pub mod reward;
 pub mod sidecar;
 pub mod skills;

@@ -203,12 +203,19 @@ fn a_trace_of_an_adapted_run_goes_on_with_the_same_choice_only() {
     let again =
         json("eval EXPERTS --task math -n 12 --adapt prompt --json --trace @adapted.jsonl --resume", &[]);
     assert_eq!(first["accuracy"], again["accuracy"]);
-    let other = run(
-        "eval EXPERTS --task math -n 12 --adapt prompt --threshold 0.9 --trace @adapted.jsonl --resume",
-        &[],
-    );
-    assert_code(&other, 2);
-    assert!(stderr(&other).contains("threshold 0.9"), "{}", stderr(&other));
+    for (changed, fragment) in [
+        ("--threshold 0.9", "adapt.threshold: the trace was begun with 0.0, and this is 0.9"),
+        ("--adapt-prompt @ask.jinja", "adapt.prompt"),
+    ] {
+        let other = run(
+            &format!(
+                "eval EXPERTS --task math -n 12 --adapt prompt {changed} --trace @adapted.jsonl --resume"
+            ),
+            &[],
+        );
+        assert_code(&other, 2);
+        assert!(stderr(&other).contains(fragment), "{}", stderr(&other));
+    }
 }
 
 #[test]
@@ -286,9 +293,12 @@ fn an_interrupted_search_goes_on_as_it_would_have() {
     assert!(stored.exists() && !folder().join("stopped.json").exists());
     for (extra, fragment) in [
         ("", "an earlier search is there"),
-        ("--resume --generations 13", "settings: the search was begun with"),
-        ("--resume --shots 7", "shots: the search was begun with"),
-        ("--resume --form factored", "experts: the search was begun with"),
+        ("--resume --generations 13", "settings.generations: the search was begun with 12, and this is 13"),
+        ("--resume --shots 7", "n_shots: the search was begun with 6, and this is 7"),
+        (
+            "--resume --form factored",
+            "model.form: the search was begun with \"residual\", and this is \"factored\"",
+        ),
     ] {
         // The flag given last counts.
         let mut arguments = search("stopped", extra);

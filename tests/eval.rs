@@ -79,7 +79,7 @@ fn an_accuracy_is_the_mean_of_the_scores_in_the_trace() {
     assert!(value.get("delta").is_none(), "one configuration has nothing to compare");
 
     let lines = lines(&trace);
-    assert_eq!(lines[0]["schema"], "llama-svf/trace/1");
+    assert_eq!(lines[0]["schema"], "llama-svf/trace/2");
     assert_eq!(lines.len(), 49);
     let mean = lines[1..].iter().map(|line| number(line, "/score")).sum::<f64>() / 48.0;
     assert!((mean - accuracy).abs() < 1e-12, "{mean} {accuracy}");
@@ -152,11 +152,91 @@ fn an_interrupted_trace_is_continued_and_ends_as_a_whole_one() {
     for (arguments, fragments) in [
         ("eval --task code -n 20 --trace @whole.jsonl", ["whole.jsonl", "--resume"]),
         ("eval --task math -n 20 --trace @whole.jsonl --resume", ["line 1, task", "math"]),
-        ("eval --task code --seed 2 -n 20 --trace @whole.jsonl --resume", ["line 1, seed", "expected 2"]),
+        (
+            "eval --task code --seed 2 -n 20 --trace @whole.jsonl --resume",
+            ["line 1, seed", "the trace was begun with 0, and this is 2"],
+        ),
         ("eval --task code -n 20 --trace @data.jsonl --resume", ["data.jsonl", "line 1"]),
     ] {
         assert_refused(arguments, &fragments);
     }
+}
+
+/// Whatever changes an answer or its score: a trace that was begun without the change does not go on with it.
+#[test]
+fn a_trace_goes_on_with_what_it_was_begun_with_only() {
+    let task = "prompt = \"{{ q }}\"\ngold = \"{{ a }}\"\n[data]\ntest = [\"options.jsonl\"]\n\
+                [reward]\nkind = \"choice\"\noptions = \"o\"\n[generation]\nmax_tokens = 8\n";
+    let rows = r#"{"q": "What is 1 + 1?", "a": "A", "o": ["2", "3"]}"#.to_owned() + "\n";
+    let write = |task: &str, rows: &str| {
+        fs::write(folder().join("options.toml"), task).unwrap();
+        fs::write(folder().join("options.jsonl"), rows).unwrap();
+    };
+    let trace = folder().join("options.trace.jsonl");
+    let arguments = format!("eval --task @options.toml {EXPERTS} --use odd --trace @options.trace.jsonl");
+    write(task, &rows);
+    assert_code(&run(&arguments), 0);
+    let begun = fs::read_to_string(&trace).unwrap();
+    let go_on = format!("{arguments} --resume");
+    let of_task = |from: &str, to: &str| task.replace(from, to);
+    let of_rows = |from: &str, to: &str| rows.replace(from, to);
+    for (what, task, rows, more, message) in [
+        (
+            "rule",
+            of_task("\"choice\"", "\"choice\"\nlabels = \"letters\"\ngold_is = \"text\""),
+            of_rows("\"A\"", "\"2\""),
+            "",
+            "line 1, task_rules: ",
+        ),
+        (
+            "limit",
+            of_task("= 8", "= 7"),
+            rows.clone(),
+            "",
+            "line 1, task_generation.max_tokens: the trace was begun with 8, and this is 7",
+        ),
+        (
+            "limit by flag",
+            task.into(),
+            rows.clone(),
+            "--max-tokens 7",
+            "line 1, task_generation.max_tokens: ",
+        ),
+        (
+            "stop strings",
+            of_task("= 8", "= 8\nstop = [\"x\"]"),
+            rows.clone(),
+            "",
+            "line 1, task_generation.stop: the trace was begun with [], and this is [\"x\"]",
+        ),
+        (
+            "form",
+            task.into(),
+            rows.clone(),
+            "--form factored",
+            "line 1, adapted.form: the trace was begun with \"residual\", and this is \"factored\"",
+        ),
+        (
+            "op",
+            task.into(),
+            rows.clone(),
+            "--op composed",
+            "line 1, adapted.op: the trace was begun with \"auto\", and this is \"composed\"",
+        ),
+        ("strength", task.into(), rows.clone(), "--strength 0.5", "line 1, configurations: "),
+        ("template", of_task("{{ q }}", "Q: {{ q }}"), rows.clone(), "", "line 2, item "),
+        ("prompt", task.into(), of_rows("1 + 1", "1 + 2"), "", "the trace was made from other data"),
+        ("options", task.into(), of_rows("\"3\"", "\"4\""), "", "the trace was made from other data"),
+    ] {
+        write(&task, &rows);
+        assert_one_error(what, &run(&format!("{go_on} {more}")), &["options.trace.jsonl", message]);
+        assert_eq!(fs::read_to_string(&trace).unwrap(), begun, "{what}");
+    }
+    write(task, &rows);
+    assert_code(&run(&go_on), 0);
+    // One of an older version.
+    fs::write(&trace, "{\"schema\":\"llama-svf/trace/1\",\"task\":\"options\"}\n").unwrap();
+    assert_refused(&go_on, &["line 1, schema: expected llama-svf/trace/2, found llama-svf/trace/1"]);
 }
 
 #[track_caller]

@@ -7,11 +7,12 @@ use std::process::Command;
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 26] = [
     "error",
     "progress",
     "temporary",
     "atomic",
+    "resume",
     "page",
     "svd",
     "cem",

@@ -254,9 +254,9 @@ fn an_interrupted_report_goes_on_and_measures_nothing_twice() {
     let kept = fs::read_to_string(&cells).unwrap();
     assert_one_error("again", &run(&report("")), &["stopped: an earlier report is there", "--resume"]);
     for (from, to, fragment) in [
-        ("-n 8", "-n 9", "tasks: the report was begun with"),
-        ("--shots 2", "--shots 3", "search: the report was begun with"),
-        ("--expert @cls.expert.gguf", "", "dispatch: the report was begun with"),
+        ("-n 8", "-n 9", ".items: the report was begun with 8, and this is 9"),
+        ("--shots 2", "--shots 3", "search.shots: the report was begun with 2, and this is 3"),
+        ("--expert @cls.expert.gguf", "", "adapted.experts.cls: the report was begun with"),
     ] {
         let arguments = report("--resume").replace(from, to);
         assert_one_error(&arguments, &run(&arguments), &["cells.jsonl", fragment]);

@@ -171,10 +171,19 @@ fn a_changed_limit_is_noticed() {
     assert_code(&eval("--max-tokens 8"), 0);
     assert_code(&eval("--max-tokens 8 --resume"), 0);
     for (more, parts) in [
-        ("--max-tokens 9 --resume", &["line 1, task_generation", "\"max_tokens\":9"][..]),
-        ("--resume", &["line 1, task_generation", "\"max_tokens\":96"]),
-        ("--max-tokens 8 --system Hi --resume", &["line 1, task_generation", "Hi"]),
-        ("--max-tokens 8 --no-chat --resume", &["line 1, task_generation"]),
+        (
+            "--max-tokens 9 --resume",
+            &["line 1, task_generation.max_tokens: the trace was begun with 8, and this is 9"][..],
+        ),
+        ("--resume", &["line 1, task_generation.max_tokens: the trace was begun with 8, and this is 96"]),
+        (
+            "--max-tokens 8 --system Hi --resume",
+            &["line 1, task_generation.system: the trace was begun with nothing, and this is \"Hi\""],
+        ),
+        (
+            "--max-tokens 8 --no-chat --resume",
+            &["line 1, task_generation.chat: the trace was begun with true, and this is false"],
+        ),
     ] {
         assert_one_error(more, &eval(more), parts);
     }
@@ -245,7 +254,11 @@ fn training_tells_what_was_cut_off() {
     let other = files.run(
         "train --task math -o @e.expert.gguf --prompts 2 --samples 2 --validation-items 2 --steps 2 --resume",
     );
-    assert_one_error("resume", &other, &["items: ", "--force starts over"]);
+    assert_one_error(
+        "resume",
+        &other,
+        &["task_generation.max_tokens: the run was begun with 12, and this is 96", "--force starts over"],
+    );
 }
 
 #[test]

@@ -9,7 +9,6 @@ use super::experts::ExpertArgs;
 use super::inputs::{check_template, ModelFile, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::search_args::{Preset, SearchArgs};
-use super::search_file::SearchFile;
 use super::{ctrl_c, printer};
 use crate::atomic;
 use crate::cem::Settings;
@@ -17,7 +16,8 @@ use crate::dispatch::CLASSIFIER;
 use crate::error::{exit, Error, Result};
 use crate::eval::{Choice, Comparison, Evaluation, Questions, Runner, Summary};
 use crate::expert::Mixture;
-use crate::few_shot::{first_items, Found, Generation, Search, SearchProblem, Searched};
+use crate::few_shot::{first_items, Found, Generation, Search, SearchFile, SearchProblem, Searched};
+use crate::resume::Earlier;
 use crate::task::{Item, Part, Task};
 
 /// Find the mixture of experts for a task from a few of its examples
@@ -77,7 +77,7 @@ pub fn main(args: &Args) -> Result<u8> {
     let options = args.search.options(Preset::Reference);
     options.check()?;
     args.experts.refuse_mixture("adapt")?;
-    let file = SearchFile::new(args.output.as_deref(), args.resume, args.force)?;
+    let file = SearchFile::new(args.output.as_deref(), Earlier::of_flags(args.resume, args.force))?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let task = args.task.load()?;
     let shots = options.shots(&task)?;
@@ -98,8 +98,7 @@ pub fn main(args: &Args) -> Result<u8> {
             return Err(Error::invalid(format!("'{name}' is named twice")).field("--among"));
         }
     }
-    let runner =
-        Runner::new(&model, Some(&joined), batch, n_threads);
+    let runner = Runner::new(&model, Some(&joined), batch, n_threads);
     let problem = SearchProblem { task: &task, shots: &shots, experts: &names, options: &options };
     let identity = problem.identity(&joined, &runner);
     let states = file.load(&identity)?;

@@ -53,18 +53,6 @@ impl AdaptArgs {
         self.adapt.is_some()
     }
 
-    /// The choices that can change an answer, in one line.
-    pub fn describe(&self) -> String {
-        let Self { adapt, classifier, adapt_prompt, adapt_read, threshold } = self;
-        let name = |flag: Option<clap::builder::PossibleValue>| {
-            flag.map_or(String::new(), |it| it.get_name().into())
-        };
-        let strategy = name(adapt.and_then(|flag| flag.to_possible_value()));
-        let reading = name(adapt_read.to_possible_value());
-        let prompt = adapt_prompt.as_ref().map_or("built in".into(), |path| path.display().to_string());
-        format!("adapt {strategy}, classifier {classifier}, prompt {prompt}, read {reading}, threshold {threshold}")
-    }
-
     /// The adaptation prompt of `--adapt-prompt`; checked before a model is loaded.
     pub fn prompt(&self) -> Result<Option<AdaptPrompt>> {
         self.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use serde_json::{json, Value};
 
 use super::adapt_args::AdaptArgs;
-use super::experts::{Adapter, ExpertArgs};
+use super::experts::ExpertArgs;
 use super::inputs::{check_template, ModelFile, PartFlag, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
-use crate::engine::{ModelWithExperts, Model, SamplerOptions};
+use crate::dispatch::Dispatcher;
+use crate::engine::{ModelWithExperts, SamplerOptions};
 use crate::error::{exit, Error, Result};
 use crate::eval::scores::MANY_CUT;
 use crate::eval::{
@@ -103,7 +104,6 @@ pub fn main(args: &Args) -> Result<u8> {
     let model = args.batch.model.load(file.path())?;
     check_template(&task, &model)?;
     let questions = Questions::new(&model, &task, items)?;
-    let settings = args.settings(&model, &task, adapter.as_ref(), &choices, &options)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
     let experts = joined.as_ref().map(ModelWithExperts::expert_set).transpose()?;
     let dispatcher = match &experts {
@@ -124,9 +124,11 @@ pub fn main(args: &Args) -> Result<u8> {
     };
     let routed = runner.route(&questions, &choices, &ctrl_c::INTERRUPT)?;
     let mut trace = match &args.trace {
-        Some(path) if args.resume => Some(Trace::resume(path, &settings)?),
-        Some(path) => Some(Trace::create(path, &settings)?),
         None => None,
+        Some(path) => {
+            let settings = args.settings(&runner, &task, &choices, &options)?;
+            Some(if args.resume { Trace::resume(path, &settings)? } else { Trace::create(path, &settings)? })
+        }
     };
     let bar = printer::Bar::new("answering");
     let measured = routed.evaluate(&questions, &options, trace.as_mut(), &bar, &ctrl_c::INTERRUPT)?;
@@ -190,46 +192,26 @@ impl Args {
     /// What a trace begins with; all that can change an answer or its score.
     fn settings(
         &self,
-        model: &Model,
+        runner: &Runner,
         task: &Task,
-        adapter: Option<&Adapter>,
         choices: &[Choice],
         options: &EvalOptions,
     ) -> Result<Value> {
-        if self.trace.is_none() {
-            return Ok(Value::Null);
-        }
-        let hash_of = |expert: &crate::expert::Expert| {
-            let mut hasher = blake3::Hasher::new();
-            for (weight, m) in &expert.multipliers {
-                hasher.update(weight.as_bytes());
-                m.iter().for_each(|m| {
-                    hasher.update(&m.to_le_bytes());
-                });
-            }
-            (expert.name.clone(), hasher.finalize().to_string())
-        };
-        let experts = adapter.map(|adapter| {
-            adapter.experts().iter().map(hash_of).collect::<std::collections::BTreeMap<_, _>>()
-        });
-        let name = |choice: &Choice| match choice {
-            Choice::Fixed(mixture) => mixture.to_string(),
-            Choice::Adapted => self.adapt.describe(),
-            Choice::Oracle => "oracle".into(),
-        };
+        let Runner { model, joined, dispatcher, strength, .. } = *runner;
         Ok(json!({
-            "schema": "llama-svf/trace/1",
+            "adapt": dispatcher.map(Dispatcher::identity).transpose()?,
+            "adapted": joined.map(ModelWithExperts::identity),
+            "chat_template": model.given_template_digest(),
+            "configurations": choices.iter().map(|choice| choice.name(dispatcher)).collect::<Vec<_>>(),
+            "model": Fingerprint::of_model(model.file())?.as_str(),
+            "part": self.part.part().name(),
+            "samples": options.samples,
+            "seed": options.sampler.seed,
+            "strength": strength,
             "task": task.name(),
             "task_generation": task.generation(),
-            "task_rules": blake3::hash(task.rules().as_bytes()).to_string(),
-            "part": self.part.part().name(),
-            "model": Fingerprint::of_model(model.file())?.as_str(),
-            "chat_template": model.given_template().map(|text| blake3::hash(text.as_bytes()).to_string()),
-            "experts": experts,
-            "configurations": choices.iter().map(name).collect::<Vec<_>>(),
-            "samples": options.samples,
+            "task_rules": task.rules_digest(),
             "temperature": options.sampler.temperature,
-            "seed": options.sampler.seed,
         }))
     }
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
-use crate::engine::{AdaptedModel, Form, GraphOp, ModelWithExperts, Model};
+use crate::engine::{AdaptedModel, Form, GraphOp, Model, ModelWithExperts};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture};
 use crate::sidecar::Sidecar;
@@ -160,11 +160,6 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// The experts, as loaded.
-    pub fn experts(&self) -> &[Expert] {
-        &self.experts
-    }
-
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<ModelWithExperts> {
         let Self { sidecar, experts, form, op } = self;

@@ -2,11 +2,12 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 55] = [
+const WORDS: [(&str, &str); 56] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
     ("min_p", "--min-p"),
+    ("prompt", "-p"),
     // Sessions.
     ("n_ctx", "context (-c)"),
     ("n_batch", "--batch-size"),

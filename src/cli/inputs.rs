@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::{ctrl_c, printer};
-use crate::{decompose, embedded};
 use crate::engine::Model;
 use crate::error::Result;
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Overrides, Part, Task};
+use crate::{decompose, embedded};
 
 #[derive(clap::Args)]
 pub struct TaskArgs {

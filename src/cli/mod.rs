@@ -22,7 +22,6 @@ mod run;
 mod runtime_args;
 mod score;
 mod search_args;
-mod search_file;
 mod task;
 mod train;
 mod transfer;

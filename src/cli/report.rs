@@ -13,9 +13,9 @@ use crate::error::{exit, Error, Result};
 use crate::eval::Runner;
 use crate::expert::ExpertSet;
 use crate::report::{Folder, Plan, Results, Targets};
+use crate::resume::Earlier;
 use crate::skills::Skill;
 use crate::task::{presets, LoadOptions};
-use crate::train::Earlier;
 
 /// Measure experts and strategies on tasks, as a report
 ///
@@ -88,11 +88,7 @@ pub fn main(args: &Args) -> Result<u8> {
     search.check()?;
     args.experts.refuse_mixture("report")?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
-    let earlier = match (args.resume, args.force) {
-        (true, _) => Earlier::Resume,
-        (_, true) => Earlier::Replace,
-        _ => Earlier::Refuse,
-    };
+    let earlier = Earlier::of_flags(args.resume, args.force);
     Folder::check(&args.output, earlier)?;
     let prompt = args.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()?;
     let targets = args.targets()?;
@@ -107,8 +103,7 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::expected("1 expert or more", 0).field("--expert"));
     }
     let dispatchers = args.dispatchers(&model, &experts, prompt)?;
-    let runner =
-        Runner::new(&model, Some(&joined), batch, n_threads);
+    let runner = Runner::new(&model, Some(&joined), batch, n_threads);
     let name = name(args.model.as_deref());
     let plan = Plan::new(runner, &targets, &experts, &args.classifier, &dispatchers, &search, &name)?;
     let mut folder = Folder::open(&args.output, earlier, &plan.settings()?)?;

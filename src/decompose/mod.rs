@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use serde::Serialize;
+use serde_json::json;
 
 pub use plan::{RankPolicy, Selection};
 
@@ -23,7 +24,7 @@ use crate::ffi::tensor_type::TensorType;
 use crate::progress::{Interrupt, Progress};
 use crate::sidecar::Sidecar;
 use crate::svd::{energy_kept, relative_error, Svd};
-use partial::{Finished, Identity, Partial};
+use partial::{Finished, Partial};
 use plan::{Item, Plan};
 
 /// What to convert and how.
@@ -214,16 +215,16 @@ fn begin(
     plan: &Plan,
     progress: &dyn Progress,
 ) -> Result<(Partial, BTreeMap<String, Finished>)> {
-    let identity = Identity {
-        model: plan.fingerprint.to_string(),
-        tensors: options.tensors.to_string(),
-        rank: options.rank.to_string(),
-        ty: options.ty.to_string(),
-        layout: plan.layout_hash(),
-    };
+    let settings = json!({
+        "model": plan.fingerprint.as_str(),
+        "rank": options.rank.to_string(),
+        "tensors": options.tensors.to_string(),
+        "type": options.ty.to_string(),
+        "written": plan.layout_digest(),
+    });
     let size = plan.header.total_size();
     if options.resume {
-        if let Some((partial, finished)) = Partial::resume(&options.output, &identity, &plan.items, size)? {
+        if let Some((partial, finished)) = Partial::resume(&options.output, &settings, &plan.items, size)? {
             progress.note(&format!(
                 "resuming: {} of {} weights are finished",
                 finished.len(),
@@ -233,7 +234,7 @@ fn begin(
             return Ok((partial, finished));
         }
     }
-    let partial = Partial::create(&options.output, &identity, size)?;
+    let partial = Partial::create(&options.output, &settings, size)?;
     Ok((partial, BTreeMap::new()))
 }
 

@@ -1,9 +1,8 @@
 //! The output while it grows: `OUT.part` and, beside it, `OUT.part.journal`.
 //!
 //! The data file has its final size from the start, and each factor is written at its final offset, so the
-//! order in which weights finish leaves no trace. The journal has one JSON object per line: first the
-//! [`Identity`] of the conversion, then one [`Finished`] per weight, appended only when that weight's bytes
-//! are on the disk. What the journal names is therefore complete, and is checked by its hashes when a
+//! order in which weights finish leaves no trace. The [`Journal`] has a line, [`Finished`], for each weight of
+//! which the bytes are on the disk. What it names is therefore complete, and is checked by its hashes when a
 //! conversion resumes. The header comes last; `OUT` itself appears by a rename, whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
@@ -12,23 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::plan::Item;
 use crate::atomic;
 use crate::error::{Error, Result};
-
-/// What must be equal for a conversion to be continued.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Identity {
-    pub model: String,
-    pub tensors: String,
-    pub rank: String,
-    #[serde(rename = "type")]
-    pub ty: String,
-    /// blake3 of all names, shapes, types and offsets.
-    pub layout: String,
-}
+use crate::resume::{Journal, Work};
 
 /// A weight whose factors are on the disk.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -49,30 +37,24 @@ pub(super) struct Partial {
 
 struct Files {
     data: File,
-    journal: File,
+    journal: Journal,
 }
 
 impl Partial {
     /// Begins a conversion, replacing an unfinished one.
-    pub fn create(output: &Path, identity: &Identity, size: usize) -> Result<Self> {
+    pub fn create(output: &Path, settings: &Value, size: usize) -> Result<Self> {
         let (data_path, journal_path) = (data_path(output), journal_path(output));
         // In this order no moment pairs an old journal with new data.
         remove_if_there(&journal_path)?;
         remove_if_there(&data_path)?;
-        let create = |path: &Path| {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
-            file.map_err(|e| Error::io("cannot create", path, e))
-        };
-        let data = create(&data_path)?;
+        let data = OpenOptions::new().read(true).write(true).create_new(true).open(&data_path);
+        let data = data.map_err(|e| Error::io("cannot create", &data_path, e))?;
         let begun = data
             .set_len(size as u64)
             .and_then(|()| data.sync_all())
-            .map_err(|e| no_room(&data_path, e))
-            .and_then(|()| {
-                let mut journal = create(&journal_path)?;
-                append(&mut journal, identity).map_err(|e| no_room(&journal_path, e))?;
-                Ok(journal)
-            });
+            .map_err(|e| Error::io("cannot write", &data_path, e))
+            .and_then(|()| Journal::create(&journal_path, work(settings), &[] as &[Finished]))
+            .map_err(|e| e.hint("make room, or choose another -o"));
         if begun.is_err() {
             // Nothing was computed that would be worth keeping. The first failure is the one to tell.
             let _ = remove_if_there(&journal_path).and_then(|()| remove_if_there(&data_path));
@@ -84,7 +66,7 @@ impl Partial {
     /// whose bytes are not what the journal says are computed again.
     pub fn resume(
         output: &Path,
-        identity: &Identity,
+        settings: &Value,
         items: &[Item],
         size: usize,
     ) -> Result<Option<(Self, Vec<Finished>)>> {
@@ -92,18 +74,16 @@ impl Partial {
         if !data_path.exists() {
             return Ok(None);
         }
-        let open = |path: &Path| {
-            let file = OpenOptions::new().read(true).write(true).open(path);
-            file.map_err(|e| Error::io("cannot open", path, e).hint(START_OVER))
-        };
-        let (mut data, mut journal) = (open(&data_path)?, open(&journal_path)?);
-        let mut text = Vec::new();
-        journal.read_to_end(&mut text).map_err(|e| Error::io("cannot read", &journal_path, e))?;
-        let (found, finished, intact) = parse_journal(&text).map_err(|e| e.file(&journal_path))?;
-        compare(identity, &found).map_err(|e| e.file(&data_path).hint(START_OVER))?;
-        // A crash can leave half a line behind, to which nothing may be appended.
-        journal.set_len(intact as u64).map_err(|e| cannot_write(&journal_path, e))?;
-        journal.seek(SeekFrom::End(0)).map_err(|e| cannot_write(&journal_path, e))?;
+        let found = Journal::resume(&journal_path, work(settings)).map_err(|e| e.hint(START_OVER))?;
+        let (journal, finished): (_, Vec<Finished>) = found.ok_or_else(|| {
+            let error = Error::expected("the settings of the conversion", "nothing");
+            error.field("line 1").file(&journal_path).hint(START_OVER)
+        })?;
+        let mut data = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&data_path)
+            .map_err(|e| Error::io("cannot open", &data_path, e).hint(START_OVER))?;
         data.set_len(size as u64).map_err(|e| cannot_write(&data_path, e))?;
 
         let mut kept = Vec::new();
@@ -132,7 +112,7 @@ impl Partial {
             data.write_all(bytes)
         });
         written.and_then(|()| data.sync_data()).map_err(|e| cannot_write(&data_path(&self.output), e))?;
-        append(journal, finished).map_err(|e| cannot_write(&journal_path(&self.output), e))
+        journal.append(finished).and_then(|()| journal.sync()).map_err(|e| e.hint(KEPT))
     }
 
     /// Completes the file with its header and gives it its name.
@@ -145,6 +125,8 @@ impl Partial {
     }
 }
 
+const KEPT: &str =
+    "the output was not made; what is finished is kept: make room, then continue with `resume`";
 const START_OVER: &str = "use the same model and options, or start over with `force`";
 
 /// `OUT.part`.
@@ -173,54 +155,12 @@ fn hash_factors(data: &mut File, item: &Item) -> std::io::Result<[String; 3]> {
     Ok(hashes)
 }
 
-/// Appends one line in one write and waits until it is on the disk.
-fn append(journal: &mut File, entry: &impl Serialize) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(entry)?;
-    line.push(b'\n');
-    journal.write_all(&line)?;
-    journal.sync_data()
-}
-
-/// The identity, the finished weights, and how many bytes of whole lines there are.
-fn parse_journal(text: &[u8]) -> Result<(Identity, Vec<Finished>, usize)> {
-    let damaged = |line: usize| {
-        move |e: serde_json::Error| Error::invalid(format!("line {line} is damaged: {e}")).hint(START_OVER)
-    };
-    let intact = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    let mut lines = text[..intact].split_inclusive(|&byte| byte == b'\n');
-    let identity = serde_json::from_slice(lines.next().unwrap_or_default()).map_err(damaged(1))?;
-    let finished = lines
-        .enumerate()
-        .map(|(at, line)| serde_json::from_slice(line).map_err(damaged(at + 2)))
-        .collect::<Result<_>>()?;
-    Ok((identity, finished, intact))
-}
-
-/// Names the first difference between the conversion that was asked for and the unfinished one.
-fn compare(asked: &Identity, found: &Identity) -> Result<()> {
-    let fields = [
-        ("model", &asked.model, &found.model),
-        ("tensors", &asked.tensors, &found.tensors),
-        ("rank", &asked.rank, &found.rank),
-        ("type", &asked.ty, &found.ty),
-        ("layout", &asked.layout, &found.layout),
-    ];
-    match fields.into_iter().find(|(_, asked, found)| asked != found) {
-        None => Ok(()),
-        Some((field, asked, found)) => {
-            Err(Error::invalid(format!("the unfinished conversion has {found}, asked for is {asked}"))
-                .field(field))
-        }
-    }
-}
-
-fn no_room(path: &Path, source: std::io::Error) -> Error {
-    Error::io("cannot write", path, source).hint("make room, or choose another `output`")
+fn work(settings: &Value) -> Work<'_> {
+    Work { schema: "llama-svf/decompose-journal/2", name: "conversion", settings }
 }
 
 fn cannot_write(path: &Path, source: std::io::Error) -> Error {
-    Error::io("cannot write", path, source)
-        .hint("the output was not made; what is finished is kept: make room, then continue with `resume`")
+    Error::io("cannot write", path, source).hint(KEPT)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

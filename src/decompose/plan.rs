@@ -12,6 +12,7 @@ use regex::Regex;
 use crate::error::{Error, Result};
 use crate::ffi::gguf::{GgufFile, TensorInfo};
 use crate::ffi::tensor_type::TensorType;
+use crate::resume::Digest;
 use crate::sidecar::{About, Fingerprint, SidecarHeader, FACTOR_TYPES};
 
 /// Which weights of a model to decompose.
@@ -220,14 +221,18 @@ impl Plan {
     }
 
     /// Changes with every name, shape, type and position in the output.
-    pub fn layout_hash(&self) -> String {
-        let mut hash = blake3::Hasher::new();
+    pub fn layout_digest(&self) -> String {
+        let mut digest = Digest::new();
         for item in &self.items {
             let Item { weight, n_in, n_out, rank, u_type, vt_type, factors } = item;
-            let name = &weight.name;
-            hash.update(format!("{name} {n_in} {n_out} {rank} {u_type} {vt_type} {factors:?}\n").as_bytes());
+            digest.text("weight", &weight.name);
+            digest.number("n_in", *n_in).number("n_out", *n_out).number("rank", *rank);
+            digest.text("u_type", u_type.name()).text("vt_type", vt_type.name());
+            for Factor { name, place } in factors {
+                digest.text("factor", name).number("start", place.start).number("end", place.end);
+            }
         }
-        hash.finalize().to_hex().to_string()
+        digest.finish()
     }
 }
 

@@ -245,7 +245,8 @@ impl Dispatcher {
                 ask.tree.reads().enumerate().map(request).collect()
             }
             Reading::Text => {
-                let how = Generate { stop: vec!["\n".into()], log_probs: true, ..Generate::greedy(MAX_TOKENS) };
+                let how =
+                    Generate { stop: vec!["\n".into()], log_probs: true, ..Generate::greedy(MAX_TOKENS) };
                 vec![Request::generate(ask.prompt.clone(), self.mixture(), how)]
             }
         };

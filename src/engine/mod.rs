@@ -8,8 +8,8 @@
 
 mod chat;
 mod check;
-mod model_with_experts;
 mod model;
+mod model_with_experts;
 mod placement;
 mod sampler;
 pub mod scheduler;
@@ -17,8 +17,8 @@ mod session;
 
 pub(crate) use chat::control::RESERVED;
 pub use chat::{ChatMessage, ChatPrompt, Thinking};
-pub use model_with_experts::ModelWithExperts;
 pub use model::{AdaptedModel, Model, Token};
+pub use model_with_experts::ModelWithExperts;
 pub use placement::Placement;
 pub use sampler::{log_probs, Dry, Mirostat, Penalties, SamplerOptions, Xtc};
 pub use scheduler::{Request, Scheduler, Ticket};

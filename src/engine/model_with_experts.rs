@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Once};
 
+use serde_json::{json, Map, Value};
+
 use super::scheduler::{sessions_for, QUEUE};
 use super::{
     AdaptedModel, AdapterOptions, Form, GraphOp, Model, Placement, Scheduler, Session, SessionOptions,
@@ -51,26 +53,17 @@ impl ModelWithExperts {
         Ok(set)
     }
 
-    /// A hash of all that changes what mixtures of the experts answer, but for the model's own weights, which the
-    /// experts name.
-    pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{:?} {:?}", self.form, self.op).as_bytes());
-        hasher.update(self.model().given_template().unwrap_or_default().as_bytes());
-        for weight in &self.adapted.sidecar().weights {
-            let types = format!("{} {} {} {}", weight.name, weight.rank, weight.u.ty, weight.vt.ty);
-            hasher.update(types.as_bytes());
-        }
-        for expert in &self.experts {
-            hasher.update(format!("{} {}", expert.name, expert.fingerprint.as_str()).as_bytes());
-            for (weight, m) in &expert.multipliers {
-                hasher.update(weight.as_bytes());
-                m.iter().for_each(|m| {
-                    hasher.update(&m.to_le_bytes());
-                });
-            }
-        }
-        hasher.finalize().to_string()
+    /// All that changes what mixtures of the experts answer, by name, but for the model's own weights, which the experts
+    /// name.
+    pub fn identity(&self) -> Value {
+        let expert = |expert: &Expert| (expert.name.clone(), Value::from(expert.digest()));
+        json!({
+            "chat_template": self.model().given_template_digest(),
+            "experts": self.experts.iter().map(expert).collect::<Map<_, _>>(),
+            "form": self.form.name(),
+            "op": self.op.to_string(),
+            "sidecar": self.adapted.sidecar().digest(),
+        })
     }
 
     /// A session with `n_slots` slots and all experts.

@@ -200,7 +200,10 @@ impl SamplerOptions {
         let mut chain = Vec::new();
         if !self.logit_bias.is_empty() {
             let bias = |&(token, bias): &(Token, f32)| LlamaLogitBias::new(LlamaToken(token), bias);
-            chain.push(LlamaSampler::logit_bias(n_vocab, &self.logit_bias.iter().map(bias).collect::<Vec<_>>()));
+            chain.push(LlamaSampler::logit_bias(
+                n_vocab,
+                &self.logit_bias.iter().map(bias).collect::<Vec<_>>(),
+            ));
         }
         let Penalties { last_n, repeat, frequency, presence } = self.penalties;
         if repeat != 1.0 || frequency != 0.0 || presence != 0.0 {
@@ -299,7 +302,9 @@ impl Sampler {
                 candidates.apply_sampler(chain);
                 token = candidates.selected_token().ok_or_else(none)?;
             }
-            grammar.try_accept(token).map_err(|error| Error::engine(format!("llama.cpp's grammar: {error}")))?;
+            grammar
+                .try_accept(token)
+                .map_err(|error| Error::engine(format!("llama.cpp's grammar: {error}")))?;
         }
         chain.accept(token);
         Ok(token.0)
@@ -349,9 +354,8 @@ pub(super) fn top(logits: &[f32], n: usize) -> Vec<(Token, f32)> {
     }
     let log_sum = log_sum(logits);
     let mut order: Vec<Token> = (0..).take(logits.len()).collect();
-    let by_logit = |a: &Token, b: &Token| {
-        logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b))
-    };
+    let by_logit =
+        |a: &Token, b: &Token| logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b));
     if n < order.len() {
         order.select_nth_unstable_by(n - 1, by_logit);
         order.truncate(n);
@@ -400,10 +404,25 @@ mod tests {
             (SamplerOptions { top_p: 1.5, ..good.clone() }, "top_p"),
             (SamplerOptions { min_p: -0.1, ..good.clone() }, "min_p"),
             (SamplerOptions { typical_p: 2.0, ..good.clone() }, "typical_p"),
-            (SamplerOptions { penalties: Penalties { repeat: 0.0, ..Penalties::default() }, ..good.clone() }, "repeat_penalty"),
-            (SamplerOptions { mirostat: Some(Mirostat { version: 3, tau: 5.0, eta: 0.1 }), ..good.clone() }, "mirostat"),
+            (
+                SamplerOptions {
+                    penalties: Penalties { repeat: 0.0, ..Penalties::default() },
+                    ..good.clone()
+                },
+                "repeat_penalty",
+            ),
+            (
+                SamplerOptions {
+                    mirostat: Some(Mirostat { version: 3, tau: 5.0, eta: 0.1 }),
+                    ..good.clone()
+                },
+                "mirostat",
+            ),
             (SamplerOptions { logit_bias: vec![(1, f32::NAN)], ..good.clone() }, "logit_bias"),
-            (SamplerOptions { dry: Dry { breakers: vec!["\0".into()], ..Dry::default() }, ..good.clone() }, "dry_sequence_breakers"),
+            (
+                SamplerOptions { dry: Dry { breakers: vec!["\0".into()], ..Dry::default() }, ..good.clone() },
+                "dry_sequence_breakers",
+            ),
         ] {
             let error = options.check().unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");

@@ -149,7 +149,10 @@ impl Session {
         )
         .map_err(|error| error.file(model.file().path()))?;
         let sequences = vec![Sequence::default(); options.n_seq as usize];
-        Ok(Self { context, model: Arc::clone(model), sequences,
+        Ok(Self {
+            context,
+            model: Arc::clone(model),
+            sequences,
             adapter: None,
             kv: options.kv,
             #[cfg(test)]

@@ -91,8 +91,10 @@ impl<'a> Answers<'a> {
         let mut seen: HashMap<_, usize> = HashMap::new();
         for (i, row) in read_rows(path)?.into_iter().enumerate() {
             if i == 0 && row.fields.get("schema").and_then(Value::as_str).is_some_and(is_trace) {
-                answers.configurations = names(&row.fields);
-                answers.seed = row.fields.get("seed").and_then(Value::as_u64).unwrap_or(0);
+                // Traces of the first version have their settings side by side with the schema.
+                let settings = row.fields.get("settings").and_then(Value::as_object).unwrap_or(&row.fields);
+                answers.configurations = names(settings);
+                answers.seed = settings.get("seed").and_then(Value::as_u64).unwrap_or(0);
                 continue;
             }
             let line = Line::of(&row)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{By, Configuration, Dispatched, EvalOptions, Evaluation, Questions, Trace};
 use crate::dispatch::{Decision, Dispatcher};
 use crate::engine::scheduler::sessions_for;
-use crate::engine::{ModelWithExperts, Model, Scheduler};
+use crate::engine::{Model, ModelWithExperts, Scheduler};
 use crate::error::{Error, Result};
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
@@ -80,7 +80,12 @@ pub struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// Answers `batch` questions at once with `n_threads` threads, with `joined` or without experts; nobody chooses.
-    pub fn new(model: &'a Arc<Model>, joined: Option<&'a ModelWithExperts>, batch: u32, n_threads: u32) -> Self {
+    pub fn new(
+        model: &'a Arc<Model>,
+        joined: Option<&'a ModelWithExperts>,
+        batch: u32,
+        n_threads: u32,
+    ) -> Self {
         Self { model, joined, dispatcher: None, strength: 1.0, batch, n_threads }
     }
 
@@ -101,12 +106,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// An expert that is not loaded, a choice for the model without a dispatcher, sessions that cannot be opened, or
     /// an error or interrupt of pass 1.
-    pub fn route(
-        &self,
-        questions: &Questions,
-        choices: &[Choice],
-        interrupt: &Interrupt,
-    ) -> Result<Routed> {
+    pub fn route(&self, questions: &Questions, choices: &[Choice], interrupt: &Interrupt) -> Result<Routed> {
         let (task, items) = (questions.task(), questions.items());
         let prompts: Vec<_> = items.iter().map(|item| item.prompt.as_str()).collect();
         let mut n_ctx_seq = questions.n_ctx_seq();

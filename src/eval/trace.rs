@@ -1,22 +1,20 @@
-//! The trace of an evaluation: JSON lines, the first with the settings, then one for each answer as it comes.
-//! An interrupted run keeps what it did, and can be continued.
+//! The trace of an evaluation: a [`Journal`] with a line for each answer, written as it comes. An interrupted run keeps
+//! what it did, and can be continued.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Answer;
 use crate::error::{Error, Result};
+use crate::resume::{Journal, Work};
 use crate::task::Item;
 
 /// An open trace.
 pub struct Trace {
-    path: PathBuf,
-    file: BufWriter<File>,
+    journal: Journal,
     known: HashMap<Key, Known>,
 }
 
@@ -26,8 +24,8 @@ type Key = (String, String, usize);
 struct Known {
     /// Line of the file, from 1.
     line: usize,
-    prompt: String,
-    gold: String,
+    /// [`Item::digest`].
+    item: String,
     answer: Answer,
 }
 
@@ -35,6 +33,8 @@ struct Known {
 #[derive(Serialize, Deserialize)]
 struct Line {
     id: String,
+    /// [`Item::digest`].
+    item: String,
     configuration: String,
     sample: usize,
     prompt: String,
@@ -46,24 +46,22 @@ struct Line {
     cut: bool,
 }
 
+const SCHEMA: &str = "llama-svf/trace/2";
+
 impl Trace {
     /// Begins a trace at `path` with a line of `settings`.
     ///
     /// # Errors
     /// There is a file already, or it cannot be written.
     pub fn create(path: &Path, settings: &Value) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
-            let exists = source.kind() == std::io::ErrorKind::AlreadyExists;
-            let error = Error::io("cannot create", path, source).setting("trace");
-            if exists {
-                error.hint("`resume` continues it; or choose another name")
-            } else {
-                error
-            }
-        })?;
-        let mut trace = Self { path: path.into(), file: BufWriter::new(file), known: HashMap::new() };
-        trace.write_line(settings)?;
-        Ok(trace)
+        if path.exists() {
+            return Err(Error::invalid("exists already")
+                .file(path)
+                .setting("trace")
+                .hint("`resume` continues it; or choose another name"));
+        }
+        let journal = Journal::create(path, work(settings), &[] as &[Line]);
+        Ok(Self { journal: journal.map_err(|error| error.setting("trace"))?, known: HashMap::new() })
     }
 
     /// Continues the trace at `path`, or begins it if there is none. A last line that is not complete, because
@@ -72,22 +70,25 @@ impl Trace {
     /// # Errors
     /// A file that is no trace, or one with other settings.
     pub fn resume(path: &Path, settings: &Value) -> Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Self::create(path, settings)
-            }
-            other => other.map_err(|source| Error::io("cannot read", path, source).setting("trace"))?,
+        let found = Journal::resume(path, work(settings)).map_err(|error| {
+            error.hint("`resume` needs a trace that was begun with these settings; or choose another file")
+        })?;
+        let (journal, lines) = match found {
+            Some(found) => found,
+            None => (Journal::create(path, work(settings), &[] as &[Line])?, Vec::new()),
         };
-        let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let known = read(complete, settings).map_err(|error| error.file(path))?;
-        let cannot_write = |source| Error::io("cannot write", path, source);
-        let file = OpenOptions::new().append(true).open(path).map_err(cannot_write)?;
-        file.set_len(complete.len() as u64).map_err(cannot_write)?;
-        let mut trace = Self { path: path.into(), file: BufWriter::new(file), known };
-        if complete.is_empty() {
-            trace.write_line(settings)?;
-        }
-        Ok(trace)
+        let known = |(i, line): (usize, Line)| {
+            let answer = Answer {
+                completion: line.completion,
+                score: line.score,
+                reason: line.reason,
+                n_tokens: line.tokens,
+                is_cut: line.cut,
+            };
+            let key = (line.id, line.configuration, line.sample);
+            (key, Known { line: i + 2, item: line.item, answer })
+        };
+        Ok(Self { journal, known: lines.into_iter().enumerate().map(known).collect() })
     }
 
     /// The answer that the trace has, if it has one.
@@ -98,10 +99,10 @@ impl Trace {
         let Some(known) = self.known.get(&(item.id.clone(), configuration.to_owned(), sample)) else {
             return Ok(None);
         };
-        if known.prompt != item.prompt || known.gold != item.gold {
+        if known.item != item.digest() {
             return Err(Error::invalid("the trace was made from other data")
-                .file(&self.path)
-                .field(format!("line {}", known.line))
+                .file(self.journal.path())
+                .field(format!("line {}, item {}", known.line, item.id))
                 .hint("leave out `resume` and begin a new trace"));
         }
         Ok(Some(&known.answer))
@@ -112,8 +113,9 @@ impl Trace {
     /// # Errors
     /// It cannot be written.
     pub fn write(&mut self, item: &Item, configuration: &str, sample: usize, answer: &Answer) -> Result<()> {
-        self.write_line(&Line {
+        self.journal.append(&Line {
             id: item.id.clone(),
+            item: item.digest(),
             configuration: configuration.to_owned(),
             sample,
             prompt: item.prompt.clone(),
@@ -125,54 +127,8 @@ impl Trace {
             cut: answer.is_cut,
         })
     }
-
-    fn write_line(&mut self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(value)
-            .map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line).and_then(|()| self.file.flush());
-        written.map_err(|source| Error::io("cannot write", &self.path, source))
-    }
 }
 
-/// The answers of complete lines.
-fn read(text: &str, settings: &Value) -> Result<HashMap<Key, Known>> {
-    let mut known = HashMap::new();
-    for (i, text) in text.lines().enumerate() {
-        let number = i + 1;
-        let wrong = |error: serde_json::Error| {
-            Error::invalid(error.to_string())
-                .field(format!("line {number}"))
-                .hint("this is no trace of an evaluation; choose another file")
-        };
-        if i == 0 {
-            let found: Value = serde_json::from_str(text).map_err(wrong)?;
-            check_settings(&found, settings)?;
-            continue;
-        }
-        let line: Line = serde_json::from_str(text).map_err(wrong)?;
-        let answer = Answer {
-            completion: line.completion,
-            score: line.score,
-            reason: line.reason,
-            n_tokens: line.tokens,
-            is_cut: line.cut,
-        };
-        let key = (line.id, line.configuration, line.sample);
-        known.insert(key, Known { line: number, prompt: line.prompt, gold: line.gold, answer });
-    }
-    Ok(known)
-}
-
-fn check_settings(found: &Value, settings: &Value) -> Result<()> {
-    let names = settings.as_object().into_iter().flat_map(|settings| settings.keys());
-    for name in names {
-        if found.get(name) != settings.get(name) {
-            let show = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
-            return Err(Error::expected(show(settings.get(name)), show(found.get(name)))
-                .field(format!("line 1, {name}"))
-                .hint("a trace can only be continued with the settings it was begun with"));
-        }
-    }
-    Ok(())
+fn work(settings: &Value) -> Work<'_> {
+    Work { schema: SCHEMA, name: "trace", settings }
 }

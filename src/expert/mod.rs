@@ -7,6 +7,7 @@
 //! that is missing keeps m = 1. Every byte of the vectors is covered by a checksum.
 
 pub mod mixture;
+mod multipliers;
 pub mod set;
 pub mod transfer;
 
@@ -17,10 +18,12 @@ use crate::atomic;
 use crate::error::{Error, Result};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::tensor_type::TensorType;
+use crate::resume::Digest;
 use crate::sidecar::header::new_header;
 use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 
 pub use mixture::Mixture;
+pub use multipliers::Multipliers;
 pub use set::{Contents, ExpertSet, ResolvedMixture};
 
 const ADAPTER_TYPE: &str = "svf-expert";
@@ -82,23 +85,13 @@ impl Expert {
         }
     }
 
-    /// An expert with the multipliers `m`, by weight of `sidecar` in its order.
-    pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &[Vec<f32>]) -> Self {
+    /// An expert with the multipliers `m`, which have the shape of `sidecar`.
+    pub fn of_multipliers(name: &str, sidecar: &Sidecar, m: &Multipliers) -> Self {
         let names = sidecar.weights.iter().map(|weight| weight.name.clone());
-        Self { multipliers: names.zip(m.iter().cloned()).collect(), ..Self::identity(name, sidecar) }
-    }
-
-    /// A hash of the multipliers: equal for experts that multiply alike.
-    pub fn hash(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for (weight, m) in &self.multipliers {
-            hasher.update(&(weight.len() as u64).to_le_bytes()).update(weight.as_bytes());
-            hasher.update(&(m.len() as u64).to_le_bytes());
-            m.iter().for_each(|m| {
-                hasher.update(&m.to_le_bytes());
-            });
+        Self {
+            multipliers: names.zip(m.iter().map(<[f32]>::to_vec)).collect(),
+            ..Self::identity(name, sidecar)
         }
-        hasher.finalize()
     }
 
     /// Opens and checks `path`, reading all of it.
@@ -190,6 +183,16 @@ impl Expert {
             }
             out.write_all(&vec![0; header.total_size() - written])
         })
+    }
+
+    /// Changes with the multipliers, and with the base model that they are for.
+    pub fn digest(&self) -> String {
+        let mut digest = Digest::new();
+        digest.text("fingerprint", self.fingerprint.as_str());
+        for (weight, m) in &self.multipliers {
+            digest.text("weight", weight).floats("m", m);
+        }
+        digest.finish()
     }
 
     /// Checks that the expert was made for `sidecar`: the same base model, and for each of its weights as

@@ -19,17 +19,17 @@ pub struct ExpertSet {
     experts: BTreeMap<String, Loaded>,
 }
 
-/// An expert, and a hash of its multipliers.
+/// An expert with its digest.
 #[derive(Clone)]
 struct Loaded {
     expert: Arc<Expert>,
-    hash: blake3::Hash,
+    digest: String,
 }
 
 impl Loaded {
     fn new(expert: Expert) -> Self {
-        let hash = expert.hash();
-        Self { expert: Arc::new(expert), hash }
+        let digest = expert.digest();
+        Self { expert: Arc::new(expert), digest }
     }
 }
 
@@ -133,10 +133,10 @@ impl ExpertSet {
         }
         let mut terms = Vec::new();
         for (name, alphas) in mixture.groups() {
-            let Loaded { expert, hash } = self.loaded(name)?;
+            let Loaded { expert, digest } = self.loaded(name)?;
             if alphas.iter().any(|&alpha| alpha != 0.0) {
                 let bytes = alphas.iter().flat_map(|alpha| alpha.to_le_bytes());
-                let term: Vec<u8> = hash.as_bytes().iter().copied().chain(bytes).collect();
+                let term: Vec<u8> = digest.bytes().chain(bytes).collect();
                 terms.push((term, (Arc::clone(expert), alphas.to_vec())));
             }
         }

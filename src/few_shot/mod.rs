@@ -5,6 +5,8 @@
 
 mod population;
 mod search;
+mod search_file;
 
 pub use population::{FewShot, Found, Generation, State};
 pub use search::{first_items, Search, SearchOptions, SearchProblem, Searched};
+pub use search_file::SearchFile;

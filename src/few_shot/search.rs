@@ -111,15 +111,13 @@ impl SearchProblem<'_> {
     /// All that changes the result, by name; a search goes on only with the same.
     pub fn identity(&self, joined: &ModelWithExperts, setup: &Runner) -> Value {
         let Self { task, shots, experts, options } = self;
-        let mut items = blake3::Hasher::new();
-        shots.iter().for_each(|item| {
-            items.update(format!("{item:?}").as_bytes());
-        });
-        items.update(task.rules().as_bytes());
         json!({
             "task": task.name(),
-            "shots": items.finalize().to_string(),
-            "experts": joined.hash(),
+            "task_generation": task.generation(),
+            "task_rules": task.rules_digest(),
+            "n_shots": options.n_shots,
+            "shots": Item::digest_of_all(*shots),
+            "model": joined.identity(),
             "among": experts,
             "settings": options.settings,
             "groups": options.groups,
@@ -167,8 +165,8 @@ impl SearchProblem<'_> {
                 states.push(State::new(Cem::new(few_shot.n_weights(), n_groups, options.settings.clone())?));
             }
             let (done, rest) = states.split_at_mut(i);
-            let found = few_shot
-                .search(&scheduler, &mut rest[0], progress, interrupt, |state| save(done, state))?;
+            let found =
+                few_shot.search(&scheduler, &mut rest[0], progress, interrupt, |state| save(done, state))?;
             searches.push(Search { n_groups, found, selection: None });
         }
         Ok(Searched { single, single_score, searches, best: 0 })

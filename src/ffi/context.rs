@@ -1,5 +1,6 @@
 //! A llama.cpp context: batches in, logits out, with the adapted weights bound to it.
 
+use std::fmt;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -80,6 +81,18 @@ pub enum GraphOp {
     Fused,
     /// Stock ggml ops.
     Composed,
+}
+
+impl fmt::Display for GraphOp {
+    /// As flags spell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::FusedUpTo(n) => write!(f, "fused up to {n} tokens"),
+            Self::Fused => f.write_str("fused"),
+            Self::Composed => f.write_str("composed"),
+        }
+    }
 }
 
 /// How an adapted weight runs.

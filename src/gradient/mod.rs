@@ -34,6 +34,7 @@ use rayon::ThreadPool;
 
 use crate::engine::{AdaptedModel, Form, Token};
 use crate::error::{Error, Result};
+use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use architecture::Architecture;
 use block::{Saved, Shape, Sums};
@@ -62,8 +63,8 @@ pub struct Rollout {
 /// A gradient, and what was seen on the way.
 #[derive(Clone, Debug)]
 pub struct Gradient {
-    /// dJ/dm by weight of the sidecar.
-    pub of_m: Vec<Vec<f32>>,
+    /// dJ/dm.
+    pub of_m: Multipliers,
     /// Mean entropy of π_m at sampled tokens, in nats.
     pub entropy: f64,
     /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first chunk only.
@@ -128,13 +129,13 @@ impl PolicyGradient {
         Ok(this)
     }
 
-    /// dJ/dm at `m` (by weight of the sidecar), for answers sampled from π_m, with `kl` for λ.
+    /// dJ/dm at `m`, for answers sampled from π_m, with `kl` for λ.
     ///
     /// # Errors
-    /// Tokens that the model does not know, empty prompts, lengths that do not fit, or an interrupt.
+    /// An m that has not the shape of the sidecar, tokens that the model does not know, empty prompts, lengths that do not fit, or an interrupt.
     pub fn estimate(
         &self,
-        m: &[Vec<f32>],
+        m: &Multipliers,
         groups: &[Group],
         kl: f32,
         interrupt: &Interrupt,
@@ -176,9 +177,9 @@ impl PolicyGradient {
         })
     }
 
-    fn check_m(&self, m: &[Vec<f32>]) -> Result<()> {
+    fn check_m(&self, m: &Multipliers) -> Result<()> {
         let expected = self.weights.adapted().sidecar().weights.iter().map(|weight| weight.rank);
-        if !m.iter().map(Vec::len).eq(expected) {
+        if !m.ranks().eq(expected) {
             return Err(Error::invalid("m does not have the shape of the sidecar"));
         }
         Ok(())
@@ -214,7 +215,7 @@ impl PolicyGradient {
         &self,
         shape: &Shape,
         parts: &mut [Vec<Work>],
-        m: Option<&[Vec<f32>]>,
+        m: Option<&Multipliers>,
         interrupt: &Interrupt,
     ) -> Result<()> {
         let n_chunks = parts.iter().map(Vec::len).sum::<usize>();
@@ -278,10 +279,10 @@ impl PolicyGradient {
         &self,
         shape: &Shape,
         parts: &mut [Vec<Work>],
-        m: &[Vec<f32>],
+        m: &Multipliers,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f32>>> {
-        let mut gradient: Vec<Vec<f32>> = m.iter().map(|m| vec![0.0; m.len()]).collect();
+    ) -> Result<Multipliers> {
+        let mut gradient = m.zeros_like();
         for layer in (0..self.architecture.n_layers).rev() {
             interrupt.check()?;
             let weights = self.weights.layer(layer, Some(m))?;
@@ -298,7 +299,7 @@ impl PolicyGradient {
             let sums = parts.par_iter_mut().map(of_part).collect::<Vec<_>>().into_iter().reduce(added);
             let Some(sums) = sums else { continue };
             for (index, of_weight) in self.weights.project(layer, &sums)? {
-                gradient[index] = of_weight;
+                gradient.weight_mut(index).copy_from_slice(&of_weight);
             }
         }
         Ok(gradient)

@@ -8,6 +8,7 @@ use super::block::{Layer, Matrix, Sums, MATRICES};
 use super::product;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::{Error, Result};
+use crate::expert::Multipliers;
 use crate::ffi::gguf::{GgufFile, TensorInfo};
 use crate::sidecar::AdaptedWeight;
 
@@ -50,8 +51,8 @@ impl Weights {
         self.adapted.model().file()
     }
 
-    /// Block `layer` at `m` (by weight of the sidecar); at m = 1 for `None`.
-    pub(super) fn layer(&self, layer: usize, m: Option<&[Vec<f32>]>) -> Result<Layer> {
+    /// Block `layer` at `m`; at m = 1 for `None`.
+    pub(super) fn layer(&self, layer: usize, m: Option<&Multipliers>) -> Result<Layer> {
         let file = self.file();
         let optional = |name: String| file.tensor(&name).map(|tensor| file.to_f32(tensor)).transpose();
         let required = |name: &str| file.to_f32(file.require_tensor(&format!("blk.{layer}.{name}.weight"))?);
@@ -72,11 +73,11 @@ impl Weights {
     }
 
     /// W + U·diag(σ(m - 1))·Vᵀ, or U·diag(σ·m)·Vᵀ in the factored form; W where it is not adapted.
-    fn matrix(&self, name: &str, index: Option<usize>, m: Option<&[Vec<f32>]>) -> Result<Matrix> {
+    fn matrix(&self, name: &str, index: Option<usize>, m: Option<&Multipliers>) -> Result<Matrix> {
         let read = || read_matrix(self.file(), self.file().require_tensor(name)?);
         let Some(index) = index else { return read() };
         let AdaptedWeight { n_in, n_out, sigma, u, vt, .. } = &self.adapted.sidecar().weights[index];
-        let m = m.map(|m| m[index].as_slice());
+        let m = m.map(|m| m.weight(index));
         let (mut w, accumulate, scale): (_, _, Vec<f32>) = match (self.form, m) {
             (Form::Residual, None) => return read(),
             (Form::Residual, Some(m)) => {

@@ -12,7 +12,7 @@ const TOP: f64 = 34.0;
 const BOTTOM: f64 = 58.0;
 
 /// The picture of m − 1 for `weights`: blue is weaker, red stronger, white as in the base model.
-pub fn svg(weights: &[String], m: &[Vec<f32>]) -> String {
+pub fn svg(weights: &[String], m: &[&[f32]]) -> String {
     let cells: Vec<Vec<f64>> = m.iter().map(|m| binned(m)).collect();
     // The largest change would drown all others; the 99th percentile of cells is full colour.
     let mut sizes: Vec<_> = cells.iter().flatten().map(|cell| cell.abs()).collect();

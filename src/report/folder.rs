@@ -1,22 +1,21 @@
 //! The folder of a report: `cells.jsonl` with what was measured, a lock, and the report's own files.
 //!
-//! The first line of `cells.jsonl` holds the settings and their hash, each other one a cell, written when it is
-//! finished; a killed process loses the cell at work, or of a search the generation at work.
+//! `cells.jsonl` is a [`Journal`]: each line but the first is a cell, written when it is finished. A killed process loses
+//! the cell at work, or of a search the generation at work.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cells::{Answers, Cell, Search, Searching};
 use crate::atomic;
 use crate::error::{Error, Result};
-use crate::train::{lock, Earlier, LOCK};
+use crate::resume::{Earlier, Journal, Lock, Work};
 
-const SCHEMA: &str = "llama-svf/report-cells/1";
+const SCHEMA: &str = "llama-svf/report-cells/2";
 const CELLS: &str = "cells.jsonl";
+const GO_ON: &str = "`Earlier::Resume` needs this report, with the settings it was begun with; `Earlier::Replace` starts over";
 /// What a report can consist of; a new one takes an old one's away.
 const FILES: [&str; 8] = [
     "report.md",
@@ -29,21 +28,12 @@ const FILES: [&str; 8] = [
     "mixtures.svg",
 ];
 
-#[derive(Serialize, Deserialize)]
-struct Header {
-    schema: String,
-    settings: Value,
-    /// Of the settings as JSON.
-    hash: String,
-}
-
 /// An open folder.
 pub struct Folder {
     path: PathBuf,
     cells: Vec<Cell>,
-    file: File,
-    /// Held while a report is made here; the system takes it back from whoever dies.
-    _lock: File,
+    journal: Journal,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -78,30 +68,27 @@ impl Folder {
     pub fn open(path: &Path, earlier: Earlier, settings: &Value) -> Result<Self> {
         Self::check(path, earlier)?;
         fs::create_dir_all(path).map_err(|source| Error::io("cannot make a folder", path, source))?;
-        let lock = lock(path, "another report is made here")?;
+        let lock = Lock::take(path, "another report is made here")?;
         // Another process may have been faster.
         Self::check(path, earlier)?;
+        let work = Work { schema: SCHEMA, name: "report", settings };
         let cells_path = path.join(CELLS);
-        let mut cells = None;
-        if earlier == Earlier::Resume && cells_path.exists() {
-            cells = read(&cells_path, settings)?;
-        } else if matches!(contents(path)?, Contents::Report) {
-            for name in FILES {
-                remove(&path.join(name))?;
+        let found = match earlier {
+            Earlier::Resume => Journal::resume(&cells_path, work).map_err(|error| error.hint(GO_ON))?,
+            Earlier::Refuse | Earlier::Replace => None,
+        };
+        let (journal, cells) = match found {
+            Some(found) => found,
+            None => {
+                if matches!(contents(path)?, Contents::Report) {
+                    for name in FILES {
+                        remove(&path.join(name))?;
+                    }
+                }
+                (Journal::create(&cells_path, work, &[] as &[Cell])?, Vec::new())
             }
-        }
-        if cells.is_none() {
-            let text = settings.to_string();
-            let hash = blake3::hash(text.as_bytes()).to_string();
-            let header = Header { schema: SCHEMA.into(), settings: settings.clone(), hash };
-            let line = to_line(&header)?;
-            atomic::write(&cells_path, |out| out.write_all(line.as_bytes()))?;
-        }
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&cells_path)
-            .map_err(|source| Error::io("cannot write", &cells_path, source))?;
-        Ok(Self { path: path.into(), cells: cells.unwrap_or_default(), file, _lock: lock })
+        };
+        Ok(Self { path: path.into(), cells, journal, _lock: lock })
     }
 
     /// The folder itself.
@@ -140,9 +127,7 @@ impl Folder {
     /// # Errors
     /// It cannot be written.
     pub fn add(&mut self, cell: Cell) -> Result<()> {
-        let line = to_line(&cell)?;
-        let cannot_write = |source| Error::io("cannot write", self.path.join(CELLS), source);
-        self.file.write_all(line.as_bytes()).map_err(cannot_write)?;
+        self.journal.append(&cell)?;
         self.cells.push(cell);
         Ok(())
     }
@@ -171,7 +156,7 @@ fn contents(path: &Path) -> Result<Contents> {
     }
     Ok(match names.iter().any(|name| name == CELLS) {
         true => Contents::Report,
-        false if names.iter().all(|name| name == LOCK) => Contents::Nothing,
+        false if names.iter().all(|name| name == Lock::FILE) => Contents::Nothing,
         false => Contents::Else,
     })
 }
@@ -183,49 +168,4 @@ fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The finished cells; `None` where not even the settings are whole. A last line that is not complete is dropped.
-fn read(path: &Path, settings: &Value) -> Result<Option<Vec<Cell>>> {
-    let text = fs::read_to_string(path).map_err(|source| Error::io("cannot read", path, source))?;
-    let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
-    let wrong = |number: usize, problem: String| {
-        Error::invalid(problem)
-            .file(path)
-            .field(format!("line {number}"))
-            .hint("it is damaged, or no report's; `Earlier::Replace` starts over")
-    };
-    let mut lines = complete.lines();
-    let Some(first) = lines.next() else { return Ok(None) };
-    let header: Header = serde_json::from_str(first).map_err(|error| wrong(1, error.to_string()))?;
-    if header.schema != SCHEMA {
-        return Err(wrong(1, format!("expected {SCHEMA}, found {}", header.schema)));
-    }
-    if blake3::hash(header.settings.to_string().as_bytes()).to_string() != header.hash {
-        return Err(wrong(1, "the settings are not those that were written".into()));
-    }
-    for (name, expected) in settings.as_object().into_iter().flatten() {
-        let found = header.settings.get(name).unwrap_or(&Value::Null);
-        if found != expected {
-            return Err(Error::invalid(format!("the report was begun with {found}, and this is {expected}"))
-                .file(path)
-                .field(name)
-                .hint("`Earlier::Resume` needs the settings of the report; `Earlier::Replace` starts over"));
-        }
-    }
-    let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| wrong(i + 2, error.to_string()))
-    };
-    let cells = lines.enumerate().map(parse).collect::<Result<Vec<_>>>()?;
-    if complete.len() < text.len() {
-        let cannot_write = |source| Error::io("cannot write", path, source);
-        let file = OpenOptions::new().write(true).open(path).map_err(cannot_write)?;
-        file.set_len(complete.len() as u64).map_err(cannot_write)?;
-    }
-    Ok(Some(cells))
-}
-
-fn to_line(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(value);
-    Ok(text.map_err(|error| Error::engine(format!("cannot write JSON: {error}")))? + "\n")
 }

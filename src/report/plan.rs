@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{json, Value};
 
 use crate::dispatch::Dispatcher;
-use crate::engine::Token;
+use crate::engine::{ModelWithExperts, Token};
 use crate::error::{Error, Result};
 use crate::eval::{Questions, Runner};
 use crate::expert::{ExpertSet, Mixture};
@@ -280,17 +280,15 @@ impl<'a> Plan<'a> {
     /// A model without tensors, or a prompt that cannot be filled in.
     pub fn settings(&self) -> Result<Value> {
         let target = |target: &Target| {
-            let mut hasher = blake3::Hasher::new();
             let task = &target.task;
             let chosen_by = [Part::Train, Part::Validation].map(|part| task.items(part));
-            for item in target.items.iter().chain(chosen_by.into_iter().flatten()) {
-                hasher.update(format!("{item:?}").as_bytes());
-            }
-            hasher.update(task.rules().as_bytes());
+            let all = target.items.iter().chain(chosen_by.into_iter().flatten());
             let value = json!({
-                "kind": target.kind.name(),
+                "generation": task.generation(),
                 "items": target.items.len(),
-                "hash": hasher.finalize().to_string(),
+                "items_digest": Item::digest_of_all(all),
+                "kind": target.kind.name(),
+                "rules": task.rules_digest(),
             });
             (target.name().to_owned(), value)
         };
@@ -299,7 +297,7 @@ impl<'a> Plan<'a> {
         Ok(json!({
             "model": Fingerprint::of_model(self.runner.model.file())?.as_str(),
             "experts": self.names(),
-            "experts_hash": self.runner.joined.map(|joined| joined.hash()),
+            "adapted": self.runner.joined.map(ModelWithExperts::identity),
             "tasks": self.targets.targets.iter().map(target).collect::<Value>(),
             "dispatch": self.dispatchers.iter().map(dispatcher).collect::<Result<Value>>()?,
             "search": {

@@ -39,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::ffi::gguf::{GgufFile, TensorInfo};
 use crate::ffi::tensor_type::TensorType;
 use crate::progress::Progress;
+use crate::resume::Digest;
 
 pub use fingerprint::Fingerprint;
 pub use header::SidecarHeader;
@@ -176,6 +177,16 @@ impl Sidecar {
             }
         }
         Ok(())
+    }
+
+    /// Changes with the names, ranks and types of the adapted weights, and with their σ. It takes no reading of factors.
+    pub fn digest(&self) -> String {
+        let mut digest = Digest::new();
+        for AdaptedWeight { name, rank, u, vt, sigma, .. } in &self.weights {
+            digest.text("weight", name).number("rank", *rank);
+            digest.text("u", u.ty.name()).text("vt", vt.ty.name()).floats("sigma", sigma);
+        }
+        digest.finish()
     }
 
     /// Reads U and Vᵀ of every weight in full and checks that they are as they were written, and finite.

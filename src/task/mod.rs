@@ -78,6 +78,7 @@ mod check;
 mod file;
 mod forms;
 mod generation;
+mod identity;
 pub(crate) mod jinja;
 mod load;
 pub mod presets;

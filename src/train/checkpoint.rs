@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::options::Options;
 use super::state::{Best, State};
-use crate::atomic;
 use crate::error::{Error, Result};
 use crate::optimiser::AdamW;
+use crate::{atomic, resume};
 
-const SCHEMA: &str = "llama-svf/checkpoint/1";
+const SCHEMA: &str = "llama-svf/checkpoint/2";
 const HASH_BYTES: usize = 32;
 
 /// The first line.
@@ -64,9 +64,9 @@ pub fn save(path: &Path, state: &State, settings: &Value) -> Result<()> {
     let mut bytes =
         serde_json::to_vec(&head).map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
     bytes.push(b'\n');
-    let vectors = [&state.adam.first, &state.adam.second, &state.before];
-    let of_best = best.into_iter().flat_map(|best| best.m.iter().chain([&best.scores]));
-    for vector in state.raw.iter().chain(vectors).chain(of_best) {
+    let vectors = [state.raw.flat(), &state.adam.first, &state.adam.second, &state.before];
+    let of_best = best.into_iter().flat_map(|best| [best.m.flat(), &best.scores]);
+    for vector in vectors.into_iter().chain(of_best) {
         bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
     }
     let hash = blake3::hash(&bytes);
@@ -97,9 +97,13 @@ fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> R
         content.iter().position(|&byte| byte == b'\n').ok_or_else(|| damaged("it has no first line"))?;
     let head: Head = serde_json::from_slice(&content[..line]).map_err(|error| damaged(&error.to_string()))?;
     if head.schema != SCHEMA {
-        return Err(Error::expected(SCHEMA, head.schema).field("schema"));
+        return Err(Error::expected(SCHEMA, head.schema)
+            .field("schema")
+            .hint("`Earlier::Replace` starts over"));
     }
-    check_settings(&head.settings, settings, "")?;
+    resume::check("run", &head.settings, settings).map_err(|error| {
+        error.hint("`Earlier::Resume` needs the settings of the run; `Earlier::Replace` starts over")
+    })?;
 
     let n: usize = ranks.iter().sum();
     let n_best = if head.best.is_some() { n } else { 0 };
@@ -133,22 +137,4 @@ fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> R
         tokens: head.tokens,
         seconds: head.seconds,
     })
-}
-
-/// Finds the first setting that differs, and names it.
-fn check_settings(found: &Value, expected: &Value, name: &str) -> Result<()> {
-    if let (Some(found), Some(expected)) = (found.as_object(), expected.as_object()) {
-        for key in expected.keys().chain(found.keys()) {
-            let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-            let of = |object: &serde_json::Map<_, _>| object.get(key).cloned().unwrap_or(Value::Null);
-            check_settings(&of(found), &of(expected), &name)?;
-        }
-        return Ok(());
-    }
-    if found != expected {
-        return Err(Error::invalid(format!("the run was begun with {found}, and this is {expected}"))
-            .field(name)
-            .hint("`Earlier::Resume` needs the settings of the run; `Earlier::Replace` starts over"));
-    }
-    Ok(())
 }

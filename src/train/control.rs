@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::policy::{Answers, Policy, Wanted};
 use crate::engine::Token;
 use crate::error::Result;
+use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use crate::task::Part;
 
@@ -31,7 +32,7 @@ impl<P: Policy> Policy for RandomReward<P> {
 
     fn answer(
         &mut self,
-        candidates: &[&[Vec<f32>]],
+        candidates: &[&Multipliers],
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers> {

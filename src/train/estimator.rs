@@ -2,14 +2,15 @@
 
 use super::policy::Policy;
 use crate::error::Result;
+use crate::expert::Multipliers;
 use crate::gradient::Group;
 use crate::progress::Interrupt;
 
 /// A gradient, and what was seen on the way.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// dJ/dm by weight.
-    pub gradient: Vec<Vec<f32>>,
+    /// dJ/dm.
+    pub gradient: Multipliers,
     /// Nats per token, mean, where it is known.
     pub entropy: Option<f64>,
     /// Nats per token, mean, of KL(π_m ‖ π_base), where it is known.
@@ -18,8 +19,8 @@ pub struct Estimate {
 
 /// What a gradient is wanted of.
 pub struct Step<'a> {
-    /// The multipliers, by weight.
-    pub m: &'a [Vec<f32>],
+    /// The multipliers.
+    pub m: &'a Multipliers,
     /// What they wrote. Without a KL penalty, groups whose advantages are all 0 are left out.
     pub groups: &'a [Group],
     /// The train items of this step.

@@ -9,6 +9,7 @@ use super::draws;
 use super::estimator::{Estimate, Estimator, Step};
 use super::policy::{Policy, Wanted};
 use crate::error::Result;
+use crate::expert::Multipliers;
 use crate::task::Part;
 
 /// Antithetic evolution strategies in parameter space (Salimans et al. 2017): pairs m ± width·ε, all in one
@@ -60,24 +61,31 @@ impl Grouping {
         lengths
     }
 
+    /// What moves together, of every weight in turn.
+    fn groups(self, m: &mut Multipliers) -> impl Iterator<Item = &mut [f32]> {
+        m.iter_mut().flat_map(move |mut rest| {
+            self.lengths(rest.len()).into_iter().map(move |length| {
+                let (group, after) = std::mem::take(&mut rest).split_at_mut(length);
+                rest = after;
+                group
+            })
+        })
+    }
+
     /// ε for every component, equal within a group.
-    fn draw(self, m: &[Vec<f32>], rng: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
-        let mut of_weight = |m: &Vec<f32>| {
-            let mut noise = Vec::with_capacity(m.len());
-            for length in self.lengths(m.len()) {
-                let epsilon: f32 = StandardNormal.sample(rng);
-                noise.resize(noise.len() + length, epsilon);
-            }
-            noise
-        };
-        m.iter().map(&mut of_weight).collect()
+    fn draw(self, m: &Multipliers, rng: &mut ChaCha8Rng) -> Multipliers {
+        let mut noise = m.zeros_like();
+        for group in self.groups(&mut noise) {
+            group.fill(StandardNormal.sample(rng));
+        }
+        noise
     }
 }
 
 impl Estimator for Evolution {
     fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate> {
         let mut rng = ChaCha8Rng::seed_from_u64(draws::seed(step.seed, "noise", &[]));
-        let mut gradient: Vec<Vec<f32>> = step.m.iter().map(|m| vec![0.0; m.len()]).collect();
+        let mut gradient = step.m.zeros_like();
         // Two candidates per pair, as many pairs at once as there are slots.
         let per_batch = (policy.max_candidates() / 2).max(1);
         let mut left = self.pairs;
@@ -88,19 +96,15 @@ impl Estimator for Evolution {
             let rewards = self.rewards(step, &noises, policy)?;
             for (noise, pair) in noises.iter().zip(rewards.chunks(2)) {
                 let scale = (pair[0] - pair[1]) / (2.0 * f64::from(self.width) * self.pairs as f64);
-                for (gradient, noise) in gradient.iter_mut().flatten().zip(noise.iter().flatten()) {
+                for (gradient, noise) in gradient.flat_mut().iter_mut().zip(noise.flat()) {
                     *gradient += (scale * f64::from(*noise)) as f32;
                 }
             }
         }
         // What was measured is the slope of a whole group; each of its components has an equal share.
-        for gradient in &mut gradient {
-            let mut rest = gradient.as_mut_slice();
-            for length in self.grouping.lengths(rest.len()) {
-                let (group, after) = rest.split_at_mut(length);
-                group.iter_mut().for_each(|g| *g /= length as f32);
-                rest = after;
-            }
+        for group in self.grouping.groups(&mut gradient) {
+            let length = group.len() as f32;
+            group.iter_mut().for_each(|g| *g /= length);
         }
         Ok(Estimate { gradient, entropy: None, kl: None })
     }
@@ -116,16 +120,15 @@ impl Estimator for Evolution {
 
 impl Evolution {
     /// Mean rewards of m + width·ε and m − width·ε, for each of `noises` in turn.
-    fn rewards(&self, step: &Step, noises: &[Vec<Vec<f32>>], policy: &mut dyn Policy) -> Result<Vec<f64>> {
-        let moved = |noise: &[Vec<f32>], width: f32| -> Vec<Vec<f32>> {
-            let of = |(m, noise): (&Vec<f32>, &Vec<f32>)| {
-                m.iter().zip(noise).map(|(m, epsilon)| m + width * epsilon).collect()
-            };
-            step.m.iter().zip(noise).map(of).collect()
+    fn rewards(&self, step: &Step, noises: &[Multipliers], policy: &mut dyn Policy) -> Result<Vec<f64>> {
+        let moved = |noise: &Multipliers, width: f32| {
+            let mut m = step.m.clone();
+            m.flat_mut().iter_mut().zip(noise.flat()).for_each(|(m, epsilon)| *m += width * epsilon);
+            m
         };
         let candidates: Vec<_> =
             noises.iter().flat_map(|noise| [moved(noise, self.width), moved(noise, -self.width)]).collect();
-        let views: Vec<&[Vec<f32>]> = candidates.iter().map(Vec::as_slice).collect();
+        let views: Vec<_> = candidates.iter().collect();
         // All sample with the same seeds, so that they differ in m alone.
         let wanted: Vec<_> = (0..candidates.len())
             .flat_map(|candidate| step.items.iter().map(move |&item| (candidate, item)))
@@ -157,7 +160,8 @@ mod tests {
         assert_eq!(Grouping::Single.lengths(3), [1, 1, 1]);
         assert!(Grouping::Bands.lengths(0).is_empty());
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let noise = Grouping::Bands.draw(&[vec![1.0; 3], vec![1.0]], &mut rng);
-        assert!(noise[0][1] == noise[0][2] && noise[0][0] != noise[0][1] && noise[1][0] != noise[0][0]);
+        let noise = Grouping::Bands.draw(&Multipliers::filled([3, 1], 1.0), &mut rng);
+        let noise = noise.flat();
+        assert!(noise[1] == noise[2] && noise[0] != noise[1] && noise[3] != noise[0]);
     }
 }

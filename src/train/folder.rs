@@ -1,6 +1,5 @@
 //! The folder `NAME.train` beside an expert: its checkpoint, its log, its report.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -10,25 +9,14 @@ use super::log::{self, Line, Log};
 use super::options::Options;
 use super::state::State;
 use crate::error::{Error, Result};
-
-/// What to do about an earlier run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Earlier {
-    /// Refuse to touch it.
-    Refuse,
-    /// Go on with it, if there is one.
-    Resume,
-    /// Replace it.
-    Replace,
-}
+use crate::resume::{Earlier, Lock};
 
 /// Where a run leaves its files.
 #[derive(Debug)]
 pub struct Folder {
     output: PathBuf,
     path: PathBuf,
-    /// Held while a run is at work here; the system takes it back from whoever dies.
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Folder {
@@ -89,7 +77,7 @@ impl Folder {
     ) -> Result<(Log, State)> {
         let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
         std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
-        self.lock = Some(lock(&self.path, "another run is at work here")?);
+        self.lock = Some(Lock::take(&self.path, "another run is at work here")?);
         let ranks: Vec<_> = sigma.iter().map(Vec::len).collect();
         if earlier == Earlier::Resume && self.checkpoint().exists() {
             let state = checkpoint::load(&self.checkpoint(), options, settings, &ranks)?;
@@ -144,25 +132,6 @@ impl Folder {
     /// For people.
     pub fn report(&self) -> PathBuf {
         self.path.join("report.html")
-    }
-}
-
-/// Name of the file that [`lock`] makes.
-pub const LOCK: &str = "lock";
-
-/// Keeps `folder` to this process for as long as the file lives; the system takes it back from whoever dies.
-///
-/// # Errors
-/// Another process has it, which `problem` says, or the file cannot be made.
-pub fn lock(folder: &Path, problem: &str) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::unavailable(problem).file(folder).hint("wait for it, or choose another `output`"))
-        }
-        // Some file systems have no locks; work without one is better than none.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

@@ -1,29 +1,21 @@
-//! The log of a run: JSON lines, the first with the settings, then one for each step and each validation.
+//! The log of a run: a [`Journal`] with a line for each step and each validation.
 //!
 //! A line is written before the checkpoint that counts its step, so that a killed run leaves lines too many,
 //! never too few; a resumed run drops those.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::State;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::resume::{Journal, Work};
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Line {
-    /// The first one.
-    Settings {
-        /// `llama-svf/train-log/1`.
-        schema: String,
-        /// All that changes the result.
-        settings: Value,
-    },
     /// One step.
     Step(StepLine),
     /// One validation.
@@ -102,12 +94,9 @@ pub struct ValidationLine {
 }
 
 /// An open log.
-pub struct Log {
-    path: PathBuf,
-    file: File,
-}
+pub struct Log(Journal);
 
-const SCHEMA: &str = "llama-svf/train-log/1";
+const SCHEMA: &str = "llama-svf/train-log/2";
 
 impl Log {
     /// Begins a log at `path`, in the place of what is there.
@@ -115,35 +104,22 @@ impl Log {
     /// # Errors
     /// It cannot be written.
     pub fn create(path: &Path, settings: &Value) -> Result<Self> {
-        let file = File::create(path).map_err(|source| Error::io("cannot create", path, source))?;
-        let mut log = Self { path: path.into(), file };
-        log.write(&Line::Settings { schema: SCHEMA.to_owned(), settings: settings.clone() })?;
-        Ok(log)
+        Journal::create(path, work(settings), &[] as &[Line]).map(Self)
     }
 
     /// Continues the log at `path` after `state`, without lines of what came later and was lost.
     ///
     /// # Errors
-    /// It cannot be read or written, or a line before the last one is damaged.
+    /// It cannot be read or written, a line before the last one is damaged, or it is of another run.
     pub fn resume(path: &Path, settings: &Value, state: &State) -> Result<Self> {
-        if !path.exists() {
+        let Some((_, mut lines)) = Journal::resume(path, work(settings))? else {
             return Self::create(path, settings);
-        }
-        let mut text = String::new();
-        for line in read(path)? {
-            let is_known = match &line {
-                Line::Settings { .. } => true,
-                Line::Step(line) => line.step <= state.step,
-                Line::Validation(line) => state.validated.is_some_and(|step| line.step <= step),
-            };
-            if is_known {
-                text += &to_json(&line)?;
-            }
-        }
-        crate::atomic::write(path, |out| out.write_all(text.as_bytes()))?;
-        let file = OpenOptions::new().append(true).open(path);
-        let file = file.map_err(|source| Error::io("cannot write", path, source))?;
-        Ok(Self { path: path.into(), file })
+        };
+        lines.retain(|line| match line {
+            Line::Step(line) => line.step <= state.step,
+            Line::Validation(line) => state.validated.is_some_and(|step| line.step <= step),
+        });
+        Journal::create(path, work(settings), &lines).map(Self)
     }
 
     /// Adds a line, at once.
@@ -151,9 +127,7 @@ impl Log {
     /// # Errors
     /// It cannot be written.
     pub fn write(&mut self, line: &Line) -> Result<()> {
-        let text = to_json(line)?;
-        let written = self.file.write_all(text.as_bytes());
-        written.map_err(|source| Error::io("cannot write", &self.path, source))
+        self.0.append(line)
     }
 }
 
@@ -162,16 +136,9 @@ impl Log {
 /// # Errors
 /// It cannot be read, or a line is damaged.
 pub fn read(path: &Path) -> Result<Vec<Line>> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::io("cannot read", path, source))?;
-    let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
-    let parse = |(i, text): (usize, &str)| {
-        serde_json::from_str(text)
-            .map_err(|error| Error::invalid(error.to_string()).file(path).field(format!("line {}", i + 1)))
-    };
-    complete.lines().enumerate().map(parse).collect()
+    Journal::read(path, SCHEMA)
 }
 
-fn to_json(line: &Line) -> Result<String> {
-    let text = serde_json::to_string(line);
-    Ok(text.map_err(|error| Error::engine(format!("cannot write JSON: {error}")))? + "\n")
+fn work(settings: &Value) -> Work<'_> {
+    Work { schema: SCHEMA, name: "run", settings }
 }

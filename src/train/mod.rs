@@ -7,10 +7,10 @@
 //!   └──── AdamW ◄── clip ◄── chain rule ◄── dJ/dm ◄──────── Estimator ◄─────┘
 //! ```
 //!
-//! [`Run`] is the loop. A [`Policy`] answers items: [`ModelPolicy`] with llama.cpp, toys in tests. An
-//! [`Estimator`] turns answers into a gradient: [`Exact`] by the chain rule, [`Evolution`] by trying. Everything random is a function of the seed and the step
-//! ([`draws`]), and a [`State`] holds all the rest, so that a run which goes on from a checkpoint does what it
-//! would have done.
+//! [`Training`] puts a run together, [`Run`] is the loop, [`Trained`] is what comes of it. A [`Policy`] answers items:
+//! [`ModelPolicy`] with llama.cpp, toys in tests. An [`Estimator`] turns answers into a gradient: [`Exact`] by the chain
+//! rule, [`Evolution`] by trying. Everything random is a function of the seed and the step ([`draws`]), and a [`State`]
+//! holds all the rest, so that a run which goes on from a checkpoint does what it would have done.
 
 pub mod checkpoint;
 pub mod control;
@@ -22,23 +22,29 @@ mod folder;
 pub mod groups;
 pub mod log;
 mod model_policy;
+mod names;
 mod options;
 mod parametrisation;
 pub mod policy;
 pub mod report;
 mod run;
 mod state;
+mod trained;
+mod training;
 pub mod validation;
 
 pub use control::RandomReward;
 pub use estimator::{Estimate, Estimator, Step};
 pub use evolution::{Evolution, Grouping};
 pub use exact::Exact;
-pub use folder::{lock, Earlier, Folder, LOCK};
+pub use folder::Folder;
 pub use groups::Baseline;
 pub use model_policy::{ModelOptions, ModelPolicy};
+pub use names::{EstimatorName, RewardName};
 pub use options::Options;
 pub use parametrisation::Parametrisation;
 pub use policy::{Answer, Answers, Policy, Wanted};
 pub use run::{Ended, Run};
 pub use state::{mean, Best, State};
+pub use trained::Trained;
+pub use training::{Training, TrainingOptions};

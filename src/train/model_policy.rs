@@ -8,11 +8,12 @@ use rayon::prelude::*;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::scheduler::{Completion, Ended, Generate};
 use crate::engine::{
-    AdaptedModel, Form, GraphOp, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler, Thinking, Token,
+    AdaptedModel, Form, GraphOp, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler, Thinking,
+    Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
-use crate::expert::{Expert, Mixture};
+use crate::expert::{Expert, Mixture, Multipliers};
 use crate::progress::Interrupt;
 use crate::task::{Item, Part, Task};
 
@@ -93,12 +94,12 @@ impl<'a> ModelPolicy<'a> {
     }
 
     /// Makes the candidates the scheduler's experts; the mixture of each.
-    fn load(&mut self, candidates: &[&[Vec<f32>]]) -> Result<Vec<Mixture>> {
+    fn load(&mut self, candidates: &[&Multipliers]) -> Result<Vec<Mixture>> {
         if candidates.len() > self.max_candidates {
             return Err(Error::expected(format!("at most {}", self.max_candidates), candidates.len())
                 .field("candidates"));
         }
-        let load = |(i, m): (usize, &&[Vec<f32>])| {
+        let load = |(i, m): (usize, &&Multipliers)| {
             let name = format!("candidate-{i}");
             let expert = Expert::of_multipliers(&name, self.adapted.sidecar(), m);
             self.scheduler.replace_expert(expert)?;
@@ -136,7 +137,7 @@ impl Policy for ModelPolicy<'_> {
 
     fn answer(
         &mut self,
-        candidates: &[&[Vec<f32>]],
+        candidates: &[&Multipliers],
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers> {

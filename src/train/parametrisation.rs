@@ -1,9 +1,11 @@
-//! What is trained, and how the multipliers m follow from it. Vectors are by weight, in the sidecar's order.
+//! What is trained, and how the multipliers m follow from it. σ is by weight, in the sidecar's order.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use serde::Serialize;
+
+use crate::expert::Multipliers;
 
 /// How m follows from the raw parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -18,33 +20,35 @@ pub enum Parametrisation {
 
 impl Parametrisation {
     /// Raw parameters before the first step, for weights with these `sigma`.
-    pub fn initial(self, sigma: &[Vec<f32>], seed: u64) -> Vec<Vec<f32>> {
+    pub fn initial(self, sigma: &[Vec<f32>], seed: u64) -> Multipliers {
         match self {
-            Self::Multiplier => sigma.iter().map(|sigma| vec![1.0; sigma.len()]).collect(),
+            Self::Multiplier => Multipliers::filled(sigma.iter().map(Vec::len), 1.0),
             Self::Reference => {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 let normal = Normal::new(0.1f32, 0.01).unwrap_or_else(|_| unreachable!("0.01 is positive"));
-                sigma.iter().map(|sigma| sigma.iter().map(|_| normal.sample(&mut rng)).collect()).collect()
+                let mut z = Multipliers::filled(sigma.iter().map(Vec::len), 0.0);
+                z.flat_mut().iter_mut().for_each(|z| *z = normal.sample(&mut rng));
+                z
             }
         }
     }
 
     /// m for `raw`.
-    pub fn multipliers(self, raw: &[Vec<f32>], sigma: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    pub fn multipliers(self, raw: &Multipliers, sigma: &[Vec<f32>]) -> Multipliers {
         match self {
-            Self::Multiplier => raw.to_vec(),
+            Self::Multiplier => raw.clone(),
             Self::Reference => raw.iter().zip(sigma).map(|(z, sigma)| rescaled(z, sigma)).collect(),
         }
     }
 
     /// dJ/draw from dJ/dm at `raw`.
-    pub fn chain(self, raw: &[Vec<f32>], sigma: &[Vec<f32>], gradient: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    pub fn chain(self, raw: &Multipliers, sigma: &[Vec<f32>], gradient: &Multipliers) -> Multipliers {
         match self {
-            Self::Multiplier => gradient.to_vec(),
+            Self::Multiplier => gradient.clone(),
             Self::Reference => raw
                 .iter()
                 .zip(sigma)
-                .zip(gradient)
+                .zip(gradient.iter())
                 .map(|((z, sigma), gradient)| chain_rescaled(z, sigma, gradient))
                 .collect(),
         }

@@ -2,6 +2,7 @@
 
 use crate::engine::Token;
 use crate::error::Result;
+use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use crate::task::Part;
 
@@ -53,13 +54,13 @@ pub trait Policy {
     /// Most candidates in one call of [`Self::answer`].
     fn max_candidates(&self) -> usize;
 
-    /// One answer for each of `wanted`; equal calls have equal results. `candidates` are multipliers by weight.
+    /// One answer for each of `wanted`; equal calls have equal results.
     ///
     /// # Errors
     /// An interrupt, or a failure of the model or of scoring.
     fn answer(
         &mut self,
-        candidates: &[&[Vec<f32>]],
+        candidates: &[&Multipliers],
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers>;

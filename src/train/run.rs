@@ -14,6 +14,7 @@ use super::state::{mean, Best, State};
 use super::{draws, validation};
 use crate::error::{Error, Result};
 use crate::eval::scores::MANY_CUT;
+use crate::expert::Multipliers;
 use crate::optimiser::clip;
 use crate::progress::{Interrupt, Progress};
 use crate::task::Part;
@@ -207,9 +208,9 @@ impl Run<'_> {
         let Ascent { norm, entropy, kl } = self.ascend(state, &m, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
         let m = options.parametrisation.multipliers(&state.raw, self.sigma);
-        let moved = m.iter().flatten().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
-        let moved = moved / m.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-        check_finite(moved, "m", state.step)?;
+        m.check_finite("m").map_err(|error| at_step(error, state.step))?;
+        let moved = m.flat().iter().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
+        let moved = moved / m.flat().len().max(1) as f64;
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
         let n_cut = answers.answers.iter().filter(|answer| answer.is_cut).count();
         let seconds = began.elapsed().as_secs_f64();
@@ -236,7 +237,7 @@ impl Run<'_> {
     }
 
     /// Answers of `m`, several to each of `items` in turn.
-    fn ask(&mut self, m: &[Vec<f32>], items: &[usize], step: u64) -> Result<Answers> {
+    fn ask(&mut self, m: &Multipliers, items: &[usize], step: u64) -> Result<Answers> {
         let Options { seed, samples, temperature, .. } = *self.options;
         let wanted: Vec<_> = items
             .iter()
@@ -256,7 +257,7 @@ impl Run<'_> {
     fn ascend(
         &mut self,
         state: &mut State,
-        m: &[Vec<f32>],
+        m: &Multipliers,
         items: &[usize],
         answers: &[Answer],
         rate: f64,
@@ -280,14 +281,14 @@ impl Run<'_> {
             interrupt: self.interrupt,
         };
         let Estimate { gradient, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
-        let mut gradient = options.parametrisation.chain(&state.raw, self.sigma, &gradient).concat();
+        let mut gradient = options.parametrisation.chain(&state.raw, self.sigma, &gradient);
         if self.estimator.uses_groups() {
             // The mean is over all rollouts, and those left out have a gradient of 0.
             let share = groups.len() as f64 / items.len() as f64;
-            gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * share) as f32);
+            gradient.flat_mut().iter_mut().for_each(|g| *g = (f64::from(*g) * share) as f32);
         }
-        let norm = clip(&mut gradient, options.clip);
-        check_finite(norm, "the gradient", state.step)?;
+        gradient.check_finite("the gradient").map_err(|error| at_step(error, state.step))?;
+        let norm = clip(gradient.flat_mut(), options.clip);
         // Without a gradient there is no step, not one from the momentum of earlier ones.
         if norm > 0.0 {
             self.update(state, &gradient, rate);
@@ -295,24 +296,12 @@ impl Run<'_> {
         Ok(Ascent { norm, entropy, kl })
     }
 
-    fn update(&self, state: &mut State, gradient: &[f32], rate: f64) {
-        let initial = self.options.parametrisation.initial(self.sigma, self.options.seed).concat();
-        let mut raw = state.raw.concat();
-        state.adam.step(&mut raw, &initial, gradient, rate);
-        let mut rest = raw.as_slice();
-        for weight in &mut state.raw {
-            let (own, after) = rest.split_at(weight.len());
-            weight.copy_from_slice(own);
-            rest = after;
-        }
+    fn update(&self, state: &mut State, gradient: &Multipliers, rate: f64) {
+        let initial = self.options.parametrisation.initial(self.sigma, self.options.seed);
+        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
     }
 }
 
-fn check_finite(value: f64, what: &str, step: u64) -> Result<()> {
-    if value.is_finite() {
-        return Ok(());
-    }
-    Err(Error::engine(format!("{what} became {value}"))
-        .field(format!("step {}", step + 1))
-        .hint("the state before it is kept; try a lower `schedule.peak`"))
+fn at_step(error: Error, step: u64) -> Error {
+    error.field(format!("step {}", step + 1)).hint("the state before it is kept; try a lower `schedule.peak`")
 }

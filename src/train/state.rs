@@ -1,6 +1,7 @@
 //! All that a run is at the end of a step. What is random follows from the seed and the step, and so is not here.
 
 use super::options::Options;
+use crate::expert::Multipliers;
 use crate::optimiser::AdamW;
 
 /// A run between two steps.
@@ -8,8 +9,8 @@ use crate::optimiser::AdamW;
 pub struct State {
     /// Steps done.
     pub step: u64,
-    /// Raw parameters, by weight.
-    pub raw: Vec<Vec<f32>>,
+    /// Raw parameters, from which m follows.
+    pub raw: Multipliers,
     /// The optimiser, over all of `raw` in turn.
     pub adam: AdamW,
     /// Steps in a row until now whose rewards had nothing to teach.
@@ -37,8 +38,8 @@ pub struct State {
 pub struct Best {
     /// Steps done then.
     pub step: u64,
-    /// By weight.
-    pub m: Vec<Vec<f32>>,
+    /// The multipliers.
+    pub m: Multipliers,
     /// Validation scores, by item.
     pub scores: Vec<f32>,
 }
@@ -47,7 +48,7 @@ impl State {
     /// Before the first step, for weights with these `sigma`.
     pub fn new(options: &Options, sigma: &[Vec<f32>]) -> Self {
         let raw = options.parametrisation.initial(sigma, options.seed);
-        let n = raw.iter().map(Vec::len).sum();
+        let n = raw.flat().len();
         Self {
             step: 0,
             raw,

@@ -3,6 +3,7 @@
 use super::policy::{Policy, Wanted};
 use crate::error::Result;
 use crate::eval::stats;
+use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use crate::task::Part;
 
@@ -11,7 +12,7 @@ use crate::task::Part;
 /// # Errors
 /// An interrupt, or a failure of the model or of scoring.
 pub fn validate(
-    m: &[Vec<f32>],
+    m: &Multipliers,
     n: usize,
     policy: &mut dyn Policy,
     interrupt: &Interrupt,

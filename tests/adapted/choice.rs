@@ -144,9 +144,8 @@ fn an_answer_in_words_is_asked_for_before_what_all_labels_share() {
         // What is written after it, alone or in a batch, has the whole label.
         let written = Options { reading: Reading::Text, ..options(Strategy::Prompt) };
         let dispatcher = Dispatcher::new(&experts, prompt, written).unwrap();
-        let single = || {
-            Scheduler::new(vec![adapted.session(Form::Residual, GraphOp::Auto, 1, 1)], QUEUE).unwrap()
-        };
+        let single =
+            || Scheduler::new(vec![adapted.session(Form::Residual, GraphOp::Auto, 1, 1)], QUEUE).unwrap();
         let (alone, cost) = dispatcher.decide(&single(), "What is an apple?").unwrap();
         // All that is read, and all that is written but for the last.
         assert!(cost.n_tokens >= ask.prompt.len() && cost.n_tokens < ask.prompt.len() + 16);

@@ -6,9 +6,7 @@ use llama_svf::cem::{Cem, Settings, Ties};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::embedded;
 use llama_svf::engine::scheduler::QUEUE;
-use llama_svf::engine::{
-    log_probs, AdapterOptions, Form, GraphOp, Scheduler, Session, SessionOptions,
-};
+use llama_svf::engine::{log_probs, AdapterOptions, Form, GraphOp, Scheduler, Session, SessionOptions};
 use llama_svf::eval::Questions;
 use llama_svf::expert::{Expert, Mixture};
 use llama_svf::few_shot::{FewShot, State};
@@ -49,13 +47,11 @@ fn a_population_in_one_batch_scores_as_one_candidate_at_a_time() {
     let mixtures: Vec<_> = cem.ask().iter().map(|alphas| few_shot.mixture(alphas).unwrap()).collect();
     assert_eq!(mixtures.len(), 32);
     let interrupt = Interrupt::new();
-    let together =
-        few_shot.score(&scheduler(&adapted, 16, 33), &mixtures, Ties::Own, &interrupt).unwrap();
+    let together = few_shot.score(&scheduler(&adapted, 16, 33), &mixtures, Ties::Own, &interrupt).unwrap();
     let single = scheduler(&adapted, 1, 2);
     let mut n_equal = 0;
     for (i, (mixture, together)) in mixtures.iter().zip(&together).enumerate() {
-        let alone =
-            few_shot.score(&single, std::slice::from_ref(mixture), Ties::Own, &interrupt).unwrap()[0];
+        let alone = few_shot.score(&single, std::slice::from_ref(mixture), Ties::Own, &interrupt).unwrap()[0];
         // A tie between two tokens that rounding breaks can turn one answer.
         assert!((alone.value - together.value).abs() <= 0.2 + 1e-9, "candidate {i}: {alone:?} {together:?}");
         if alone.value == together.value {
@@ -164,9 +160,8 @@ fn the_search_leaves_a_bad_expert_alone_and_gives_groups_of_layers_their_own_wei
         .iter()
         .map(|text| Mixture::parse(text).unwrap())
         .collect();
-    let scores = |n_slots| {
-        few_shot.score(&scheduler(&adapted, 4, n_slots), &mixtures, Ties::Own, &interrupt).unwrap()
-    };
+    let scores =
+        |n_slots| few_shot.score(&scheduler(&adapted, 4, n_slots), &mixtures, Ties::Own, &interrupt).unwrap();
     for (few, many) in scores(3).iter().zip(scores(6)) {
         assert!((few.value - many.value).abs() <= 1.0 / 6.0 + 1e-9, "{few:?} {many:?}");
     }

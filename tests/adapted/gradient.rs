@@ -6,6 +6,7 @@ use crate::models::{rewrite, rewrite_edited, stories, tokens, Adapted, RandomMod
 use crate::oracle::Oracle;
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
+use llama_svf::expert::Multipliers;
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::gradient::{Gradient, Group, PolicyGradient, Rollout};
@@ -39,21 +40,22 @@ fn groups() -> Vec<Group> {
     ]
 }
 
-fn multipliers(adapted: &Adapted) -> Vec<Vec<f32>> {
+fn multipliers(adapted: &Adapted) -> Multipliers {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let weights = &adapted.adapted.sidecar().weights;
-    weights.iter().map(|w| (0..w.rank).map(|_| rng.random_range(0.5..1.5)).collect()).collect()
+    let mut of_rank = |rank: usize| (0..rank).map(|_| rng.random_range(0.5..1.5)).collect::<Vec<f32>>();
+    weights.iter().map(|weight| of_rank(weight.rank)).collect()
 }
 
-fn wide(m: &[Vec<f32>]) -> Vec<Vec<f64>> {
+fn wide(m: &Multipliers) -> Vec<Vec<f64>> {
     m.iter().map(|m| m.iter().map(|&m| f64::from(m)).collect()).collect()
 }
 
 /// ‖a - b‖ / ‖b‖ and the cosine of both; panics on NaN.
-fn compare(a: &[Vec<f32>], b: &[Vec<f64>]) -> (f64, f64) {
+fn compare(a: &Multipliers, b: &[Vec<f64>]) -> (f64, f64) {
     let (mut aa, mut ab, mut bb) = (0.0, 0.0, 0.0);
-    assert_eq!(a.iter().map(Vec::len).collect::<Vec<_>>(), b.iter().map(Vec::len).collect::<Vec<_>>());
-    for (&a, &b) in a.iter().flatten().zip(b.iter().flatten()) {
+    assert!(a.ranks().eq(b.iter().map(Vec::len)));
+    for (&a, &b) in a.flat().iter().zip(b.iter().flatten()) {
         let a = f64::from(a);
         assert!(a.is_finite() && b.is_finite(), "{a} {b}");
         (aa, ab, bb) = (aa + a * a, ab + a * b, bb + b * b);
@@ -65,7 +67,7 @@ fn gradient(adapted: &Adapted, form: Form, n_threads: usize) -> PolicyGradient {
     PolicyGradient::new(&adapted.adapted, form, n_threads).unwrap()
 }
 
-fn estimate(adapted: &Adapted, form: Form, m: &[Vec<f32>], kl: f32) -> Gradient {
+fn estimate(adapted: &Adapted, form: Form, m: &Multipliers, kl: f32) -> Gradient {
     gradient(adapted, form, 2).estimate(m, &groups(), kl, &Interrupt::new()).unwrap()
 }
 
@@ -136,11 +138,11 @@ fn it_does_not_depend_on_how_the_work_is_divided() {
     println!("1 and 2 threads: relative L2 {error:.1e}");
     assert!(error < 5e-6, "{error:e}");
     // The mean over answers, taken group by group.
-    let mut sum: Vec<Vec<f64>> = m.iter().map(|m| vec![0.0; m.len()]).collect();
+    let mut sum: Vec<Vec<f64>> = m.ranks().map(|rank| vec![0.0; rank]).collect();
     let apart = gradient(&adapted, Form::Residual, 1);
     for group in &groups {
         let one = apart.estimate(&m, std::slice::from_ref(group), 0.1, &Interrupt::new()).unwrap();
-        for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.iter().flatten()) {
+        for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.flat()) {
             *sum += f64::from(*g) / groups.len() as f64;
         }
     }
@@ -161,12 +163,13 @@ fn what_is_not_described_is_refused() {
     let adapted = Adapted::random(&tiny("llama"), Selection::Ffn, RankPolicy::Full, TensorType::F32);
     let gradient = gradient(&adapted, Form::Residual, 1);
     let m = multipliers(&adapted);
-    let with = |m: &[Vec<f32>], prompt: &[i32], n: i32| {
+    let with = |m: &Multipliers, prompt: &[i32], n: i32| {
         let rollouts = vec![Rollout { tokens: vec![n], advantage: 1.0 }];
         gradient.estimate(m, &[Group { prompt: prompt.to_vec(), rollouts }], 0.0, &Interrupt::new())
     };
     assert!(with(&m, &[5], 6).is_ok());
-    for (m, prompt, n) in [(&m[1..], &[5][..], 6), (&m, &[], 6), (&m, &[-1], 6), (&m, &[5], 260)] {
+    let short = m.iter().skip(1).collect();
+    for (m, prompt, n) in [(&short, &[5][..], 6), (&m, &[], 6), (&m, &[-1], 6), (&m, &[5], 260)] {
         println!("{}", with(m, prompt, n).unwrap_err());
     }
     let interrupt = Interrupt::new();
@@ -174,7 +177,7 @@ fn what_is_not_described_is_refused() {
     assert!(gradient.estimate(&m, &groups(), 0.0, &interrupt).unwrap_err().is_interrupted());
     // Nothing to learn from is no gradient.
     let nothing = gradient.estimate(&m, &[], 0.5, &Interrupt::new()).unwrap();
-    assert!(nothing.of_m.iter().flatten().all(|&g| g == 0.0));
+    assert!(nothing.of_m.flat().iter().all(|&g| g == 0.0));
 }
 
 /// llama.cpp multiplies turned heads by this factor, of which the description knows nothing.

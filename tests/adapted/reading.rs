@@ -18,8 +18,7 @@ fn tiny() -> Adapted {
 
 /// Two experts that differ in everything, in slots 1 and 2.
 fn two_experts(adapted: &Adapted, options: &SessionOptions) -> Session {
-    let adapter =
-        llama_svf::engine::AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 3 };
+    let adapter = llama_svf::engine::AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 3 };
     let mut session = Session::adapted(&adapted.adapted, options, &adapter).unwrap();
     for slot in 1..3 {
         let expert = adapted.expert(&format!("e{slot}"), u64::from(slot), 0.5);
@@ -81,7 +80,10 @@ fn two_conversations_that_take_turns_never_influence_each_other() {
                 worst = worst.max(gap(&found, &expected));
                 for other in slots.iter().filter(|&&slot| slot != slots[i]) {
                     let far = gap(&found, &fresh(&adapted, *other, talk));
-                    assert!(far > 1000.0 * TOLERANCE, "turn {turn}: mixtures {i} and {other} differ by {far:e}");
+                    assert!(
+                        far > 1000.0 * TOLERANCE,
+                        "turn {turn}: mixtures {i} and {other} differ by {far:e}"
+                    );
                 }
                 talk.extend(tokens(100 * turn + i as u64, 5));
             }
@@ -188,8 +190,7 @@ fn many_prompts_are_read_as_each_alone() {
         })
         .collect();
     for (n_sessions, n_batch) in [(1, 2048), (2, 64), (1, 16)] {
-        let options =
-            SessionOptions { n_ctx: 1024, n_batch, kv_unified: false, n_threads: 1, ..exact(4) };
+        let options = SessionOptions { n_ctx: 1024, n_batch, kv_unified: false, n_threads: 1, ..exact(4) };
         let sessions = (0..n_sessions).map(|_| two_experts(&adapted, &options)).collect();
         let scheduler = Scheduler::new(sessions, QUEUE).unwrap();
         let mut found = vec![Vec::new(); prompts.len()];

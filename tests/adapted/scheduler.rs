@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use crate::batch::alone;
 use crate::models::{exact, tokens, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
-use llama_svf::engine::scheduler::{
-    Completion, Ended, Event, Generate, Load, Probe, Scheduler, Work, QUEUE,
-};
+use llama_svf::engine::scheduler::{Completion, Ended, Event, Generate, Load, Probe, Scheduler, Work, QUEUE};
 use llama_svf::engine::{
     AdapterOptions, Form, GraphOp, Request, SamplerOptions, Session, SessionOptions, Ticket, Token,
 };
@@ -49,7 +47,7 @@ fn scheduler(adapted: &Adapted, n_seq: u32, kv_unified: bool) -> Scheduler {
 }
 
 /// What no character is, in a grammar.
-const NOTHING: &str = "[^\\x00-\\U0010FFFF]";
+const NOTHING: &str = "[^\\x00-\\UFFFFFFFF]";
 
 /// The mixture number `i`; all differ.
 fn mixture(i: usize) -> Mixture {
@@ -94,9 +92,8 @@ fn sixty_four_mixtures_over_eight_sequences_each_answer_as_alone() {
     let adapted = tiny();
     for kv_unified in [false, true] {
         let scheduler = scheduler(&adapted, 8, kv_unified);
-        let requests: Vec<_> = (0..64)
-            .map(|i| request(tokens(i as u64 / 4, 5 + i % 40), mixture(i), 4 + i % 23))
-            .collect();
+        let requests: Vec<_> =
+            (0..64).map(|i| request(tokens(i as u64 / 4, 5 + i % 40), mixture(i), 4 + i % 23)).collect();
         let mut tickets: Vec<Option<Ticket>> = Vec::new();
         let mut is_cancelled = vec![false; 64];
         for (i, request) in requests.iter().enumerate() {
@@ -155,8 +152,7 @@ fn an_expert_that_computes_nan_spoils_nobody_else_not_even_later() {
         // With llama.cpp's defaults too: its fused attention is another one.
         for flash_attention in [false, true] {
             let options = SessionOptions { flash_attention, ..options(2, kv_unified) };
-            let scheduler =
-                Scheduler::new(vec![self::session(&adapted, &options, 3)], QUEUE).unwrap();
+            let scheduler = Scheduler::new(vec![self::session(&adapted, &options, 3)], QUEUE).unwrap();
             println!("unified {kv_unified}, fused attention {flash_attention}");
             for round in 0..6 {
                 let good = request(tokens(round, 20), mixture(9 + round as usize), 30);
@@ -298,9 +294,8 @@ fn a_prompt_that_several_share_is_read_once() {
         println!("unified {kv_unified}: {n_computed} tokens computed");
         assert!(n_computed <= 4 * 100 + 32 * 4 + 32, "{n_computed}");
         // Prompts that part after 100 tokens.
-        let requests: Vec<_> = (0..16)
-            .map(|i| request([tokens(7, 100), tokens(100 + i, 10)].concat(), mixture(2), 3))
-            .collect();
+        let requests: Vec<_> =
+            (0..16).map(|i| request([tokens(7, 100), tokens(100 + i, 10)].concat(), mixture(2), 3)).collect();
         let (completions, n_computed) = complete(&requests);
         for (request, completion) in requests.iter().zip(&completions) {
             is_as_alone(&mut session, request, completion);
@@ -365,7 +360,8 @@ fn samplers_do_what_they_are_called_after() {
     let digits = SamplerOptions { grammar: Some("root ::= [0-9]+".into()), ..SamplerOptions::plain(1.0, 3) };
     let text = write(digits).text;
     assert!(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit()), "{text:?}");
-    let word = SamplerOptions { grammar: Some("root ::= \"yes\" | \"no\"".into()), ..SamplerOptions::greedy() };
+    let word =
+        SamplerOptions { grammar: Some("root ::= \"yes\" | \"no\"".into()), ..SamplerOptions::greedy() };
     let word = write(word);
     assert!(["yes", "no"].contains(&word.text.as_str()) && word.ended == Ended::End, "{word:?}");
     // A penalty that forbids what was there.

@@ -1,8 +1,10 @@
 //! Toy problems, solved by the real loop.
 
+use llama_svf::expert::Multipliers;
 use llama_svf::optimiser::{Schedule, Shape};
+use llama_svf::resume::Earlier;
 use llama_svf::train::{
-    mean, Earlier, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
+    mean, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
 };
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
@@ -34,19 +36,19 @@ fn a_two_armed_bandit_is_solved() {
 }
 
 /// The planted component is found, and it is what the gain is made of.
-fn assert_planted(toy: &Toy, m: &[Vec<f32>]) {
-    let deltas: Vec<_> = m.iter().flatten().map(|m| m - 1.0).collect();
+fn assert_planted(toy: &Toy, m: &Multipliers) {
+    let deltas: Vec<_> = m.flat().iter().map(|m| m - 1.0).collect();
     let others = deltas.iter().enumerate().filter(|(i, _)| *i != PLANTED).map(|(_, delta)| delta.abs());
     let largest = others.fold(0.0, f32::max);
     assert!(deltas[PLANTED] > 2.0 * largest, "{deltas:?}");
     assert!(toy.success(m) > 0.75, "{} with {deltas:?}", toy.success(m));
     // The paper's control: the same numbers on other components.
-    let mut shuffled = m.concat();
+    let mut shuffled = m.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    while shuffled[PLANTED] == m.concat()[PLANTED] {
-        shuffled.shuffle(&mut rng);
+    while shuffled.flat()[PLANTED] == m.flat()[PLANTED] {
+        shuffled.flat_mut().shuffle(&mut rng);
     }
-    assert!(toy.success(&[shuffled.clone()]) < 0.62, "{shuffled:?}: {}", toy.success(&[shuffled.clone()]));
+    assert!(toy.success(&shuffled) < 0.62, "{shuffled:?}: {}", toy.success(&shuffled));
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn evolution_finds_the_planted_direction_from_rewards_alone() {
     // Bands of 1, 2, 4, …: the planted component shares its band of the second weight.
     let mut evolution = Evolution { grouping: Grouping::Bands, ..evolution };
     let (_, state) = learn(&toy, &options(150), &[2, 6], &mut evolution);
-    let m = state.raw.concat();
+    let m = state.raw.flat();
     assert_eq!(m[PLANTED], m[PLANTED + 1], "{m:?}");
     assert!(m[PLANTED] > 1.1, "{m:?}");
 }
@@ -113,6 +115,6 @@ fn a_coin_teaches_nothing() {
         train(folder.path(), Earlier::Refuse, &options, &sigma(&[8]), &mut policy, &mut exact).unwrap();
     assert!(matches!(ended, Ended::Done), "{ended:?}");
     // The parameters wander, but not to what is right.
-    assert_ne!(state.raw, [[1.0; 8]]);
+    assert_ne!(state.raw.flat(), [1.0; 8]);
     assert!(toy.success(&state.raw) < 0.65, "{}", toy.success(&state.raw));
 }

@@ -1,5 +1,6 @@
 //! Parametrisations and the optimiser against float64.
 
+use llama_svf::expert::Multipliers;
 use llama_svf::optimiser::{AdamW, AdamWOptions};
 use llama_svf::train::Parametrisation;
 use rand::{Rng, SeedableRng};
@@ -20,23 +21,23 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// Two weights: σ, z, and some dJ/dm.
-fn case() -> [Vec<Vec<f32>>; 3] {
+fn case() -> (Vec<Vec<f32>>, Multipliers, Multipliers) {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     println!("seed {SEED}");
     let mut draw = |low: f32, high: f32| -> Vec<Vec<f32>> {
         [5, 12].iter().map(|&n| (0..n).map(|_| rng.random_range(low..high)).collect()).collect()
     };
-    [draw(0.1, 9.0), draw(-2.0, 2.0), draw(-1.0, 1.0)]
+    (draw(0.1, 9.0), draw(-2.0, 2.0).iter().collect(), draw(-1.0, 1.0).iter().collect())
 }
 
 #[test]
 fn the_chain_rule_agrees_with_central_differences() {
-    let [sigma, z, g] = case();
+    let (sigma, z, g) = case();
     let chained = Parametrisation::Reference.chain(&z, &sigma, &g);
     let m = Parametrisation::Reference.multipliers(&z, &sigma);
     for (w, sigma) in sigma.iter().enumerate() {
-        let (z, g, sigma) = (wide(&z[w]), wide(&g[w]), wide(sigma));
-        for (found, expected) in m[w].iter().zip(reference(&z, &sigma)) {
+        let (z, g, sigma) = (wide(z.weight(w)), wide(g.weight(w)), wide(sigma));
+        for (found, expected) in m.weight(w).iter().zip(reference(&z, &sigma)) {
             assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected.abs(), "{found} {expected}");
         }
         let j = |z: &[f64]| reference(z, &sigma).iter().zip(&g).map(|(m, g)| m * g).sum::<f64>();
@@ -47,7 +48,7 @@ fn the_chain_rule_agrees_with_central_differences() {
             up[i] += h;
             down[i] -= h;
             let expected = (j(&up) - j(&down)) / (2.0 * h);
-            difference += (f64::from(chained[w][i]) - expected).powi(2);
+            difference += (f64::from(chained.weight(w)[i]) - expected).powi(2);
             size += expected.powi(2);
         }
         // Rounding to f32, and h² of the difference quotient.
@@ -59,7 +60,7 @@ fn the_chain_rule_agrees_with_central_differences() {
 
 #[test]
 fn the_reference_keeps_the_sum_of_singular_values() {
-    let [sigma, z, _] = case();
+    let (sigma, z, _) = case();
     let m = Parametrisation::Reference.multipliers(&z, &sigma);
     for (m, sigma) in m.iter().zip(&sigma) {
         let sum = |m: &[f64]| wide(sigma).iter().zip(m).map(|(sigma, m)| sigma * m).sum::<f64>();
@@ -68,27 +69,28 @@ fn the_reference_keeps_the_sum_of_singular_values() {
     }
     // A constant z of any value changes nothing.
     for value in [-7.0, 0.1, 30.0] {
-        let m = Parametrisation::Reference.multipliers(&[vec![value; 5], vec![value; 12]], &sigma);
-        assert!(m.iter().flatten().all(|m| (m - 1.0).abs() <= 1e-6), "{value}: {m:?}");
+        let m = Parametrisation::Reference.multipliers(&Multipliers::filled([5, 12], value), &sigma);
+        assert!(m.flat().iter().all(|m| (m - 1.0).abs() <= 1e-6), "{value}: {m:?}");
     }
     // A weight of zeros has no direction to go in, and stays finite.
     let zeros = vec![vec![0.0; 3]];
-    let z = vec![vec![0.5, 0.1, -0.2]];
-    assert!(Parametrisation::Reference.multipliers(&z, &zeros).iter().flatten().all(|m| m.is_finite()));
-    assert!(Parametrisation::Reference.chain(&z, &zeros, &z).iter().flatten().all(|g| g.is_finite()));
+    let z: Multipliers = [[0.5f32, 0.1, -0.2]].iter().collect();
+    Parametrisation::Reference.multipliers(&z, &zeros).check_finite("m").unwrap();
+    Parametrisation::Reference.chain(&z, &zeros, &z).check_finite("the gradient").unwrap();
 }
 
 #[test]
 fn beginnings_are_those_of_the_released_code() {
     let sigma = [vec![1.0; 4000], vec![1.0; 6000]];
-    let z = Parametrisation::Reference.initial(&sigma, SEED).concat();
-    let mean = wide(&z).iter().sum::<f64>() / z.len() as f64;
-    let deviation = (wide(&z).iter().map(|z| (z - mean).powi(2)).sum::<f64>() / z.len() as f64).sqrt();
+    let first = Parametrisation::Reference.initial(&sigma, SEED);
+    let z = first.flat();
+    let mean = wide(z).iter().sum::<f64>() / z.len() as f64;
+    let deviation = (wide(z).iter().map(|z| (z - mean).powi(2)).sum::<f64>() / z.len() as f64).sqrt();
     // Four standard errors of 10000 draws.
     assert!((mean - 0.1).abs() <= 4.0 * 0.01 / 100.0, "seed {SEED}: {mean}");
     assert!((deviation - 0.01).abs() <= 4.0 * 0.01 / 20_000f64.sqrt(), "seed {SEED}: {deviation}");
-    assert_eq!(Parametrisation::Reference.initial(&sigma, SEED).concat(), z, "a seed gives one beginning");
-    assert!(Parametrisation::Multiplier.initial(&sigma, SEED).iter().flatten().all(|&m| m == 1.0));
+    assert_eq!(Parametrisation::Reference.initial(&sigma, SEED), first, "a seed gives one beginning");
+    assert!(Parametrisation::Multiplier.initial(&sigma, SEED).flat().iter().all(|&m| m == 1.0));
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use llama_svf::expert::Multipliers;
 use llama_svf::optimiser::{Schedule, Shape};
+use llama_svf::resume::Earlier;
 use llama_svf::train::log::{read, Line};
-use llama_svf::train::{Earlier, Ended, Estimator, Folder, Options, State};
+use llama_svf::train::{Ended, Estimator, Folder, Options, State};
 
 use crate::toy::{settings, sigma, train, Exact, Toy};
 
@@ -28,17 +30,17 @@ fn timeless(mut state: State) -> State {
     state
 }
 
-/// The log without times.
-fn events(path: &Path) -> Vec<Line> {
+/// The log without times: its first line, and the others.
+fn events(path: &Path) -> (String, Vec<Line>) {
+    let first = fs::read_to_string(folder(path).log()).unwrap().lines().next().unwrap().to_owned();
     let mut lines = read(&folder(path).log()).unwrap();
     for line in &mut lines {
         match line {
             Line::Step(line) => (line.seconds, line.gradient) = (0.0, 0.0),
             Line::Validation(line) => line.seconds = 0.0,
-            Line::Settings { .. } => {}
         }
     }
-    lines
+    (first, lines)
 }
 
 fn go_on(path: &Path, toy: &mut Toy) -> (Ended, State) {
@@ -47,7 +49,7 @@ fn go_on(path: &Path, toy: &mut Toy) -> (Ended, State) {
 }
 
 /// What an uninterrupted run comes to.
-fn whole() -> (State, Vec<Line>) {
+fn whole() -> (State, (String, Vec<Line>)) {
     let path = tempfile::tempdir().unwrap();
     let (ended, state) = go_on(path.path(), &mut Toy::planted(8));
     assert!(matches!(ended, Ended::Done), "{ended:?}");
@@ -111,7 +113,7 @@ fn a_killed_run_ends_as_a_whole_one() {
         child.wait().unwrap();
         // Not more is lost than the step that was at work.
         let state = saved(path.path());
-        let logged = events(path.path()).iter().filter(|line| matches!(line, Line::Step(_))).count() as u64;
+        let logged = events(path.path()).1.iter().filter(|line| matches!(line, Line::Step(_))).count() as u64;
         let step = state.map_or(0, |state| state.step);
         assert!(step + 1 >= logged && step >= reached, "{step} of {logged} steps, {reached} before");
         reached = step;
@@ -140,7 +142,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_with_the_state_before() {
     let Ended::Failed(error) = ended else { panic!("{ended:?}") };
     let text = error.to_string();
     assert!(text.contains("gradient became NaN") && text.contains("`schedule.peak`"), "{text}");
-    assert!(state.raw.iter().flatten().all(|m| m.is_finite()));
+    state.raw.check_finite("raw").unwrap();
     assert!(state.step >= 12 && state.step < 40 && state.best.is_some());
     assert_eq!(saved(path.path()).map(timeless), Some(timeless(state)));
     // From there it goes on to the same end as if nothing had been.
@@ -158,7 +160,7 @@ fn equal_rewards_end_a_run_that_never_learnt_and_one_that_has() {
         let (ended, state) =
             train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
         assert!(matches!(ended, Ended::Flat(found) if found == value), "{ended:?}");
-        assert_eq!((state.step, state.raw), (10, vec![vec![1.0; 2], vec![1.0; 6]]));
+        assert_eq!((state.step, state.raw), (10, Multipliers::filled(RANKS, 1.0)));
     }
     // Rewards that differ between questions, but not between the answers to one.
     let path = tempfile::tempdir().unwrap();

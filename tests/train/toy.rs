@@ -4,10 +4,12 @@
 use std::path::Path;
 
 use llama_svf::error::Result;
+use llama_svf::expert::Multipliers;
 use llama_svf::progress::{Interrupt, Silent};
+use llama_svf::resume::Earlier;
 use llama_svf::task::Part;
 use llama_svf::train::{
-    Answer, Answers, Earlier, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
+    Answer, Answers, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -50,12 +52,12 @@ impl Toy {
         Self::new(items, |x, token, _| f64::from(u8::from((token == 1) == (x[PLANTED] > 0.0))))
     }
 
-    fn p(&self, m: &[Vec<f32>], item: usize) -> f64 {
+    fn p(&self, m: &Multipliers, item: usize) -> f64 {
         probability(&self.items[item], m)
     }
 
     /// Mean probability of the right answer.
-    pub fn success(&self, m: &[Vec<f32>]) -> f64 {
+    pub fn success(&self, m: &Multipliers) -> f64 {
         let of = |item: usize| {
             let (p, x) = (self.p(m, item), &self.items[item]);
             // The reward of either answer, at a middling chance.
@@ -67,8 +69,8 @@ impl Toy {
 
 pub const PLANTED: usize = 3;
 
-fn probability(x: &[f32], m: &[Vec<f32>]) -> f64 {
-    let sum: f64 = x.iter().zip(m.iter().flatten()).map(|(&x, &m)| f64::from(x) * f64::from(m - 1.0)).sum();
+fn probability(x: &[f32], m: &Multipliers) -> f64 {
+    let sum: f64 = x.iter().zip(m.flat()).map(|(&x, &m)| f64::from(x) * f64::from(m - 1.0)).sum();
     1.0 / (1.0 + (-SLOPE * sum).exp())
 }
 
@@ -91,7 +93,7 @@ impl Policy for Toy {
 
     fn answer(
         &mut self,
-        candidates: &[&[Vec<f32>]],
+        candidates: &[&Multipliers],
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers> {
@@ -133,7 +135,7 @@ impl Exact {
 
 impl Estimator for Exact {
     fn estimate(&mut self, step: &Step, _: &mut dyn Policy) -> Result<Estimate> {
-        let mut gradient = vec![0.0f64; step.m.iter().map(Vec::len).sum()];
+        let mut gradient = vec![0.0f64; step.m.flat().len()];
         let (mut entropy, mut kl) = (0.0, 0.0);
         let n: usize = step.groups.iter().map(|group| group.rollouts.len()).sum();
         for group in step.groups {
@@ -155,9 +157,9 @@ impl Estimator for Exact {
             gradient[0] = f64::NAN;
         }
         self.sane = self.sane.saturating_sub(1);
-        let mut values = gradient.into_iter().map(|g| g as f32);
-        let gradient = step.m.iter().map(|m| values.by_ref().take(m.len()).collect()).collect();
-        Ok(Estimate { gradient, entropy: Some(entropy), kl: Some(kl) })
+        let mut of_m = step.m.zeros_like();
+        of_m.flat_mut().iter_mut().zip(gradient).for_each(|(to, g)| *to = g as f32);
+        Ok(Estimate { gradient: of_m, entropy: Some(entropy), kl: Some(kl) })
     }
 
     fn name(&self) -> &'static str {

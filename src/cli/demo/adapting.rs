@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 use super::answers::{row, BATCH};
 use crate::cli::{ctrl_c, dispatched, printer};
 use crate::dispatch::{AdaptPrompt, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
-use crate::engine::{ModelWithExperts, Model};
+use crate::engine::{Model, ModelWithExperts};
 use crate::error::{Error, Result};
 use crate::eval::{Choice, Dispatched, Evaluation, Questions, Runner};
 use crate::expert::Mixture;

@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 use super::{ctrl_c, printer, runtime_args};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::{AdaptedModel, ModelWithExperts, Model};
+use crate::engine::{AdaptedModel, Model, ModelWithExperts};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
 use crate::sidecar::Sidecar;

@@ -4,18 +4,16 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::answers::BATCH;
 use crate::cli::inspect::spark;
 use crate::cli::{ctrl_c, printer};
-use crate::engine::{AdaptedModel, Form};
+use crate::engine::AdaptedModel;
 use crate::error::{Error, Result};
 use crate::expert::Expert;
 use crate::optimiser::Schedule;
+use crate::resume::Earlier;
 use crate::task::Task;
-use crate::train::log::Line;
-use crate::train::{Earlier, Ended, Exact, Folder, ModelOptions, ModelPolicy, Options, Run};
+use crate::train::{Ended, Options, Training, TrainingOptions};
 
 /// What came of it.
 pub struct Learnt {
@@ -41,48 +39,19 @@ pub fn learn(
         validation_items: 100,
         ..defaults
     };
-    let model_options = ModelOptions {
-        form: Form::Residual,
-        batch: BATCH,
-        n_threads,
-        max_candidates: 1,
-        validation_items: options.validation_items,
-    };
-    let mut policy = ModelPolicy::new(adapted, task, &model_options)?;
-    let mut estimator = Exact::new(adapted, Form::Residual, n_threads as usize)?;
-    let sidecar = adapted.sidecar();
-    let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
-    let mut folder = Folder::of(&folder.join("demo.expert.gguf"));
-    let settings = json!({ "task": task.name(), "options": options });
-    let (log, state) = folder.open(Earlier::Refuse, &options, &settings, &sigma)?;
-    let run = Run {
-        options: &options,
-        settings: &settings,
-        sigma: &sigma,
-        policy: &mut policy,
-        estimator: &mut estimator,
-        folder: &folder,
-        log,
-        progress: &printer::Bar::new("training"),
-        interrupt: &ctrl_c::INTERRUPT,
-    };
-    let (ended, state) = run.go(state)?;
-    match ended {
+    let options = TrainingOptions { batch: BATCH, n_threads, ..TrainingOptions::new(options) };
+    let output = folder.join("demo.expert.gguf");
+    let training = Training::open(adapted, task, &output, Earlier::Refuse, options)?;
+    let trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
+    let expert = trained.expert("expert", "");
+    let rewards: Vec<_> = trained.steps().map(|step| step.reward).collect();
+    let n_answers = rewards.len() * trained.options.prompts * trained.options.samples;
+    match trained.ended {
         Ended::Interrupted => return Err(Error::interrupted("interrupted")),
         Ended::Failed(error) => return Err(error),
         Ended::Done | Ended::Patience | Ended::Mastered | Ended::Flat(_) => {}
     }
-    let expert = match state.best {
-        Some(best) => Expert::of_multipliers("expert", sidecar, &best.m),
-        None => Expert::identity("expert", sidecar),
-    };
-    let reward = |line: Line| match line {
-        Line::Step(step) => Some(step.reward),
-        Line::Settings { .. } | Line::Validation(_) => None,
-    };
-    let rewards: Vec<_> = folder.history()?.into_iter().filter_map(reward).collect();
-    let n_answers = rewards.len() * options.prompts * options.samples;
-    Ok(Learnt { expert, rewards, seconds: state.seconds, n_answers })
+    Ok(Learnt { expert, rewards, seconds: trained.state.seconds, n_answers })
 }
 
 impl fmt::Display for Learnt {

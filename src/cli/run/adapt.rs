@@ -40,9 +40,9 @@ mod tests {
 
     use super::super::Args;
     use crate::cli::inputs::ModelFile;
+    use crate::cli::run::replies::Prompt;
     use crate::decompose::{decompose, DecomposeOptions};
     use crate::embedded;
-    use crate::cli::run::replies::Prompt;
     use crate::engine::{ChatMessage, ChatPrompt, Model, Token};
     use crate::expert::Expert;
     use crate::progress::{Interrupt, Silent};

@@ -1,4 +1,4 @@
-//! What comes of a run: the expert, the report, and what is told about them.
+//! What is told about a run that ended.
 
 use std::fmt::Write as _;
 
@@ -8,126 +8,71 @@ use super::Args;
 use crate::cli::printer;
 use crate::error::{exit, Error, Result};
 use crate::eval::scores::MANY_CUT;
-use crate::expert::{Expert, Training};
-use crate::sidecar::Sidecar;
-use crate::task::Task;
-use crate::train::log::{share_cut, Line};
-use crate::train::report::Report;
-use crate::train::{mean, validation, Ended, Folder, Options, State};
+use crate::train::{mean, validation, Ended, Trained};
 
-/// Whether an expert is written. Of a run that stopped half-way, one which is no better than the base model is of
-/// no use to anybody.
-fn is_saved(state: &State, ended: &Ended) -> bool {
-    ended.is_success() || state.best.as_ref().is_some_and(|best| best.step > 0)
+/// Tells what came of a run whose files are written, and says how the command ends.
+pub fn tell(args: &Args, trained: Trained) -> Result<u8> {
+    let finished = Finished { args, trained: &trained };
+    if trained.ended.is_success() || matches!(trained.ended, Ended::Interrupted) {
+        if args.json {
+            printer::print_json(&finished.json())?;
+        } else {
+            printer::print(&finished.table())?;
+        }
+    }
+    let step = trained.state.step;
+    let kept = format!("the state after step {step} is in {}", trained.folder.path().display());
+    match trained.ended {
+        Ended::Done | Ended::Patience | Ended::Mastered => Ok(exit::DONE),
+        Ended::Interrupted => {
+            printer::note(format_args!("interrupted: {kept} (hint: --resume goes on from here)"));
+            Ok(exit::INTERRUPTED)
+        }
+        Ended::Flat(reward) => Err(Error::invalid(format!(
+            "{} in {step} steps, so nothing can be learnt",
+            match reward {
+                0.0 | 1.0 => format!("all rewards were {reward}"),
+                _ => "all answers to a question had the same reward".into(),
+            }
+        ))
+        .field(format!("task {}", trained.task.name()))
+        .hint(match reward > 0.0 {
+            true => "the model masters it already, or the reward does not look at the answer",
+            false => {
+                "look at answers with `llama-svf eval --part train --samples 8 --trace FILE`: is the answer \
+                 written as the reward wants it, and within max_tokens? is the task too hard?"
+            }
+        })),
+        Ended::Failed(error) => {
+            printer::note(format_args!("note: {kept}"));
+            Err(error)
+        }
+    }
 }
 
-/// A run that ended, one way or another.
-pub struct Finished<'a> {
-    pub args: &'a Args,
-    pub task: &'a Task,
-    pub sidecar: &'a Sidecar,
-    pub options: &'a Options,
-    pub folder: Folder,
-    pub ended: Ended,
-    pub state: State,
-    pub settings: Value,
-    pub about: (String, String),
-}
-
-/// The share of train answers that the limit cut off, if the log knows it.
-fn cut(history: &[Line]) -> Option<f64> {
-    share_cut(history.iter().filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }))
+/// What is printed.
+struct Finished<'a> {
+    args: &'a Args,
+    trained: &'a Trained<'a>,
 }
 
 impl Finished<'_> {
-    /// Writes the expert and the report, tells what came of it, and says how the command ends.
-    pub fn finish(self) -> Result<u8> {
-        let is_learnt = self.ended.is_success();
-        if is_saved(&self.state, &self.ended) {
-            self.expert().save(self.folder.output())?;
-        }
-        let weights: Vec<_> = self.sidecar.weights.iter().map(|weight| weight.name.clone()).collect();
-        let base: Vec<_> = self.sidecar.weights.iter().map(|weight| vec![1.0; weight.rank]).collect();
-        let history = self.folder.history()?;
-        let report = Report {
-            name: &self.about.0,
-            task: self.task.name(),
-            ended: &self.ended,
-            state: &self.state,
-            history: &history,
-            settings: &self.settings,
-            weights: &weights,
-            m: self.state.best.as_ref().map_or(&base, |best| &best.m),
-        };
-        report.save(&self.folder.report())?;
-        if is_learnt || matches!(self.ended, Ended::Interrupted) {
-            if self.args.json {
-                printer::print_json(&self.json(cut(&history)))?;
-            } else {
-                printer::print(&self.table(cut(&history)))?;
-            }
-        }
-        let step = self.state.step;
-        let kept = format!("the state after step {step} is in {}", self.folder.path().display());
-        match self.ended {
-            Ended::Done | Ended::Patience | Ended::Mastered => Ok(exit::DONE),
-            Ended::Interrupted => {
-                printer::note(format_args!("interrupted: {kept} (hint: --resume goes on from here)"));
-                Ok(exit::INTERRUPTED)
-            }
-            Ended::Flat(reward) => Err(Error::invalid(format!(
-                "{} in {step} steps, so nothing can be learnt",
-                match reward {
-                    0.0 | 1.0 => format!("all rewards were {reward}"),
-                    _ => "all answers to a question had the same reward".into(),
-                }
-            ))
-            .field(format!("task {}", self.task.name()))
-            .hint(match reward > 0.0 {
-                true => "the model masters it already, or the reward does not look at the answer",
-                false => {
-                    "look at answers with `llama-svf eval --part train --samples 8 --trace FILE`: is the answer \
-                     written as the reward wants it, and within max_tokens? is the task too hard?"
-                }
-            })),
-            Ended::Failed(error) => {
-                printer::note(format_args!("note: {kept}"));
-                Err(error)
-            }
-        }
-    }
-
-    fn expert(&self) -> Expert {
-        let (name, description) = &self.about;
-        let mut expert = Expert::identity(name, self.sidecar);
-        if let Some(best) = &self.state.best {
-            expert = Expert::of_multipliers(name, self.sidecar, &best.m);
-            expert.training = Some(Training {
-                task: self.task.name().to_owned(),
-                steps: best.step,
-                validation_before: mean(&self.state.before) as f32,
-                validation_after: best.accuracy() as f32,
-                seed: self.options.seed,
-            });
-        }
-        Expert { description: description.clone(), ..expert }
-    }
-
-    fn json(&self, cut: Option<f64>) -> Value {
-        let Self { args, task, state, options, .. } = self;
+    fn json(&self) -> Value {
+        let Self { args, trained } = self;
+        let Trained { ended, state, folder, options, settings, task, .. } = trained;
         let seed = options.seed;
         let scores = state.best.as_ref().map_or(&state.before, |best| &best.scores);
         json!({
             "schema": "llama-svf/train/1",
             "model": args.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
             "task": task.name(),
-            "output": is_saved(state, &self.ended).then(|| self.folder.output()),
-            "folder": self.folder.path(),
-            "ended": self.ended.word(),
+            "output": trained.is_kept().then(|| folder.output()),
+            "folder": folder.path(),
+            "ended": ended.word(),
             "steps": state.step,
             "best_step": state.best.as_ref().map_or(0, |best| best.step),
-            "estimator": self.settings["estimator"],
-            "reward": self.settings["reward"],
+            "estimator": settings["estimator"],
+            "reward": settings["reward"],
             "validation": {
                 "n": scores.len(),
                 "before": mean(&state.before),
@@ -137,18 +82,18 @@ impl Finished<'_> {
                 "p_value": validation::p_value(scores, &state.before, seed),
             },
             "tokens": state.tokens,
-            "cut": cut,
+            "cut": trained.share_cut(),
             "seconds": state.seconds,
         })
     }
 
-    fn table(&self, cut: Option<f64>) -> String {
-        let Self { task, state, .. } = self;
+    fn table(&self) -> String {
+        let Trained { ended, state, folder, task, .. } = self.trained;
         let mut text = String::new();
         if !state.before.is_empty() {
             self.compare(&mut text);
         }
-        if let Some(cut) = cut.filter(|&cut| cut > 0.0) {
+        if let Some(cut) = self.trained.share_cut().filter(|&cut| cut > 0.0) {
             let limit = task.generation().max_tokens;
             let hint = if cut >= MANY_CUT { " (hint: raise it with --max-tokens)" } else { "" };
             // Writing to a string cannot fail.
@@ -158,7 +103,7 @@ impl Finished<'_> {
                 100.0 * cut
             );
         }
-        let ended = match self.ended {
+        let why = match ended {
             Ended::Patience => " (validation got no better)",
             Ended::Mastered => " (all answers got the same reward)",
             _ => "",
@@ -166,23 +111,19 @@ impl Finished<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{}: {} steps{ended} in {:.0} s; expert {}, report {}",
+            "{}: {} steps{why} in {:.0} s; expert {}, report {}",
             task.name(),
             state.step,
             state.seconds,
-            if is_saved(state, &self.ended) {
-                self.folder.output().display().to_string()
-            } else {
-                "not yet".into()
-            },
-            self.folder.report().display()
+            if self.trained.is_kept() { folder.output().display().to_string() } else { "not yet".into() },
+            folder.report().display()
         );
         text
     }
 
     /// Validation before and after.
     fn compare(&self, text: &mut String) {
-        let Self { task, state, options, .. } = self;
+        let Trained { state, options, task, .. } = self.trained;
         let seed = options.seed;
         let _ = writeln!(text, "{}: validation, greedy, {} items\n", task.name(), state.before.len());
         let mut row = |name: &str, scores: &[f32]| {

@@ -6,23 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use finished::Finished;
-use serde_json::{json, Value};
 
 use super::experts::FormFlag;
 use super::inputs::{check_template, embedded_sidecar, ModelFile, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, printer};
-use crate::engine::{AdaptedModel, Placement};
+use crate::engine::AdaptedModel;
 use crate::error::{Error, Result};
 use crate::expert;
 use crate::optimiser::Shape;
+use crate::resume::Earlier;
 use crate::sidecar::Sidecar;
-use crate::task::{Part, Task};
-use crate::train::{
-    Earlier, Estimator, Evolution, Exact, Folder, ModelOptions, ModelPolicy, Options, Parametrisation,
-    Policy, RandomReward, Run,
-};
+use crate::task::Task;
+use crate::train::{EstimatorName, Folder, Options, Parametrisation, RewardName, Training, TrainingOptions};
 
 /// Train an expert by reinforcement, from a task's rewards alone
 ///
@@ -152,7 +148,7 @@ enum ParametrisationFlag {
     Reference,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum EstimatorFlag {
     /// The exact gradient, or evolution strategies for a model it is not described for
     Auto,
@@ -162,7 +158,7 @@ enum EstimatorFlag {
     Evolution,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum RewardFlag {
     /// The task's
     Task,
@@ -170,72 +166,56 @@ enum RewardFlag {
     Random,
 }
 
+impl EstimatorFlag {
+    fn name(self) -> EstimatorName {
+        match self {
+            Self::Auto => EstimatorName::Auto,
+            Self::Exact => EstimatorName::Exact,
+            Self::Evolution => EstimatorName::Evolution,
+        }
+    }
+}
+
+impl RewardFlag {
+    fn name(self) -> RewardName {
+        match self {
+            Self::Task => RewardName::Task,
+            Self::Random => RewardName::Random,
+        }
+    }
+}
+
 pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
-    let options = args.options()?;
-    let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
-    let mut folder = Folder::of(&args.output);
-    folder.check(args.earlier())?;
+    let options = args.training_options()?;
+    let earlier = Earlier::of_flags(args.resume, args.force);
+    Folder::of(&args.output).check(earlier)?;
     let task = args.task.load()?;
-    let about = args.about(&task)?;
+    let (name, description) = args.about(&task)?;
 
-    let (adapted, _files) = args.open(n_threads)?;
+    let (adapted, _files) = args.open(options.n_threads)?;
     check_template(&task, adapted.model())?;
-    let sidecar = adapted.sidecar();
-    let mut estimator = args.estimator(&adapted, n_threads)?;
-    if options.kl > 0.0 && !estimator.uses_groups() {
-        return Err(Error::invalid(format!("the estimator '{}' cannot keep a KL penalty", estimator.name()))
-            .field("--kl"));
-    }
-    let model_options = ModelOptions {
-        form: args.form.form(),
-        batch,
-        n_threads,
-        max_candidates: if estimator.uses_groups() { 1 } else { 2 * Evolution::default().pairs },
-        validation_items: options.validation_items,
-    };
-    let model_policy = ModelPolicy::new(&adapted, &task, &model_options)?;
-    if let Some(line) = Placement::line(&model_policy.placements()) {
-        printer::note(line);
-    }
-    let mut policy: Box<dyn Policy> = match args.reward {
-        RewardFlag::Task => Box::new(model_policy),
-        RewardFlag::Random => Box::new(RandomReward { policy: model_policy }),
-    };
-    let settings = args.settings(&options, &task, &adapted, estimator.name(), &model_options);
-    let sigma: Vec<_> = sidecar.weights.iter().map(|weight| weight.sigma.clone()).collect();
-    let (log, state) = folder.open(args.earlier(), &options, &settings, &sigma)?;
-    if state.step > 0 {
-        printer::note(format_args!("note: going on after step {}", state.step));
-    }
-    let bar = printer::Bar::new("training");
-    let run = Run {
-        options: &options,
-        settings: &settings,
-        sigma: &sigma,
-        policy: &mut *policy,
-        estimator: &mut *estimator,
-        folder: &folder,
-        log,
-        progress: &bar,
-        interrupt: &ctrl_c::INTERRUPT,
-    };
-    let (ended, state) = run.go(state)?;
-    let result =
-        Finished { args, task: &task, sidecar, options: &options, folder, ended, state, settings, about };
-    result.finish()
+    let training = Training::open(&adapted, &task, &args.output, earlier, options)?;
+    training.fallback().into_iter().for_each(printer::note_error);
+    training.notes().iter().for_each(|note| printer::note(format_args!("note: {note}")));
+    let trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
+    trained.save(&name, &description)?;
+    finished::tell(args, trained)
 }
 
 impl Args {
-    fn earlier(&self) -> Earlier {
-        match (self.resume, self.force) {
-            (true, _) => Earlier::Resume,
-            (_, true) => Earlier::Replace,
-            _ => Earlier::Refuse,
-        }
+    fn training_options(&self) -> Result<TrainingOptions> {
+        Ok(TrainingOptions {
+            learning: self.learning_options()?,
+            estimator: self.estimator.name(),
+            reward: self.reward.name(),
+            form: self.form.form(),
+            batch: self.batch.n_answers()?,
+            n_threads: self.batch.model.n_threads()?,
+        })
     }
 
-    fn options(&self) -> Result<Options> {
+    fn learning_options(&self) -> Result<Options> {
         let mut options = if self.reference { Options::reference() } else { Options::default() };
         let schedule = &mut options.schedule;
         schedule.steps = self.steps.unwrap_or(schedule.steps);
@@ -263,26 +243,6 @@ impl Args {
         options.patience = self.patience;
         options.check()?;
         Ok(options)
-    }
-
-    /// Where gradients come from.
-    fn estimator(&self, adapted: &Arc<AdaptedModel>, n_threads: u32) -> Result<Box<dyn Estimator>> {
-        let exact = || Exact::new(adapted, self.form.form(), n_threads as usize);
-        Ok(match self.estimator {
-            EstimatorFlag::Exact => Box::new(exact()?),
-            EstimatorFlag::Evolution => Box::new(Evolution::default()),
-            EstimatorFlag::Auto => match exact() {
-                Ok(exact) => Box::new(exact),
-                Err(error) => {
-                    printer::note_error(&error);
-                    printer::note(
-                        "note: gradients are estimated from rewards alone, a fallback that needs many more answers \
-                         to learn as much",
-                    );
-                    Box::new(Evolution::default())
-                }
-            },
-        })
     }
 
     /// Name and description of the expert.
@@ -313,45 +273,5 @@ impl Args {
         };
         let model = self.batch.model.load(file.path())?;
         Ok((AdaptedModel::new(&model, sidecar)?, file))
-    }
-
-    /// All that changes the result; a run goes on only with the same.
-    fn settings(
-        &self,
-        options: &Options,
-        task: &Task,
-        adapted: &AdaptedModel,
-        estimator: &str,
-        answering: &ModelOptions,
-    ) -> Value {
-        let mut items = blake3::Hasher::new();
-        for part in [Part::Train, Part::Validation] {
-            for item in task.items(part) {
-                items.update(format!("{item:?}").as_bytes());
-            }
-        }
-        items.update(task.rules().as_bytes());
-        items.update(adapted.model().given_template().unwrap_or_default().as_bytes());
-        let sidecar = adapted.sidecar();
-        let mut factors = blake3::Hasher::new();
-        for weight in &sidecar.weights {
-            factors.update(weight.name.as_bytes());
-            factors.update(format!("{} {}", weight.u.ty, weight.vt.ty).as_bytes());
-            weight.sigma.iter().for_each(|sigma| {
-                factors.update(&sigma.to_le_bytes());
-            });
-        }
-        json!({
-            "task": task.name(),
-            "items": items.finalize().to_string(),
-            "model": sidecar.fingerprint.as_str(),
-            "sidecar": factors.finalize().to_string(),
-            "reward": if self.reward == RewardFlag::Random { "random" } else { "task" },
-            "estimator": estimator,
-            "form": answering.form.name(),
-            "options": options,
-            "batch": answering.batch,
-            "threads": answering.n_threads,
-        })
     }
 }

@@ -12,6 +12,7 @@ use llama_cpp_2::token::LlamaToken;
 use crate::engine::{Model, Token};
 use crate::error::{Error, Result};
 use crate::ffi::chat::{ChatTemplate, Message};
+use crate::resume::Digest;
 use crate::reward::thinking;
 
 /// One message of a conversation.
@@ -129,9 +130,9 @@ impl Model {
         self.chat.source.clone().or_else(own).unwrap_or_default()
     }
 
-    /// The chat template that was given in place of the model's own, if one was.
-    pub fn given_template(&self) -> Option<&str> {
-        self.chat.source.as_deref()
+    /// Changes with the chat template that was given in place of the model's own, if one was.
+    pub fn given_template_digest(&self) -> Option<String> {
+        self.chat.source.as_ref().map(|source| Digest::new().text("template", source).finish())
     }
 
     /// The conversation as the model expects it, ready for the assistant's next message. Control tokens that messages

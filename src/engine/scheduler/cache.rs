@@ -94,7 +94,9 @@ pub(super) fn promised<'a>(
     order: u64,
 ) -> usize {
     let n = |place: Place| match place {
-        Place::Busy(other, tokens, _, earlier) if key.may_share(other) && earlier < order => common(tokens, prompt),
+        Place::Busy(other, tokens, _, earlier) if key.may_share(other) && earlier < order => {
+            common(tokens, prompt)
+        }
         _ => 0,
     };
     places.map(n).max().unwrap_or(0).min(limit)
@@ -102,10 +104,7 @@ pub(super) fn promised<'a>(
 
 /// Which free sequence takes a request for which `source` knows most. Where that is free itself and the request uses most
 /// of what it holds, it is taken; otherwise the one that was used longest ago, so that what the source holds stays.
-pub(super) fn seat_for<'a>(
-    places: impl Iterator<Item = Place<'a>>,
-    source: Option<Source>,
-) -> Option<usize> {
+pub(super) fn seat_for<'a>(places: impl Iterator<Item = Place<'a>>, source: Option<Source>) -> Option<usize> {
     let mut oldest: Option<(u64, usize)> = None;
     let mut of_source = None;
     for (seat, place) in places.enumerate() {

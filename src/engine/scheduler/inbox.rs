@@ -125,8 +125,9 @@ impl Inbox {
     pub fn push(&self, job: Job) -> Result<()> {
         let mut state = self.lock();
         if state.n_bounded >= self.bound {
-            return Err(Error::unavailable(format!("{} requests wait already", self.bound))
-                .hint("try again later"));
+            return Err(
+                Error::unavailable(format!("{} requests wait already", self.bound)).hint("try again later")
+            );
         }
         state.n_bounded += 1;
         let busy = |i: &usize| state.queues[*i].len() + state.loads[*i].n_waiting + state.loads[*i].n_running;

@@ -142,7 +142,8 @@ impl Running {
         n_top: usize,
         n_ctx: usize,
     ) -> Result<Option<Ended>> {
-        let sampler = self.job.sampler.as_mut().ok_or_else(|| Error::engine("a request without a sampler"))?;
+        let sampler =
+            self.job.sampler.as_mut().ok_or_else(|| Error::engine("a request without a sampler"))?;
         let token = sampler.sample(logits)?;
         self.tokens.push(token);
         let log_prob = wants_log_probs.then(|| log_probs(logits, &[token])[0]);
@@ -172,9 +173,10 @@ impl Running {
     pub fn finish(mut self, ended: Ended) {
         let outcome = match self.job.request.work {
             Work::Score(_) if ended == Ended::Cancelled => Err(cancelled()),
-            Work::Score(_) => {
-                Ok(Outcome::Scores(Scores { log_probs: std::mem::take(&mut self.scores), usage: self.usage() }))
-            }
+            Work::Score(_) => Ok(Outcome::Scores(Scores {
+                log_probs: std::mem::take(&mut self.scores),
+                usage: self.usage(),
+            })),
             Work::Generate(_) => Ok(Outcome::Completion(self.completion(ended))),
         };
         self.job.sink.end(outcome);
@@ -236,4 +238,3 @@ fn late() -> Error {
 fn cancelled() -> Error {
     Error::interrupted("cancelled")
 }
-

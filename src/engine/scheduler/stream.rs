@@ -159,7 +159,11 @@ mod tests {
             let chunks: Vec<&[u8]> = bytes.chunks(n).collect();
             let (given, text, is_over) = pieces(&chunks, &["\nQ:"]);
             assert!(is_over);
-            assert_eq!((given.concat().as_str(), text.as_str()), ("xéy\nQz🙂", "xéy\nQz🙂"), "{n} bytes at a time");
+            assert_eq!(
+                (given.concat().as_str(), text.as_str()),
+                ("xéy\nQz🙂", "xéy\nQz🙂"),
+                "{n} bytes at a time"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::session::Refuses;
 use crate::engine::{
-    log_probs, AdaptedModel, Form, GraphOp, ModelWithExperts, KvType, Model, Session, SessionOptions, Token,
+    log_probs, AdaptedModel, Form, GraphOp, KvType, Model, ModelWithExperts, Session, SessionOptions, Token,
 };
 use crate::error::Result;
 use crate::expert::{Expert, Mixture};
@@ -37,7 +37,10 @@ impl Bench {
             expert
         };
         let experts = vec![expert("more", 1.3), expert("less", 0.7)];
-        Self { joined: ModelWithExperts::new(Arc::clone(&adapted), experts, Form::Residual, GraphOp::Auto), _file: file }
+        Self {
+            joined: ModelWithExperts::new(Arc::clone(&adapted), experts, Form::Residual, GraphOp::Auto),
+            _file: file,
+        }
     }
 
     fn session(&self, n_seq: u32, kv_unified: bool) -> Session {
@@ -105,7 +108,11 @@ fn with_failures(bench: &Bench, refuses: Refuses) -> Vec<Result<Completion>> {
     let scheduler = Scheduler::new(vec![session], QUEUE).unwrap();
     let request = |i: usize| {
         let prompt = bench.tokens(&format!("{} of {TEXT}", ["One", "Two", "Six", "Ten"][i]));
-        Request::generate(prompt, Mixture::single("more").strength(i as f32 * 0.1).unwrap(), Generate::greedy(12))
+        Request::generate(
+            prompt,
+            Mixture::single("more").strength(i as f32 * 0.1).unwrap(),
+            Generate::greedy(12),
+        )
     };
     let tickets: Vec<_> = (0..4).map(|i| scheduler.submit(request(i)).unwrap()).collect();
     let results: Vec<_> = tickets.into_iter().map(super::Ticket::completion).collect();

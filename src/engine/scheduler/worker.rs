@@ -35,6 +35,8 @@ pub(super) struct Worker {
     n_left: u64,
     /// Beginnings shorter than this are read rather than copied.
     min_copied: usize,
+    /// Whether all sequences share one memory.
+    is_shared: bool,
     /// Whether a sequence is moved in less time than a graph of its own takes.
     is_moving_cheap: bool,
 }
@@ -59,6 +61,7 @@ impl Worker {
             slots: Slots::new(session.n_slots() as usize),
             min_copied,
             is_moving_cheap,
+            is_shared: is_shared(&session),
             session,
             number,
             inbox,
@@ -142,8 +145,7 @@ impl Worker {
     /// Gives waiting requests to free sequences, in the order of their arrival, as far as there is room.
     fn admit(&mut self) {
         if self.running().next().is_none() && self.seats.iter().any(|seat| matches!(seat, Seat::Spoilt)) {
-            self.session.reset();
-            self.seats.iter_mut().for_each(|seat| *seat = Seat::Free(None));
+            self.wipe();
         }
         while let Some(mut job) = self.waiting.pop_front() {
             if std::mem::take(&mut job.is_fresh) && self.running().next().is_none() {
@@ -224,7 +226,8 @@ impl Worker {
         let mut running = Running::new(job, self.n_admitted);
         let limit = running.job.request.n_reusable();
         let own = std::iter::once(Place::Free(self.held(seat)));
-        let kept = cache::known(own, running.key(), running.prompt(), limit, None).map_or(0, |source| source.n);
+        let kept =
+            cache::known(own, running.key(), running.prompt(), limit, None).map_or(0, |source| source.n);
         let begun = self.begin(seat, kept, slot, &running);
         match begun {
             Ok(n_past) => {
@@ -262,8 +265,11 @@ impl Worker {
 
     /// Lets new requests begin, with what others have read of the same, unless these are about to read more of it.
     fn settle(&mut self) {
-        let mut new: Vec<_> =
-            self.running().filter(|(_, running)| running.is_new).map(|(seat, running)| (running.order, seat)).collect();
+        let mut new: Vec<_> = self
+            .running()
+            .filter(|(_, running)| running.is_new)
+            .map(|(seat, running)| (running.order, seat))
+            .collect();
         new.sort_unstable();
         for (order, seat) in new {
             let Some((_, running)) = self.running().find(|(other, _)| *other == seat) else { continue };
@@ -339,7 +345,8 @@ impl Worker {
             order: running.order,
         };
         let ready = |(_, running): &(usize, &Running)| !running.is_new;
-        let mut needs: Vec<_> = self.running().filter(ready).filter(|(_, it)| !it.is_suspect).map(need).collect();
+        let mut needs: Vec<_> =
+            self.running().filter(ready).filter(|(_, it)| !it.is_suspect).map(need).collect();
         let suspect = self.running().find(|(_, running)| running.is_suspect).map(need);
         if let Some(suspect) = suspect.filter(|_| !self.has_failed || needs.is_empty()) {
             needs = vec![suspect];
@@ -367,14 +374,16 @@ impl Worker {
             let n_past = self.session.n_past(seat as u32).unwrap_or(0) as usize;
             if let Some(running) = self.at(seat) {
                 running.n_past = n_past;
-                running.is_suspect &= result.is_err();
+                running.is_suspect &= result.is_err() || running.n_unread() > 0;
             }
         }
         match result {
             Ok(()) => {
                 self.n_computed += inputs.len();
                 self.n_decodes += 1;
-                self.deliver(&outputs);
+                if !self.is_contaminated(&chosen, &outputs) {
+                    self.deliver(&outputs);
+                }
             }
             Err(error) => self.suspect(&chosen, error),
         }
@@ -393,6 +402,38 @@ impl Worker {
             .map(|(seat, _)| seat);
         if let Some(running) = newest.and_then(|seat| self.at(seat)) {
             running.is_suspect = true;
+        }
+    }
+
+    /// Whether the decode of `chosen` left what is no number in memory that all sequences share: attention looks at the
+    /// memory of others too, if with a weight of 0. It is then wiped, and all begin to read again, those who are perhaps to
+    /// blame each alone.
+    fn is_contaminated(&mut self, chosen: &[(usize, usize)], outputs: &[usize]) -> bool {
+        if !self.is_shared || chosen.len() < 2 {
+            return false;
+        }
+        let spoilt = |&(i, _): &(usize, &usize)| has_nan(self.session.logits(i));
+        let spoilt: Vec<_> = outputs.iter().enumerate().filter(spoilt).map(|(_, &seat)| seat).collect();
+        if spoilt.is_empty() {
+            return false;
+        }
+        self.wipe();
+        for seat in spoilt {
+            if let Some(running) = self.at(seat) {
+                running.is_suspect = true;
+            }
+        }
+        true
+    }
+
+    /// Forgets everything, also what requests at work have read: they read it again.
+    fn wipe(&mut self) {
+        self.session.reset();
+        for seat in &mut self.seats {
+            match seat {
+                Seat::Busy(running) => running.n_past = 0,
+                _ => *seat = Seat::Free(None),
+            }
         }
     }
 
@@ -452,6 +493,9 @@ impl Worker {
                 self.fail(seat, error);
                 self.session.forget(seat as u32);
                 self.seats[seat] = Seat::Spoilt;
+                if self.is_shared {
+                    self.wipe();
+                }
             }
         }
     }
@@ -502,13 +546,17 @@ impl Copying {
     fn of(session: &Session) -> Self {
         let model_bytes = session.model().file().mmap().len();
         // Sequences that share their memory share its contents too, and lie in one graph wherever they are.
-        let is_shared = session.n_ctx_seq() == session.n_ctx();
+        let is_shared = is_shared(session);
         let sequence_bytes = if is_shared { 0 } else { session.sequence_bytes() };
         Self {
             min_copied: sequence_bytes.div_ceil((model_bytes / TOKEN_PART).max(1)).max(1),
             is_moving_cheap: !is_shared && sequence_bytes <= model_bytes / GRAPH_PART,
         }
     }
+}
+
+fn is_shared(session: &Session) -> bool {
+    session.n_ctx_seq() == session.n_ctx()
 }
 
 /// Why the logits of a request are of no use.
@@ -519,14 +567,22 @@ enum Trouble {
     Numbers(Error),
 }
 
-fn take(running: &mut Running, logits: &[f32], session: &Session) -> std::result::Result<Option<Ended>, Trouble> {
-    if logits.iter().any(|logit| logit.is_nan()) {
+fn take(
+    running: &mut Running,
+    logits: &[f32],
+    session: &Session,
+) -> std::result::Result<Option<Ended>, Trouble> {
+    if has_nan(logits) {
         return Err(Trouble::Numbers(
             Error::engine("the model computed NaN")
-                .hint("check model and sidecar with `llama-svf inspect --verify`, or use a lower strength"),
+                .hint("check model and sidecar with `Sidecar::verify`, or lower `strength`"),
         ));
     }
     running.take(logits, session.model(), session.n_ctx_seq() as usize).map_err(Trouble::Own)
+}
+
+fn has_nan(logits: &[f32]) -> bool {
+    logits.iter().any(|logit| logit.is_nan())
 }
 
 fn places(seats: &[Seat]) -> impl Iterator<Item = Place<'_>> {

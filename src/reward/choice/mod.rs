@@ -68,6 +68,11 @@ impl Choice {
         Ok(Self { labels, options, gold })
     }
 
+    /// All options, in their order.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
     /// The label of the right option.
     pub fn gold(&self) -> String {
         self.labels.label(self.gold)

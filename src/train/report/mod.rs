@@ -11,6 +11,7 @@ use super::run::Ended;
 use super::state::State;
 use crate::atomic;
 use crate::error::Result;
+use crate::expert::Multipliers;
 
 /// What a report tells.
 pub struct Report<'a> {
@@ -28,8 +29,8 @@ pub struct Report<'a> {
     pub settings: &'a Value,
     /// Weight names.
     pub weights: &'a [String],
-    /// The expert's multipliers, by weight.
-    pub m: &'a [Vec<f32>],
+    /// The expert's multipliers.
+    pub m: &'a Multipliers,
 }
 
 impl Report<'_> {

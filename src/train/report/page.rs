@@ -18,7 +18,7 @@ pub fn html(report: &Report) -> String {
         "{}\n<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n<h2>The expert</h2>\n{}\n<h2>Settings</h2>\n{}",
         tiles(report),
         charts(report),
-        heat::svg(report.weights, report.m),
+        heat::svg(report.weights, &report.m.iter().collect::<Vec<_>>()),
         page::settings(report.settings),
     );
     page::frame(&format!("{} — trained on {}", report.name, report.task), &subtitle(report), &body)

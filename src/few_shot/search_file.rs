@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::State;
 use crate::atomic;
 use crate::error::{Error, Result};
-use crate::few_shot::State;
+use crate::resume::{self, Earlier};
 
-const SCHEMA: &str = "llama-svf/search/1";
+const SCHEMA: &str = "llama-svf/search/2";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,20 +33,20 @@ impl SearchFile {
     /// The file beside `output`; nothing is written yet.
     ///
     /// # Errors
-    /// `output` or an earlier search is there, and neither `resume` nor `force` allows that.
-    pub fn new(output: Option<&Path>, resume: bool, force: bool) -> Result<Self> {
+    /// `output` or an earlier search is there, and `earlier` does not allow that.
+    pub fn new(output: Option<&Path>, earlier: Earlier) -> Result<Self> {
         let Some(output) = output else { return Ok(Self { path: None, is_resumed: false }) };
         let mut name = output.file_name().unwrap_or_default().to_owned();
         name.push(".search");
         let path = output.with_file_name(name);
-        let is_resumed = resume && path.exists();
-        if path.exists() && !resume && !force {
+        let is_resumed = earlier == Earlier::Resume && path.exists();
+        if path.exists() && earlier == Earlier::Refuse {
             return Err(Error::invalid("an earlier search is there")
                 .file(path)
-                .hint("--resume goes on with it, --force starts over"));
+                .hint("`Earlier::Resume` goes on with it, `Earlier::Replace` starts over"));
         }
-        if output.exists() && !force && !is_resumed {
-            return Err(Error::invalid("exists already").file(output).hint("--force replaces it"));
+        if output.exists() && earlier != Earlier::Replace && !is_resumed {
+            return Err(Error::invalid("exists already").file(output).hint("`Earlier::Replace` replaces it"));
         }
         Ok(Self { path: Some(path), is_resumed })
     }
@@ -57,30 +58,32 @@ impl SearchFile {
     pub fn load(&self, settings: &Value) -> Result<Vec<State>> {
         let Some(path) = self.path.as_deref().filter(|_| self.is_resumed) else { return Ok(Vec::new()) };
         let text = std::fs::read_to_string(path).map_err(|source| Error::io("cannot read", path, source))?;
-        let damaged = || Error::invalid("it is damaged, or no search").file(path).hint("--force starts over");
+        let damaged = || {
+            Error::invalid("it is damaged, or no search").file(path).hint("`Earlier::Replace` starts over")
+        };
         let (line, hash) = text.trim_end().split_once('\n').ok_or_else(damaged)?;
         if blake3::hash(line.as_bytes()).to_string() != hash {
             return Err(damaged());
         }
         let stored: Stored = serde_json::from_str(line).map_err(|_| damaged())?;
         if stored.schema != SCHEMA {
-            return Err(Error::expected(SCHEMA, stored.schema).file(path).field("schema"));
-        }
-        for (name, expected) in settings.as_object().into_iter().flatten() {
-            let found = stored.settings.get(name).unwrap_or(&Value::Null);
-            if found != expected {
-                return Err(Error::invalid(format!(
-                    "the search was begun with {found}, and this is {expected}"
-                ))
+            return Err(Error::expected(SCHEMA, stored.schema)
                 .file(path)
-                .field(name)
-                .hint("--resume needs the settings of the search; --force starts over"));
-            }
+                .field("schema")
+                .hint("`Earlier::Replace` starts over"));
         }
+        resume::check("search", &stored.settings, settings).map_err(|error| {
+            error
+                .file(path)
+                .hint("`Earlier::Resume` needs the settings of the search; `Earlier::Replace` starts over")
+        })?;
         Ok(stored.states)
     }
 
     /// Keeps the searches that are done and the one at work.
+    ///
+    /// # Errors
+    /// It cannot be written; then what was there is still there.
     pub fn save(&self, settings: &Value, done: &[State], at_work: &State) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let states = done.iter().chain([at_work]).cloned().collect();
@@ -95,13 +98,16 @@ impl SearchFile {
     pub fn hint(&self, error: Error) -> Error {
         match &self.path {
             Some(path) if error.is_interrupted() && path.exists() => {
-                error.hint("--resume goes on from the last generation")
+                error.hint("`Earlier::Resume` goes on from the last generation")
             }
             _ => error,
         }
     }
 
     /// The mixture is written, so that nothing is left to go on with.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
     pub fn remove(&self) -> Result<()> {
         match self.path.as_deref().filter(|path| path.exists()) {
             Some(path) => {

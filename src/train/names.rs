@@ -1,0 +1,57 @@
+//! What can be chosen by name: the estimator, and what rewards answers.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::estimator::Estimator;
+use super::evolution::Evolution;
+use super::exact::Exact;
+use crate::engine::{AdaptedModel, Form};
+use crate::error::{Error, Result};
+
+/// Where gradients come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EstimatorName {
+    /// [`Exact`], or [`Evolution`] for a model that it is not described for.
+    #[default]
+    Auto,
+    /// [`Exact`], or an error.
+    Exact,
+    /// [`Evolution`], for every architecture.
+    Evolution,
+}
+
+/// What rewards train answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardName {
+    /// The task.
+    #[default]
+    Task,
+    /// A coin; see [`super::RandomReward`].
+    Random,
+}
+
+impl EstimatorName {
+    /// The estimator for `adapted`, and why it is the fallback, if it is.
+    ///
+    /// # Errors
+    /// [`Self::Exact`], and the model is not described; see [`Exact::new`].
+    pub fn open(
+        self,
+        adapted: &Arc<AdaptedModel>,
+        form: Form,
+        n_threads: u32,
+    ) -> Result<(Box<dyn Estimator>, Option<Error>)> {
+        let evolution = || Box::new(Evolution::default());
+        if self == Self::Evolution {
+            return Ok((evolution(), None));
+        }
+        match Exact::new(adapted, form, n_threads as usize) {
+            Ok(exact) => Ok((Box::new(exact), None)),
+            Err(error) if self == Self::Auto => Ok((evolution(), Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A run, put together: a model that learns a task, in the folder beside its expert.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{json, Value};
+
+use super::control::RandomReward;
+use super::estimator::Estimator;
+use super::evolution::Evolution;
+use super::folder::Folder;
+use super::log::Log;
+use super::model_policy::{ModelOptions, ModelPolicy};
+use super::names::{EstimatorName, RewardName};
+use super::options::Options;
+use super::policy::Policy;
+use super::run::Run;
+use super::state::State;
+use super::trained::Trained;
+use crate::engine::{AdaptedModel, Form, Placement};
+use crate::error::{Error, Result};
+use crate::progress::{Interrupt, Progress};
+use crate::resume::Earlier;
+use crate::task::{Item, Part, Task};
+
+/// How a model is trained.
+#[derive(Clone, Debug)]
+pub struct TrainingOptions {
+    /// What is learnt, and how.
+    pub learning: Options,
+    /// Where gradients come from.
+    pub estimator: EstimatorName,
+    /// What rewards train answers.
+    pub reward: RewardName,
+    /// How adapted layers run.
+    pub form: Form,
+    /// Answers written at once.
+    pub batch: u32,
+    /// Threads over everything.
+    pub n_threads: u32,
+}
+
+/// A run that is ready to begin, or to go on.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use llama_svf::engine::{AdaptedModel, Form, Model};
+/// use llama_svf::progress::{Interrupt, Silent};
+/// use llama_svf::resume::Earlier;
+/// use llama_svf::sidecar::Sidecar;
+/// use llama_svf::task::{LoadOptions, Task};
+/// use llama_svf::train::{Options, Training, TrainingOptions};
+///
+/// let model = Model::load(Path::new("model.gguf"), 0)?;
+/// let adapted = AdaptedModel::new(&model, Sidecar::open("model.svf.gguf")?)?;
+/// let task = Task::load("math", &LoadOptions::default())?;
+/// let options = TrainingOptions { batch: 32, n_threads: 4, ..TrainingOptions::new(Options::default()) };
+/// // What is in sums.train goes on, if there is something.
+/// let output = Path::new("sums.expert.gguf");
+/// let training = Training::open(&adapted, &task, output, Earlier::Resume, options)?;
+/// let trained = training.run(&Silent, &Interrupt::new())?;
+/// println!("{}: {} steps", trained.ended.word(), trained.state.step);
+/// trained.save("sums", "adds and subtracts")?;
+/// # Ok::<(), llama_svf::error::Error>(())
+/// ```
+pub struct Training<'a> {
+    adapted: Arc<AdaptedModel>,
+    task: &'a Task,
+    options: TrainingOptions,
+    settings: Value,
+    sigma: Vec<Vec<f32>>,
+    policy: Box<dyn Policy + 'a>,
+    estimator: Box<dyn Estimator>,
+    folder: Folder,
+    log: Log,
+    state: State,
+    fallback: Option<Error>,
+    notes: Vec<String>,
+}
+
+impl TrainingOptions {
+    /// The task's own rewards, whichever estimator the model allows, the residual form, and 32 answers at once in one
+    /// thread.
+    pub fn new(learning: Options) -> Self {
+        Self {
+            learning,
+            estimator: EstimatorName::default(),
+            reward: RewardName::default(),
+            form: Form::Residual,
+            batch: 32,
+            n_threads: 1,
+        }
+    }
+}
+
+impl<'a> Training<'a> {
+    /// Prepares the training of an expert at `output` for `task`; its run is kept in [`Folder::of`] that. An earlier run
+    /// there goes on, if `earlier` says so, when it was begun with equal options.
+    ///
+    /// # Errors
+    /// Options that nothing can be trained with, what [`Folder::check`] and [`Folder::open`] refuse, a model without exact
+    /// gradients where these are asked for, or what [`ModelPolicy::new`] refuses.
+    pub fn open(
+        adapted: &Arc<AdaptedModel>,
+        task: &'a Task,
+        output: &Path,
+        earlier: Earlier,
+        options: TrainingOptions,
+    ) -> Result<Self> {
+        let TrainingOptions { learning, form, batch, n_threads, .. } = &options;
+        learning.check()?;
+        let mut folder = Folder::of(output);
+        folder.check(earlier)?;
+        let mut notes = Vec::new();
+        let (estimator, fallback) = options.estimator.open(adapted, *form, *n_threads)?;
+        if fallback.is_some() {
+            notes.push(
+                "gradients are estimated from rewards alone, a fallback that needs many more answers to learn \
+                 as much"
+                    .into(),
+            );
+        }
+        let has_groups = estimator.uses_groups();
+        if learning.kl > 0.0 && !has_groups {
+            let problem = format!("the estimator '{}' cannot keep a KL penalty", estimator.name());
+            return Err(Error::invalid(problem).setting("kl"));
+        }
+        let model_options = ModelOptions {
+            form: *form,
+            batch: *batch,
+            n_threads: *n_threads,
+            max_candidates: if has_groups { 1 } else { 2 * Evolution::default().pairs },
+            validation_items: learning.validation_items,
+        };
+        let model_policy = ModelPolicy::new(adapted, task, &model_options)?;
+        notes.extend(Placement::line(&model_policy.placements()));
+        let policy: Box<dyn Policy> = match options.reward {
+            RewardName::Task => Box::new(model_policy),
+            RewardName::Random => Box::new(RandomReward { policy: model_policy }),
+        };
+        let settings = settings(adapted, task, &options, estimator.name());
+        let sigma: Vec<_> = adapted.sidecar().weights.iter().map(|weight| weight.sigma.clone()).collect();
+        let (log, state) = folder.open(earlier, &options.learning, &settings, &sigma)?;
+        if state.step > 0 {
+            notes.push(format!("going on after step {}", state.step));
+        }
+        let adapted = Arc::clone(adapted);
+        Ok(Self {
+            adapted,
+            task,
+            options,
+            settings,
+            sigma,
+            policy,
+            estimator,
+            folder,
+            log,
+            state,
+            fallback,
+            notes,
+        })
+    }
+
+    /// Why gradients are not exact, where that was left to the model.
+    pub fn fallback(&self) -> Option<&Error> {
+        self.fallback.as_ref()
+    }
+
+    /// What a user should know, one line each, without a full stop.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Trains until an end, which may be an interrupt or a failure: the state of the last step that went well is in the
+    /// folder. Progress counts steps.
+    ///
+    /// # Errors
+    /// The state cannot be kept. Every other trouble is [`Trained::ended`].
+    pub fn run(mut self, progress: &dyn Progress, interrupt: &Interrupt) -> Result<Trained<'a>> {
+        let run = Run {
+            options: &self.options.learning,
+            settings: &self.settings,
+            sigma: &self.sigma,
+            policy: &mut *self.policy,
+            estimator: &mut *self.estimator,
+            folder: &self.folder,
+            log: self.log,
+            progress,
+            interrupt,
+        };
+        let (ended, state) = run.go(self.state)?;
+        Ok(Trained {
+            history: self.folder.history()?,
+            adapted: self.adapted,
+            task: self.task,
+            options: self.options.learning,
+            settings: self.settings,
+            folder: self.folder,
+            ended,
+            state,
+        })
+    }
+}
+
+/// All that changes the result; a run goes on only with the same.
+fn settings(adapted: &AdaptedModel, task: &Task, options: &TrainingOptions, estimator: &str) -> Value {
+    let items = [Part::Train, Part::Validation].into_iter().flat_map(|part| task.items(part));
+    let sidecar = adapted.sidecar();
+    json!({
+        "batch": options.batch,
+        "chat_template": adapted.model().given_template_digest(),
+        "estimator": estimator,
+        "form": options.form.name(),
+        "model": sidecar.fingerprint.as_str(),
+        "options": options.learning,
+        "reward": options.reward,
+        "sidecar": sidecar.digest(),
+        "task": task.name(),
+        "task_generation": task.generation(),
+        "task_items": Item::digest_of_all(items),
+        "task_rules": task.rules_digest(),
+        "threads": options.n_threads,
+    })
+}
