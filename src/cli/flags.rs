@@ -2,11 +2,26 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 56] = [
+const WORDS: [(&str, &str); 71] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
     ("min_p", "--min-p"),
+    ("typical_p", "--typical"),
+    ("top_n_sigma", "--top-nsigma"),
+    ("repeat_penalty", "--repeat-penalty"),
+    ("presence_penalty", "--presence-penalty"),
+    ("frequency_penalty", "--frequency-penalty"),
+    ("dry_multiplier", "--dry-multiplier"),
+    ("dry_base", "--dry-base"),
+    ("dry_sequence_breakers", "--dry-sequence-breaker"),
+    ("xtc_probability", "--xtc-probability"),
+    ("xtc_threshold", "--xtc-threshold"),
+    ("mirostat", "--mirostat"),
+    ("mirostat_tau", "--mirostat-ent"),
+    ("mirostat_eta", "--mirostat-lr"),
+    ("logit_bias", "--logit-bias"),
+    ("grammar", "--grammar"),
     ("prompt", "-p"),
     // Sessions.
     ("n_ctx", "context (-c)"),

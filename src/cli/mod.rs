@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod runtime_args;
 mod score;
+mod sampler_args;
 mod search_args;
 mod task;
 mod train;

@@ -60,7 +60,7 @@ mod tests {
     fn log_probs(words: &[&str], messages: &[String]) -> Vec<Vec<Vec<u32>>> {
         let args = Line::parse_from([&["run"], words].concat()).args;
         let file = ModelFile::new(args.model.as_deref()).unwrap();
-        let checked = args.check(&file, 1).unwrap();
+        let checked = args.check(&file).unwrap();
         let model = Model::load(file.path(), 0).unwrap();
         let mut replies = args.start(&model, checked).unwrap();
         let mut answer = |message: &String| {

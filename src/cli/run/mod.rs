@@ -16,6 +16,7 @@ use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::inputs::ModelFile;
 use super::runtime_args::ChatModelArgs;
+use super::sampler_args::SamplerArgs;
 use super::{ctrl_c, printer};
 use crate::dispatch::{AdaptPrompt, Adaptive};
 use crate::engine::scheduler::Ended;
@@ -82,39 +83,8 @@ pub struct Args {
     #[command(flatten)]
     device: ChatModelArgs,
 
-    /// Temperature; 0 always takes the most likely token
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 0.8,
-        allow_negative_numbers = true,
-        help_heading = "Sampling"
-    )]
-    temp: f32,
-    /// Choose among the K most likely tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
-    top_k: u32,
-    /// Choose among the most likely tokens up to this total probability
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.95,
-        allow_negative_numbers = true,
-        help_heading = "Sampling"
-    )]
-    top_p: f32,
-    /// Leave out tokens less likely than this fraction of the most likely one
-    #[arg(
-        long,
-        value_name = "P",
-        default_value_t = 0.05,
-        allow_negative_numbers = true,
-        help_heading = "Sampling"
-    )]
-    min_p: f32,
-    /// Seed of the random choice [default: a new one each time]
-    #[arg(short, long, value_name = "N", help_heading = "Sampling")]
-    seed: Option<u32>,
+    #[command(flatten)]
+    sampler: SamplerArgs,
 
     /// Print one JSON object instead of the text
     #[arg(long, requires = "prompt")]
@@ -127,9 +97,9 @@ const DEFAULT_CONTEXT: u32 = 4096;
 const CELLS: u32 = 256;
 
 pub fn main(args: &Args) -> Result<u8> {
-    let seed = args.seed.unwrap_or_else(random_seed);
     let file = ModelFile::new(args.model.as_deref())?;
-    let checked = args.check(&file, seed)?;
+    let checked = args.check(&file)?;
+    let seed = checked.sampler.seed;
     let is_chat = args.chat || args.prompt.is_none();
     if args.prompt.is_none() && !args.chat && !std::io::stdin().is_terminal() {
         return Err(Error::invalid("no prompt")
@@ -193,21 +163,12 @@ struct Checked {
 
 impl Args {
     /// What can be wrong with the flags is found before a model of many gigabytes is loaded.
-    fn check(&self, file: &ModelFile, seed: u32) -> Result<Checked> {
+    fn check(&self, file: &ModelFile) -> Result<Checked> {
         // In a chat the embedded model's experts may be called by name at any time.
         let is_own = matches!(file, ModelFile::Embedded(_));
         let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none();
-        let sampler = SamplerOptions {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            seed,
-            ..SamplerOptions::default()
-        };
-        sampler.check()?;
         Ok(Checked {
-            sampler,
+            sampler: self.sampler.options()?,
             mixture: self.experts.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
             experts: self.experts.open(file, are_at_hand, self.device.n_threads()?)?,
@@ -268,12 +229,6 @@ impl Args {
         }
         Ok(options)
     }
-}
-
-/// The standard library seeds its hash maps from the system's random source.
-fn random_seed() -> u32 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
 }
 
 fn milliseconds(since: Instant) -> f64 {
