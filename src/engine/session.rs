@@ -232,7 +232,7 @@ impl Session {
     /// Forgets the tokens of `seq`; its slot stays.
     pub fn clear(&mut self, seq: u32) -> Result<()> {
         self.sequence(seq)?;
-        self.context.clear(seq);
+        self.context.clear(seq)?;
         self.sequences[seq as usize].n_past = 0;
         Ok(())
     }
@@ -244,7 +244,7 @@ impl Session {
         if n >= n_past {
             return Ok(n_past);
         }
-        if n == 0 || !self.context.truncate(seq, n) {
+        if n == 0 || !self.context.truncate(seq, n)? {
             self.clear(seq)?;
             return Ok(0);
         }
@@ -268,7 +268,7 @@ impl Session {
                 .hint("clear the sequence first"));
         }
         self.assign(to, original.slot)?;
-        self.context.copy(from, to);
+        self.context.copy(from, to)?;
         self.sequences[to as usize].n_past = original.n_past;
         Ok(())
     }
