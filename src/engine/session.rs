@@ -1,8 +1,8 @@
 //! One llama.cpp context with its sequences, slots and experts.
 //!
 //! A *slot* holds one mixture; a *sequence* uses one slot. The KV cache of a sequence was computed with
-//! its mixture, so neither can change under a sequence that holds tokens: that is an error, never a
-//! silently wrong answer.
+//! its mixture and the LoRA adapters, so none of these can change under a sequence that holds tokens: that
+//! is an error, never a silently wrong answer.
 
 use std::sync::Arc;
 
@@ -202,7 +202,7 @@ impl Session {
                 .hint("use slot 1 or higher"));
         }
         if let Some(seq) = self.sequences.iter().position(|seq| seq.slot == slot && seq.n_past > 0) {
-            return Err(stale(seq, self.sequences[seq].n_past));
+            return Err(stale(seq, self.sequences[seq].n_past, "another mixture"));
         }
         self.write_slot(slot, mixture)
     }
@@ -222,7 +222,7 @@ impl Session {
             return Ok(());
         }
         if sequence.n_past > 0 {
-            return Err(stale(seq as usize, sequence.n_past));
+            return Err(stale(seq as usize, sequence.n_past, "another mixture"));
         }
         self.context.assign(seq, slot as usize);
         self.sequences[seq as usize].slot = slot;
@@ -313,8 +313,14 @@ impl Session {
         self.placements().iter().map(|placement| placement.fused).sum()
     }
 
-    /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.
+    /// Applies llama.cpp's own LoRA adapters with their scales to all sequences, replacing those before.
+    ///
+    /// # Errors
+    /// A sequence holds tokens, whose KV cache was computed with the adapters before.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
+        if let Some(seq) = self.sequences.iter().position(|seq| seq.n_past > 0) {
+            return Err(stale(seq, self.sequences[seq].n_past, "other LoRA adapters"));
+        }
         self.context.set_loras(loras)
     }
 
@@ -430,8 +436,9 @@ fn no_sidecar() -> Error {
     Error::invalid("this session runs the base model alone").hint("load a sidecar with --svf")
 }
 
-fn stale(seq: usize, n_past: u32) -> Error {
-    Error::invalid(format!("it holds {n_past} tokens computed with another mixture"))
+/// `with` is what the tokens of `seq` were computed with.
+fn stale(seq: usize, n_past: u32, with: &str) -> Error {
+    Error::invalid(format!("it holds {n_past} tokens computed with {with}"))
         .field(format!("sequence {seq}"))
         .hint("clear the sequence first")
 }

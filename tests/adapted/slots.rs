@@ -1,11 +1,15 @@
 //! Slots and sequences: a batch of sequences with different mixtures gives each what it gives alone, and
 //! contexts, models and threads do not disturb each other.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
 use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
 use llama_svf::expert::Mixture;
+use llama_svf::ffi::gguf::GgufHeader;
 use llama_svf::ffi::tensor_type::TensorType;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
@@ -253,6 +257,43 @@ fn a_copied_sequence_goes_on_as_the_original_does() {
         }
         assert_eq!(session.n_past(2).unwrap(), 16);
     }
+}
+
+#[test]
+fn lora_adapters_cannot_change_under_a_sequence_that_holds_tokens() {
+    let adapted = tiny();
+    let prompt = tokens(8, 6);
+    let lora = adapted.model().load_lora(&lora(&adapted)).unwrap();
+    let mut session = Session::new(adapted.model(), &exact(2)).unwrap();
+    let base = logits(&mut session, 1, &prompt);
+    let error = session.set_loras(&[(Arc::clone(&lora), 1.0)]).unwrap_err().to_string();
+    assert!(error.contains("sequence 1: it holds 6 tokens computed with other LoRA adapters"), "{error}");
+    assert!(logits(&mut session, 0, &prompt) == base, "a refused adapter is not applied");
+    session.clear(0).unwrap();
+    session.clear(1).unwrap();
+    session.set_loras(&[(lora, 1.0)]).unwrap();
+    assert!(logits(&mut session, 1, &prompt) != base);
+    assert!(session.set_loras(&[]).is_err());
+    session.clear(1).unwrap();
+    session.set_loras(&[]).unwrap();
+    assert!(logits(&mut session, 1, &prompt) == base);
+}
+
+/// The file of a LoRA adapter of one weight, all ones.
+fn lora(adapted: &Adapted) -> PathBuf {
+    let weight = adapted.model().file().require_tensor("blk.0.ffn_up.weight").unwrap();
+    let mut header = GgufHeader::new();
+    header.set_str("general.type", "adapter").unwrap();
+    header.set_str("adapter.type", "lora").unwrap();
+    header.set_str("general.architecture", "llama").unwrap();
+    header.add_tensor("blk.0.ffn_up.weight.lora_a", &[weight.ne[0], 1], TensorType::F32).unwrap();
+    header.add_tensor("blk.0.ffn_up.weight.lora_b", &[1, weight.ne[1]], TensorType::F32).unwrap();
+    let mut bytes = header.encode();
+    let n_values = (header.total_size() - bytes.len()) / size_of::<f32>();
+    bytes.extend(std::iter::repeat_n(1f32.to_le_bytes(), n_values).flatten());
+    let path = adapted.path("lora.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    path
 }
 
 #[test]
