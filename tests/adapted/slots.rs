@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
-use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
+use llama_svf::engine::{AdapterOptions, GraphOp, Input, Model, Session, SessionOptions};
 use llama_svf::expert::Mixture;
 use llama_svf::ffi::gguf::GgufHeader;
 use llama_svf::ffi::tensor_type::TensorType;
@@ -257,6 +257,29 @@ fn a_copied_sequence_goes_on_as_the_original_does() {
         }
         assert_eq!(session.n_past(2).unwrap(), 16);
     }
+}
+
+#[test]
+fn truncating_to_what_a_sliding_window_has_left_forgets_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    RandomModel { arch: "spark2_5".into(), ..RandomModel::tiny() }.write(&path).unwrap();
+    // Fused attention does not mind in which cells the tokens lie.
+    let options = SessionOptions { flash_attention: true, ..exact(2) };
+    let mut session = Session::new(&Model::load(&path, 0).unwrap(), &options).unwrap();
+    let prompt = tokens(8, 340);
+    let begun = logits(&mut session, 0, &prompt[..15]);
+    assert_eq!(session.truncate(0, 10).unwrap(), 10);
+    // The sequence goes on behind another one, and when that is gone first in its cells, then in its own that its
+    // window has left.
+    session.prompt(1, &tokens(9, 300)).unwrap();
+    session.prompt(0, &prompt[10..20]).unwrap();
+    session.clear(1).unwrap();
+    session.prompt(0, &prompt[20..]).unwrap();
+    assert_eq!(session.truncate(0, 335).unwrap(), 335);
+    assert_eq!(session.truncate(0, 15).unwrap(), 0);
+    assert_eq!(session.n_past(0).unwrap(), 0);
+    assert!(logits(&mut session, 0, &prompt[..15]) == begun);
 }
 
 #[test]
