@@ -1,12 +1,12 @@
 // Chat templates through llama.cpp's common library, with the settings that llama-server starts with.
 #include "svf_chat.h"
+#include "svf_exception.h"
 
 #include "chat-auto-parser.h"
 #include "chat.h"
 #include "log.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -23,18 +23,6 @@ struct svf_chat_template {
     std::string               thinking_start;
     std::string               thinking_end;
 };
-
-// Runs `work`; whatever it throws is told in `error`.
-template <typename Work> static auto guarded(char * error, size_t error_size, Work work) -> decltype(work()) {
-    try {
-        return work();
-    } catch (const std::exception & exception) {
-        snprintf(error, error_size, "%s", exception.what());
-    } catch (...) {
-        snprintf(error, error_size, "an unknown exception");
-    }
-    return nullptr;
-}
 
 // Only these few formats were written into llama.cpp before it could read Jinja.
 static bool is_builtin(const std::string & source) {
@@ -78,7 +66,7 @@ static void probe(svf_chat_template & chat) {
 
 struct svf_chat_template * svf_chat_template_new(
     const struct llama_model * model, const char * source, char * error, size_t error_size) {
-    return guarded(error, error_size, [&] {
+    return svf_guarded<svf_chat_template *>(nullptr, error, error_size, [&] {
         // Warnings would appear amid a user's output; what matters is thrown.
         common_log_set_verbosity_thold(-1);
         const std::string text = source ? source : "";
@@ -116,7 +104,7 @@ char * svf_chat_render(
     size_t                           n_messages,
     char                           * error,
     size_t                           error_size) {
-    return guarded(error, error_size, [&] {
+    return svf_guarded<char *>(nullptr, error, error_size, [&] {
         common_chat_templates_inputs inputs;
         for (size_t i = 0; i < n_messages; i++) {
             common_chat_msg message;

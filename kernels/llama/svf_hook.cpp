@@ -1,5 +1,6 @@
 // The hook into llama.cpp's graphs: see svf_hook.h (towards Rust) and svf_graph.h (towards llama.cpp).
 #include "svf_hook.h"
+#include "svf_exception.h"
 #include "svf_graph.h"
 #include "svf_mul_mat.h"
 
@@ -9,9 +10,9 @@
 #include "llama-model.h"
 
 #include <array>
-#include <cstdio>
 #include <cstring>
-#include <exception>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <unordered_map>
 
@@ -27,21 +28,20 @@ struct svf_binding {
         svf_way    way   = SVF_WAY_COMPOSED;
     };
     std::unordered_map<const ggml_tensor *, adapted> weights;
-    std::string error; // the first thing the graph builder met and could not adapt
 
     adapted * find(const ggml_tensor * weight) {
         const auto found = weights.find(weight);
         return found == weights.end() ? nullptr : &found->second;
     }
-
-    void fail(const ggml_tensor * weight, const std::string & problem) {
-        if (error.empty()) {
-            error = std::string(weight->name) + ": " + problem;
-        }
-    }
 };
 
 namespace {
+
+// Gives up the graph that llama.cpp is building, and with it the decode: nothing is computed with a layer not adapted,
+// and the next decode builds its graph anew.
+[[noreturn]] void fail(const ggml_tensor * weight, const std::string & problem) {
+    throw std::runtime_error(std::string(weight->name) + ": " + problem);
+}
 
 // The slot of each token, and of each token that produces output: in its last layer a model keeps only
 // the rows of the latter, in batch order.
@@ -129,8 +129,7 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
     const int64_t n_rows = ggml_nrows(x);
     ggml_tensor * x_rows = x;
     if (x->type != GGML_TYPE_F32) {
-        binding->fail(factors.weight, "its input is not F32");
-        return base;
+        fail(factors.weight, "its input is not F32");
     }
     if (x->ne[2] != 1 || x->ne[3] != 1) {
         x_rows = ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), x->ne[0], n_rows);
@@ -143,9 +142,8 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
     } else if (n_rows == graph.n_outputs) {
         ids = slots->outputs;
     } else {
-        binding->fail(factors.weight, "its input has " + std::to_string(n_rows) + " rows where the batch has "
+        fail(factors.weight, "its input has " + std::to_string(n_rows) + " rows where the batch has "
             + std::to_string(graph.n_tokens) + " tokens and " + std::to_string(graph.n_outputs) + " outputs");
-        return base;
     }
 
     ggml_tensor * base_rows = base == nullptr ? nullptr : ggml_reshape_2d(ctx, base, base->ne[0], n_rows);
@@ -161,10 +159,9 @@ ggml_tensor * apply(const llm_graph_context & graph, svf_binding::adapted & adap
         }
     }
     if (fused == nullptr && binding->op == SVF_OP_FUSED) {
-        binding->fail(factors.weight, std::string(ggml_backend_dev_name(device))
+        fail(factors.weight, std::string(ggml_backend_dev_name(device))
             + " has no fused operation for factors of types " + ggml_type_name(factors.vt->type) + " and "
             + ggml_type_name(factors.u->type));
-        return base;
     }
     const int64_t fused_tokens = binding->fused_tokens > 0 ? binding->fused_tokens : fused_tokens_of(device);
     ggml_tensor * y = fused;
@@ -208,8 +205,7 @@ uint32_t svf_max_nodes(const svf_binding * binding) {
 void llama_context::set_svf(svf_binding * binding) {
     synchronize();
     cparams.svf        = binding;
-    sched_need_reserve = true;
-    sched_reserve(); // drops every graph built for another binding
+    sched_need_reserve = true; // reserving drops every graph built for another binding
 }
 
 const ggml_tensor * svf_model_tensor(const llama_model * model, const char * name) {
@@ -219,29 +215,27 @@ const ggml_tensor * svf_model_tensor(const llama_model * model, const char * nam
 svf_binding * svf_bind(
     llama_context * context, const svf_weight * weights, size_t n_weights, svf_form form, svf_op op,
     int32_t fused_tokens, char * error, size_t error_size) {
-    auto binding  = std::make_unique<svf_binding>();
-    binding->form = form;
-    binding->op   = op;
-    binding->fused_tokens = fused_tokens;
-    for (size_t i = 0; i < n_weights; i++) {
-        binding->weights[weights[i].weight].factors = weights[i];
-    }
-    try {
+    svf_binding * bound = svf_guarded<svf_binding *>(nullptr, error, error_size, [&] {
+        auto binding  = std::make_unique<svf_binding>();
+        binding->form = form;
+        binding->op   = op;
+        binding->fused_tokens = fused_tokens;
+        for (size_t i = 0; i < n_weights; i++) {
+            binding->weights[weights[i].weight].factors = weights[i];
+        }
         context->set_svf(binding.get());
+        context->sched_reserve();
         for (const auto & [weight, adapted] : binding->weights) {
             if (!adapted.built) {
-                binding->fail(weight, "this model does not use it as a plain linear layer");
+                fail(weight, "this model does not use it as a plain linear layer");
             }
         }
-    } catch (const std::exception & exception) {
-        binding->error = exception.what();
-    }
-    if (binding->error.empty()) {
         return binding.release();
+    });
+    if (bound == nullptr) {
+        context->set_svf(nullptr);
     }
-    snprintf(error, error_size, "%s", binding->error.c_str());
-    context->set_svf(nullptr);
-    return nullptr;
+    return bound;
 }
 
 void svf_unbind(llama_context * context, svf_binding * binding) {
@@ -250,9 +244,10 @@ void svf_unbind(llama_context * context, svf_binding * binding) {
 }
 
 void svf_assign(svf_binding * binding, llama_seq_id sequence, int32_t slot) {
-    binding->slots.at(sequence) = slot;
+    binding->slots[sequence] = slot;
 }
 
 svf_way svf_way_of(const svf_binding * binding, const ggml_tensor * weight) {
-    return binding->weights.at(weight).way;
+    const auto found = binding->weights.find(weight);
+    return found == binding->weights.end() ? SVF_WAY_COMPOSED : found->second.way;
 }

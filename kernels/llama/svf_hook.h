@@ -3,6 +3,9 @@
 // A binding belongs to exactly one context and never changes its shape: another form, op or set of
 // weights is another binding. What changes freely between decodes is the contents of `s` and the slot
 // of each sequence; neither needs a new graph.
+//
+// No exception leaves these functions. A later graph in which a bound weight cannot be adapted makes llama_decode throw, with
+// the weight and the reason (see svf_guard.h); the binding stays usable.
 #pragma once
 
 #include "ggml-backend.h"
@@ -58,7 +61,7 @@ LLAMA_API struct svf_binding * svf_bind(
 // Takes the binding off its context, which runs the base model again, and frees it.
 LLAMA_API void svf_unbind(struct llama_context * context, struct svf_binding * binding);
 
-// Tokens of `sequence` use slot `slot` from the next decode on. Sequences start at slot 0.
+// Tokens of `sequence`, one of the context's, use slot `slot` from the next decode on. Sequences start at slot 0.
 LLAMA_API void svf_assign(struct svf_binding * binding, llama_seq_id sequence, int32_t slot);
 
 // How a bound weight runs.

@@ -1,8 +1,8 @@
 //! One llama.cpp context with its sequences, slots and experts.
 //!
 //! A *slot* holds one mixture; a *sequence* uses one slot. The KV cache of a sequence was computed with
-//! its mixture, so neither can change under a sequence that holds tokens: that is an error, never a
-//! silently wrong answer.
+//! its mixture and the LoRA adapters, so none of these can change under a sequence that holds tokens: that
+//! is an error, never a silently wrong answer.
 
 use std::sync::Arc;
 
@@ -243,7 +243,7 @@ impl Session {
                 .hint("use slot 1 or higher"));
         }
         if let Some(seq) = self.sequences.iter().position(|seq| seq.slot == slot && seq.n_past > 0) {
-            return Err(stale(seq, self.sequences[seq].n_past));
+            return Err(stale(seq, self.sequences[seq].n_past, "another mixture"));
         }
         self.write_slot(slot, mixture)
     }
@@ -269,7 +269,7 @@ impl Session {
             return Ok(());
         }
         if sequence.n_past > 0 {
-            return Err(stale(seq as usize, sequence.n_past));
+            return Err(stale(seq as usize, sequence.n_past, "another mixture"));
         }
         self.context.assign(seq, slot as usize);
         self.sequences[seq as usize].slot = slot;
@@ -279,17 +279,12 @@ impl Session {
     /// Forgets the tokens of `seq`; its slot stays.
     ///
     /// # Errors
-    /// There is no such sequence.
+    /// There is no such sequence, or llama.cpp failed.
     pub fn clear(&mut self, seq: u32) -> Result<()> {
         self.sequence(seq)?;
-        self.forget(seq);
-        Ok(())
-    }
-
-    /// The same for a sequence that there is.
-    pub(super) fn forget(&mut self, seq: u32) {
-        self.context.clear(seq);
+        self.context.clear(seq)?;
         self.sequences[seq as usize].n_past = 0;
+        Ok(())
     }
 
     /// Forgets the tokens of all sequences, and wipes their memory.
@@ -305,7 +300,7 @@ impl Session {
         if n >= n_past {
             return Ok(n_past);
         }
-        if n == 0 || !self.context.truncate(seq, n) {
+        if n == 0 || !self.context.truncate(seq, n)? {
             self.clear(seq)?;
             return Ok(0);
         }
@@ -329,7 +324,7 @@ impl Session {
                 .hint("clear the sequence first"));
         }
         self.assign(to, original.slot)?;
-        self.context.copy(from, to);
+        self.context.copy(from, to)?;
         self.sequences[to as usize].n_past = original.n_past;
         Ok(())
     }
@@ -403,14 +398,17 @@ impl Session {
         self.placements().iter().map(|placement| placement.fused).sum()
     }
 
-    /// Applies llama.cpp's own LoRA adapters with their scales, replacing those before.
+    /// Applies llama.cpp's own LoRA adapters with their scales to all sequences, replacing those before.
     ///
     /// # Errors
-    /// llama.cpp refuses one.
+    /// A sequence holds tokens, whose KV cache was computed with the adapters before, or llama.cpp refuses one.
     ///
     /// # Panics
     /// An adapter was loaded for another model.
     pub fn set_loras(&mut self, loras: &[(Arc<Lora>, f32)]) -> Result<()> {
+        if let Some(seq) = self.sequences.iter().position(|seq| seq.n_past > 0) {
+            return Err(stale(seq, self.sequences[seq].n_past, "other LoRA adapters"));
+        }
         self.context.set_loras(loras)
     }
 
@@ -465,7 +463,7 @@ impl Session {
     /// Takes out of the memory of `seq` what a decode that failed has left there.
     fn forget_after(&mut self, seq: u32) -> Result<()> {
         let n_past = self.sequence(seq)?.n_past;
-        match n_past > 0 && self.context.truncate(seq, n_past) {
+        match n_past > 0 && self.context.truncate(seq, n_past)? {
             true => Ok(()),
             false => self.clear(seq),
         }
@@ -551,8 +549,9 @@ fn no_sidecar() -> Error {
     Error::invalid("this session runs the base model alone").hint("load a sidecar with `Sidecar::open`")
 }
 
-fn stale(seq: usize, n_past: u32) -> Error {
-    Error::invalid(format!("it holds {n_past} tokens computed with another mixture"))
+/// `with` is what the tokens of `seq` were computed with.
+fn stale(seq: usize, n_past: u32, with: &str) -> Error {
+    Error::invalid(format!("it holds {n_past} tokens computed with {with}"))
         .field(format!("sequence {seq}"))
         .hint("clear the sequence first")
 }

@@ -227,10 +227,9 @@ impl Context {
             GraphOp::Fused => (svf::SVF_OP_FUSED, 0),
             GraphOp::Composed => (svf::SVF_OP_COMPOSED, 0),
         };
-        let mut problem = [0u8; 512];
         // SAFETY: the tensors of `weights` live as long as the binding, which owns or shares them; the
         // error buffer has the stated size.
-        let (pointer, _) = log::captured(|| unsafe {
+        let bound = guarded("adapt its graph", |error, error_size| unsafe {
             svf::svf_bind(
                 self.pointer.as_ptr(),
                 weights.as_ptr(),
@@ -238,15 +237,15 @@ impl Context {
                 form,
                 op,
                 fused_tokens,
-                problem.as_mut_ptr().cast(),
-                problem.len(),
+                error,
+                error_size,
             )
         });
-        let Some(pointer) = NonNull::new(pointer) else {
-            let problem = problem.split(|&byte| byte == 0).next().unwrap_or_default();
-            return Err(Error::engine(format!("llama.cpp's graph: {}", String::from_utf8_lossy(problem)))
-                .hint("leave that tensor out of the `tensors` to `decompose`"));
-        };
+        let pointer = bound
+            .and_then(|(pointer, _)| {
+                NonNull::new(pointer).ok_or_else(|| Error::engine("no binding was made"))
+            })
+            .map_err(|error| error.hint("leave that tensor out of the `tensors` to `decompose`"))?;
         self.binding =
             Some(Binding { pointer, s, _s_memory: s_memory, factors: Arc::clone(factors), n_slots });
         Ok(())
@@ -256,7 +255,7 @@ impl Context {
     pub fn unbind(&mut self) {
         if let Some(binding) = self.binding.take() {
             // SAFETY: the binding belongs to this context; its memory is freed after the call.
-            log::captured(|| unsafe { svf::svf_unbind(self.pointer.as_ptr(), binding.pointer.as_ptr()) });
+            unsafe { svf::svf_unbind(self.pointer.as_ptr(), binding.pointer.as_ptr()) };
         }
     }
 
@@ -309,7 +308,8 @@ impl Context {
     /// Runs `batch` (at most `n_batch` tokens) and leaves the logits of its output tokens, in batch order.
     ///
     /// # Errors
-    /// No room in the context, or llama.cpp fails.
+    /// No room, a bound weight that this batch's graph uses in a way that cannot be adapted, or a failure of llama.cpp.
+    /// The sequences of the batch are then to be cleared.
     pub fn decode(&mut self, batch: &[BatchToken]) -> Result<()> {
         let n = batch.len();
         let mut tokens: Vec<_> = batch.iter().map(|token| token.token).collect();
@@ -377,39 +377,56 @@ impl Context {
     /// Forgets what `sequence` has seen from `position` on; `false` if the memory does not hold what the next token
     /// attends to, and `sequence` must be cleared: a recurrent one cannot go back, and one with a sliding window may
     /// have dropped what the window covered then.
-    pub fn truncate(&mut self, sequence: u32, position: u32) -> bool {
-        assert!(sequence < self.n_seq_max());
-        let (sequence, position) = (sequence as i32, position as i32);
-        // SAFETY: context and model are alive; a negative end means "to the end".
-        unsafe {
+    ///
+    /// # Errors
+    /// llama.cpp failed.
+    pub fn truncate(&mut self, sequence: u32, position: u32) -> Result<bool> {
+        if !self.remove(sequence, position as i32)? {
+            return Ok(false);
+        }
+        // SAFETY: model and context are alive, the sequence is in range.
+        let (window, first) = unsafe {
             let memory = sys::llama_get_memory(self.pointer.as_ptr());
-            if !sys::llama_memory_seq_rm(memory, sequence, position, -1) {
-                return false;
-            }
-            let window = sys::llama_model_n_swa(self.model.as_ptr());
             // -1 where nothing is left.
-            let first = sys::llama_memory_seq_pos_min(memory, sequence);
-            window == 0 || position == 0 || (0..=(position - window).max(0)).contains(&first)
-        }
-    }
-
-    /// Lets the empty sequence `to` have seen what `from` has.
-    pub fn copy(&mut self, from: u32, to: u32) {
-        assert!(from != to && from.max(to) < self.n_seq_max());
-        // SAFETY: the context is alive and both sequences in range; negative positions mean "all".
-        unsafe {
-            let memory = sys::llama_get_memory(self.pointer.as_ptr());
-            sys::llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1);
-        }
+            let first = sys::llama_memory_seq_pos_min(memory, sequence as i32);
+            (sys::llama_model_n_swa(self.model.as_ptr()), first)
+        };
+        let needed = (position as i32 - window).max(0);
+        Ok(window == 0 || position == 0 || (0..=needed).contains(&first))
     }
 
     /// Forgets what `sequence` has seen.
-    pub fn clear(&mut self, sequence: u32) {
-        // SAFETY: the context is alive; a negative position means "all".
-        unsafe {
-            let memory = sys::llama_get_memory(self.pointer.as_ptr());
-            sys::llama_memory_seq_rm(memory, sequence as i32, -1, -1);
-        }
+    ///
+    /// # Errors
+    /// llama.cpp failed.
+    pub fn clear(&mut self, sequence: u32) -> Result<()> {
+        self.remove(sequence, -1).map(|_| ())
+    }
+
+    /// Removes the tokens of `sequence` from position `begin` on, all where it is negative; `false` if this kind of
+    /// memory cannot, which then keeps everything.
+    fn remove(&mut self, sequence: u32, begin: i32) -> Result<bool> {
+        assert!(sequence < self.n_seq_max());
+        let removed = guarded("forget a sequence", |error, error_size| {
+            // SAFETY: the context is alive and the sequence in range; the error buffer has the stated size.
+            unsafe {
+                svf::svf_remove_tokens(self.pointer.as_ptr(), sequence as i32, begin, error, error_size)
+            }
+        });
+        Ok(removed?.0)
+    }
+
+    /// Lets the empty sequence `to` have seen what `from` has.
+    ///
+    /// # Errors
+    /// llama.cpp failed.
+    pub fn copy(&mut self, from: u32, to: u32) -> Result<()> {
+        assert!(from != to && from.max(to) < self.n_seq_max());
+        let copied = guarded("copy a sequence", |error, error_size| {
+            // SAFETY: the context is alive and both sequences in range; the error buffer has the stated size.
+            unsafe { svf::svf_copy_tokens(self.pointer.as_ptr(), from as i32, to as i32, error, error_size) }
+        });
+        copied.map(|_| ())
     }
 
     /// Forgets what all sequences have seen, and fills their memory with zeros.
@@ -429,20 +446,32 @@ impl Context {
         assert!(loras.iter().all(|(lora, _)| Arc::ptr_eq(&lora.model, &self.model)));
         let mut pointers: Vec<_> = loras.iter().map(|(lora, _)| lora.pointer.as_ptr()).collect();
         let mut scales: Vec<_> = loras.iter().map(|(_, scale)| *scale).collect();
-        // SAFETY: both arrays have the stated length; the adapters belong to this model and are kept alive.
-        let status = unsafe {
-            sys::llama_set_adapters_lora(
-                self.pointer.as_ptr(),
-                pointers.as_mut_ptr(),
-                pointers.len(),
-                scales.as_mut_ptr(),
-            )
-        };
-        if status != 0 {
-            return Err(Error::engine("llama.cpp refuses the LoRA adapter"));
+        let set = guarded("apply the LoRA adapter", |error, error_size| {
+            // SAFETY: both arrays have the stated length, and so has the error buffer; the adapters belong to this
+            // model and are kept alive.
+            unsafe {
+                svf::svf_set_loras(
+                    self.pointer.as_ptr(),
+                    pointers.as_mut_ptr(),
+                    pointers.len(),
+                    scales.as_mut_ptr(),
+                    error,
+                    error_size,
+                )
+            }
+        });
+        let new = loras.iter().map(|(lora, _)| Arc::clone(lora));
+        match set {
+            Ok((0, _)) => {
+                self.loras = new.collect();
+                Ok(())
+            }
+            failed => {
+                // Whichever adapters the context is left with.
+                self.loras.extend(new);
+                Err(failed.err().unwrap_or_else(|| Error::engine("llama.cpp refuses the LoRA adapter")))
+            }
         }
-        self.loras = loras.iter().map(|(lora, _)| Arc::clone(lora)).collect();
-        Ok(())
     }
 }
 
@@ -485,4 +514,88 @@ impl Lora {
 
 fn last_line(said: &str) -> &str {
     said.trim().lines().last().unwrap_or("no reason given")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::factors::FactorSource;
+    use crate::ffi::gguf::{GgufFile, GgufHeader};
+
+    const RANK: usize = 4;
+
+    /// Small factors of the weight `name`, all the same number, written to `path`.
+    fn factors(model: &Arc<ModelHandle>, name: &str, path: &Path) -> Arc<Factors> {
+        let file = GgufFile::open(model.path()).unwrap();
+        let [n_in, n_out, ..] = file.require_tensor(name).unwrap().ne;
+        let mut header = GgufHeader::new();
+        header.add_tensor("vt", &[n_in, RANK], TensorType::F32).unwrap();
+        header.add_tensor("u", &[RANK, n_out], TensorType::F32).unwrap();
+        let mut bytes = header.encode();
+        let n_values = (header.total_size() - bytes.len()) / size_of::<f32>();
+        bytes.extend(std::iter::repeat_n(0.1f32.to_le_bytes(), n_values).flatten());
+        std::fs::write(path, bytes).unwrap();
+        let file = GgufFile::open(path).unwrap();
+        let [vt, u] = ["vt", "u"].map(|name| file.require_tensor(name).unwrap());
+        Arc::new(Factors::new(model, file.mmap(), &[FactorSource { weight: name, vt, u }]).unwrap())
+    }
+
+    /// Logits after `n` tokens of an empty sequence.
+    fn logits(context: &mut Context, n: i32) -> Result<Vec<f32>> {
+        context.clear(0)?;
+        let token = |position| BatchToken { token: 3, position, sequence: 0, output: position + 1 == n };
+        context.decode(&(0..n).map(token).collect::<Vec<_>>())?;
+        Ok(context.logits(0).to_vec())
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_adapted_is_an_error_of_that_decode() {
+        const WEIGHT: &str = "blk.1.ffn_up.weight";
+        let folder = tempfile::tempdir().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/embedded/model.gguf");
+        let model = ModelHandle::load(&path, 0).unwrap();
+        let factors = factors(&model, WEIGHT, &folder.path().join("factors.gguf"));
+        let options = ContextOptions {
+            n_ctx: 64,
+            n_batch: 8,
+            n_ubatch: 8,
+            n_threads: 1,
+            n_seq: 1,
+            kv: TensorType::F32,
+            flash_attention: false,
+            kv_unified: true,
+        };
+        let mut context = Context::new(&model, &options).unwrap();
+        let base = logits(&mut context, 2).unwrap();
+        context.bind(&factors, Form::Residual, GraphOp::Fused, 1).unwrap();
+        context.write_slot(0, 0, &[1.0; RANK]);
+        let two = logits(&mut context, 2).unwrap();
+        assert!(two != base);
+        // Graphs are built where the number of tokens changes.
+        let three = logits(&mut context, 3).unwrap();
+
+        let vt = factors.weights[0].vt;
+        // SAFETY: the factors are alive, and no decode is running. A graph that would read them by this type is refused.
+        let ty = unsafe { std::mem::replace(&mut (*vt).type_, sys::GGML_TYPE_Q4_K) };
+        for _ in 0..2 {
+            let error = logits(&mut context, 2).unwrap_err().to_string();
+            assert!(error.contains(WEIGHT) && error.contains("no fused operation"), "{error}");
+        }
+        // SAFETY: as above.
+        unsafe { (*vt).type_ = ty };
+        assert!(logits(&mut context, 2).unwrap() == two);
+        assert!(logits(&mut context, 3).unwrap() == three);
+
+        // A binding that fails leaves the base model.
+        // SAFETY: as above.
+        unsafe { (*vt).type_ = sys::GGML_TYPE_Q4_K };
+        let error = context.bind(&factors, Form::Residual, GraphOp::Fused, 1).unwrap_err().to_string();
+        assert!(error.contains(WEIGHT) && error.contains("no fused operation"), "{error}");
+        assert!(logits(&mut context, 2).unwrap() == base);
+        // SAFETY: as above.
+        unsafe { (*vt).type_ = ty };
+        context.bind(&factors, Form::Residual, GraphOp::Fused, 1).unwrap();
+        context.write_slot(0, 0, &[1.0; RANK]);
+        assert!(logits(&mut context, 2).unwrap() == two);
+    }
 }

@@ -149,7 +149,8 @@ pub struct LoadOptions {
     /// Whether programs may be run, those that completions are and those that score; without it a task that needs to
     /// is refused.
     pub allow_exec: bool,
-    /// The `llama-svf` program, which starts the sandbox; the running one if `None`.
+    /// The `llama-svf` program, which starts the sandbox; `None` is the running one, if it called
+    /// [`sandbox::main`](crate::reward::code::sandbox::main) at its start.
     pub sandbox: Option<PathBuf>,
     /// What stands over the task's own way to generate answers.
     pub overrides: Overrides,

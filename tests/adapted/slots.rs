@@ -1,12 +1,16 @@
 //! Slots and sequences: a batch of sequences with different mixtures gives each what it gives alone, and
 //! contexts, models and threads do not disturb each other.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use crate::models::{exact, logits, tokens, use_expert, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
 use llama_svf::engine::Form;
-use llama_svf::engine::{AdapterOptions, GraphOp, Input, Session, SessionOptions};
+use llama_svf::engine::{AdapterOptions, GraphOp, Input, Model, Session, SessionOptions};
 use llama_svf::error::ErrorKind;
 use llama_svf::expert::Mixture;
+use llama_svf::ffi::gguf::GgufHeader;
 use llama_svf::ffi::tensor_type::TensorType;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
@@ -254,6 +258,66 @@ fn a_copied_sequence_goes_on_as_the_original_does() {
         }
         assert_eq!(session.n_past(2).unwrap(), 16);
     }
+}
+
+#[test]
+fn truncating_to_what_a_sliding_window_has_left_forgets_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    RandomModel { arch: "spark2_5".into(), ..RandomModel::tiny() }.write(&path).unwrap();
+    // Fused attention does not mind in which cells the tokens lie.
+    let options = SessionOptions { flash_attention: true, ..exact(2) };
+    let mut session = Session::new(&Model::load(&path, 0).unwrap(), &options).unwrap();
+    let prompt = tokens(8, 340);
+    let begun = logits(&mut session, 0, &prompt[..15]);
+    assert_eq!(session.truncate(0, 10).unwrap(), 10);
+    // The sequence goes on behind another one, and when that is gone first in its cells, then in its own that its
+    // window has left.
+    session.prompt(1, &tokens(9, 300)).unwrap();
+    session.prompt(0, &prompt[10..20]).unwrap();
+    session.clear(1).unwrap();
+    session.prompt(0, &prompt[20..]).unwrap();
+    assert_eq!(session.truncate(0, 335).unwrap(), 335);
+    assert_eq!(session.truncate(0, 15).unwrap(), 0);
+    assert_eq!(session.n_past(0).unwrap(), 0);
+    assert!(logits(&mut session, 0, &prompt[..15]) == begun);
+}
+
+#[test]
+fn lora_adapters_cannot_change_under_a_sequence_that_holds_tokens() {
+    let adapted = tiny();
+    let prompt = tokens(8, 6);
+    let lora = adapted.model().load_lora(&lora(&adapted)).unwrap();
+    let mut session = Session::new(adapted.model(), &exact(2)).unwrap();
+    let base = logits(&mut session, 1, &prompt);
+    let error = session.set_loras(&[(Arc::clone(&lora), 1.0)]).unwrap_err().to_string();
+    assert!(error.contains("sequence 1: it holds 6 tokens computed with other LoRA adapters"), "{error}");
+    assert!(logits(&mut session, 0, &prompt) == base, "a refused adapter is not applied");
+    session.clear(0).unwrap();
+    session.clear(1).unwrap();
+    session.set_loras(&[(lora, 1.0)]).unwrap();
+    assert!(logits(&mut session, 1, &prompt) != base);
+    assert!(session.set_loras(&[]).is_err());
+    session.clear(1).unwrap();
+    session.set_loras(&[]).unwrap();
+    assert!(logits(&mut session, 1, &prompt) == base);
+}
+
+/// The file of a LoRA adapter of one weight, all ones.
+fn lora(adapted: &Adapted) -> PathBuf {
+    let weight = adapted.model().file().require_tensor("blk.0.ffn_up.weight").unwrap();
+    let mut header = GgufHeader::new();
+    header.set_str("general.type", "adapter").unwrap();
+    header.set_str("adapter.type", "lora").unwrap();
+    header.set_str("general.architecture", "llama").unwrap();
+    header.add_tensor("blk.0.ffn_up.weight.lora_a", &[weight.ne[0], 1], TensorType::F32).unwrap();
+    header.add_tensor("blk.0.ffn_up.weight.lora_b", &[1, weight.ne[1]], TensorType::F32).unwrap();
+    let mut bytes = header.encode();
+    let n_values = (header.total_size() - bytes.len()) / size_of::<f32>();
+    bytes.extend(std::iter::repeat_n(1f32.to_le_bytes(), n_values).flatten());
+    let path = adapted.path("lora.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    path
 }
 
 #[test]

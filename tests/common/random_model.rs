@@ -19,7 +19,7 @@ use rayon::prelude::*;
 /// The shape of a model, the type of its matrices, and the seed of their values.
 #[derive(Clone, Debug)]
 pub struct RandomModel {
-    /// `llama`, `qwen2` or `qwen3`.
+    /// `llama`, `qwen2`, `qwen3` or `spark2_5`, which has a [`SLIDING_WINDOW`] in every other block.
     pub arch: String,
     /// Transformer blocks.
     pub layers: usize,
@@ -41,6 +41,9 @@ pub struct RandomModel {
 
 /// Unknown, begin, end, the 256 bytes and the space: less cannot tokenize every text.
 pub const MIN_VOCAB: usize = 260;
+
+/// Tokens that a token of `spark2_5` attends to where its attention has a window.
+pub const SLIDING_WINDOW: u32 = 8;
 
 const CONTEXT: u32 = 2048;
 
@@ -102,8 +105,9 @@ impl RandomModel {
         if self.vocab < MIN_VOCAB {
             return Err(Error::expected(format!("a vocabulary of at least {MIN_VOCAB}"), self.vocab));
         }
-        if !["llama", "qwen2", "qwen3"].contains(&self.arch.as_str()) {
-            return Err(Error::expected("llama, qwen2 or qwen3", format!("'{}'", self.arch)).field("arch"));
+        if !["llama", "qwen2", "qwen3", "spark2_5"].contains(&self.arch.as_str()) {
+            let known = "llama, qwen2, qwen3 or spark2_5";
+            return Err(Error::expected(known, format!("'{}'", self.arch)).field("arch"));
         }
         Ok(())
     }
@@ -129,6 +133,11 @@ impl RandomModel {
         header.set_u32(&key("rope.dimension_count"), self.head_dim() as u32)?;
         header.set_f32(&key("rope.freq_base"), 10000.0)?;
         header.set_u32(&key("vocab_size"), self.vocab as u32)?;
+        if self.arch == "spark2_5" {
+            let has_window: Vec<_> = (0..self.layers).map(|block| i32::from(block % 2 == 0)).collect();
+            header.set_u32(&key("attention.sliding_window"), SLIDING_WINDOW)?;
+            header.set_i32s(&key("attention.sliding_window_pattern"), &has_window)?;
+        }
 
         let vocabulary = vocabulary(self.vocab);
         let tokens: Vec<&str> = vocabulary.iter().map(|t| t.text.as_str()).collect();
@@ -164,6 +173,9 @@ impl RandomModel {
             if self.arch == "qwen3" {
                 list.push(RandomTensor::norm(&name("attn_q_norm"), self.head_dim()));
                 list.push(RandomTensor::norm(&name("attn_k_norm"), self.head_dim()));
+            }
+            if self.arch == "spark2_5" {
+                list.push(RandomTensor::matrix(&name("attn_gate"), self.width, self.heads));
             }
             list.push(RandomTensor::matrix(&name("attn_output"), self.width, self.width));
             list.push(RandomTensor::norm(&name("ffn_norm"), self.width));

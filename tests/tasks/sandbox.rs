@@ -152,7 +152,11 @@ fn folders_do_not_stay_behind() {
 }
 
 #[test]
-fn a_launcher_that_is_none_is_refused() {
+fn only_a_launcher_is_started() {
     let error = Code::new(Some(PathBuf::from("/bin/true")), Limits::default()).unwrap_err();
     assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("this program did not start the sandbox (exit status: 0)"), "{error}");
+    // The program of these tests does not call sandbox::main; it would run them all again.
+    let error = Code::new(None, Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("reward::code::sandbox::main"), "{error}");
 }

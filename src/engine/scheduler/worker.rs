@@ -215,10 +215,12 @@ impl Worker {
         }
     }
 
-    /// Empties a free sequence.
+    /// Empties a free sequence. One that cannot be emptied is not used until all are.
     fn clear(&mut self, seat: usize) {
-        self.session.forget(seat as u32);
-        self.seats[seat] = Seat::Free(None);
+        self.seats[seat] = match self.session.clear(seat as u32) {
+            Ok(()) => Seat::Free(None),
+            Err(_) => Seat::Spoilt,
+        };
     }
 
     /// Puts `job` into the free sequence `seat`, with its mixture in `slot`.
@@ -300,7 +302,7 @@ impl Worker {
 
     /// Gives sequence `to` the first `n` tokens of sequence `from`; how many it has then.
     fn copy(&mut self, from: usize, to: usize, n: usize) -> Result<usize> {
-        self.session.forget(to as u32);
+        self.session.clear(to as u32)?;
         self.session.copy(from as u32, to as u32)?;
         Ok(self.session.truncate(to as u32, n as u32)? as usize)
     }
@@ -491,7 +493,7 @@ impl Worker {
             Err(Trouble::Own(error)) => self.fail(seat, error),
             Err(Trouble::Numbers(error)) => {
                 self.fail(seat, error);
-                self.session.forget(seat as u32);
+                self.clear(seat);
                 self.seats[seat] = Seat::Spoilt;
                 if self.is_shared {
                     self.wipe();

@@ -26,11 +26,11 @@ pub struct Code {
 }
 
 impl Code {
-    /// Finds python3 and tries the sandbox. `launcher` is the `llama-svf` program, by default the running
-    /// one.
+    /// Finds python3 and tries the sandbox. `launcher` is the `llama-svf` program; `None` is the running one, if it called
+    /// [`sandbox::main`] at its start.
     ///
     /// # Errors
-    /// No python3 of the search path runs inside the sandbox.
+    /// There is no launcher, or no python3 of the search path runs inside the sandbox.
     pub fn new(launcher: Option<PathBuf>, limits: Limits) -> Result<Self> {
         Ok(Self { sandbox: Sandbox::new(launcher, limits)? })
     }

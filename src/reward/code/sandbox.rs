@@ -1,8 +1,9 @@
 //! Runs python3 on untrusted text so that it ends in time, reaches nothing, and leaves nothing behind.
 //!
-//! The hidden command `llama-svf __sandbox` is run twice. The *outer* process enters new namespaces, starts the
-//! *inner* one in them, reads what comes out up to a limit, and kills the inner one in the end. The inner
-//! process limits itself and starts python3. On Linux the walls are:
+//! The *launcher* is a program that calls [`main`] at its start, as `llama-svf` does; no other one is started. It runs
+//! twice, with a hidden command. The *outer* process enters new namespaces, starts the *inner* one in them, reads what
+//! comes out up to a limit, and kills the inner one in the end. The inner process limits itself and starts python3. On
+//! Linux the walls are:
 //!
 //! | wall | keeps out |
 //! |---|---|
@@ -23,6 +24,7 @@ use std::io::{PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -35,11 +37,13 @@ use crate::temporary::Listed;
 /// The hidden command.
 const COMMAND: &str = "__sandbox";
 const HARNESS: &str = include_str!("harness.py");
-/// Exit codes of the outer process.
-const ENDED: u8 = 0;
-const FAILED: u8 = 2;
+/// Exit codes of the outer process, unlike those with which a program ends that is no launcher.
+const FAILED: u8 = 8;
+const ENDED: u8 = 9;
 const TIMED_OUT: u8 = 10;
 const TOO_MUCH_OUTPUT: u8 = 11;
+/// Whether the running program is a launcher.
+static IS_LAUNCHER: AtomicBool = AtomicBool::new(false);
 
 /// What one program may use.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -122,21 +126,20 @@ impl Sandbox {
     /// # Errors
     /// No python3 runs in the sandbox; the error is that of the last one tried.
     pub fn new(launcher: Option<PathBuf>, limits: Limits) -> Result<Self> {
-        let launcher = match launcher {
-            Some(launcher) => launcher,
-            None => std::env::current_exe()
-                .map_err(|error| Error::io("cannot find this program", "llama-svf", error))?,
-        };
+        let launcher = launcher.map_or_else(own_program, Ok)?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut refusal = Error::invalid("no python3 in the search path");
         for folder in std::env::split_paths(&path) {
             let Some(python) = Python::at(&folder.join("python3")) else { continue };
-            let mut sandbox =
+            let sandbox =
                 Self { launcher: launcher.clone(), python, limits: limits.clone(), notes: Vec::new() };
-            match sandbox.try_out() {
-                Ok(()) => return Ok(sandbox),
-                Err(error) => refusal = error,
+            let (outcome, notes) = sandbox.run_with_notes(b"works: \0pass\0pass")?;
+            if outcome.output == b"\nworks: passed" {
+                return Ok(Self { notes, ..sandbox });
             }
+            let found = String::from_utf8_lossy(&outcome.output).into_owned();
+            let problem = format!("python3 does not run in the sandbox: {}", found.trim());
+            refusal = Error::invalid(problem).file(&sandbox.python.program);
         }
         Err(refusal.hint("running code needs a python3 that every user can read, such as the system's own"))
     }
@@ -149,17 +152,6 @@ impl Sandbox {
     /// What a program may use.
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    fn try_out(&mut self) -> Result<()> {
-        let (outcome, notes) = self.run_with_notes(b"works: \0pass\0pass")?;
-        if outcome.output != b"\nworks: passed" {
-            let found = String::from_utf8_lossy(&outcome.output).into_owned();
-            let problem = format!("python3 does not run in the sandbox: {}", found.trim());
-            return Err(Error::invalid(problem).file(&self.python.program));
-        }
-        self.notes = notes;
-        Ok(())
     }
 
     /// Runs the harness on `input`.
@@ -202,13 +194,24 @@ impl Sandbox {
             Some(ENDED) => End::Ended,
             Some(TIMED_OUT) => End::TimedOut,
             Some(TOO_MUCH_OUTPUT) => End::TooMuchOutput,
-            _ => {
-                let problem = format!("the sandbox failed ({}): {}", output.status, talk.trim());
-                return Err(Error::invalid(problem).file(&self.launcher));
+            Some(FAILED) => return Err(Error::invalid(format!("the sandbox failed: {}", talk.trim()))),
+            None => return Err(Error::invalid(format!("the sandbox was killed ({})", output.status))),
+            Some(_) => {
+                let problem = format!("this program did not start the sandbox ({})", output.status);
+                return Err(Error::invalid(problem).file(&self.launcher).hint("name the llama-svf program"));
             }
         };
         Ok((Outcome { end, output: output.stdout }, talk.lines().map(str::to_owned).collect()))
     }
+}
+
+/// The running program, if it is a launcher.
+fn own_program() -> Result<PathBuf> {
+    if !IS_LAUNCHER.load(Ordering::Relaxed) {
+        return Err(Error::invalid("no program was named that starts the sandbox")
+            .hint("set LoadOptions::sandbox to the llama-svf program, or call reward::code::sandbox::main first in main"));
+    }
+    std::env::current_exe().map_err(|error| Error::io("cannot find this program", "llama-svf", error))
 }
 
 /// Makes all folders below `folder` ours to remove; what is wrong shows when they are removed.
@@ -251,19 +254,20 @@ impl Plan {
     }
 }
 
-/// Runs the hidden command if the process's arguments ask for it. To be called first of all, while the process
-/// has one thread.
+/// Runs the hidden command if the process's arguments ask for it. Otherwise makes the running program a launcher: from now
+/// on the library may start it again with that command. To be called first of all, while the process has one thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let args: Vec<_> = args.into_iter().skip(1).collect();
     if args.first().map(OsString::as_os_str) != Some(OsStr::new(COMMAND)) {
+        IS_LAUNCHER.store(true, Ordering::Relaxed);
         return None;
     }
-    let [_, stage, plan] = args.as_slice() else { return Some(ExitCode::from(FAILED)) };
-    let result = plan
-        .to_str()
-        .and_then(|plan| serde_json::from_str::<Plan>(plan).ok())
-        .ok_or_else(|| Error::expected("a plan of the sandbox", "something else"))
-        .and_then(|plan| if stage == "outer" { outer(plan) } else { inner(&plan) });
+    let plan = |plan: &OsString| serde_json::from_str::<Plan>(plan.to_str()?).ok();
+    let result = match args.as_slice() {
+        [_, stage, text] => plan(text).map(|plan| if stage == "outer" { outer(plan) } else { inner(&plan) }),
+        _ => None,
+    };
+    let result = result.unwrap_or_else(|| Err(Error::expected("a plan of the sandbox", "something else")));
     Some(ExitCode::from(result.unwrap_or_else(|error| {
         eprintln!("{error}");
         FAILED
