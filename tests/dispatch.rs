@@ -132,7 +132,8 @@ fn a_run_chooses_its_expert_and_says_what_that_took() {
     );
     let long = run("run EXPERTS --adapt prompt -c 256", &["-p", &"12 ".repeat(2000)]);
     assert_code(&long, 2);
-    assert!(stderr(&long).contains("pass 1: no room") && stderr(&long).contains("(-c)"), "{}", stderr(&long));
+    let error = stderr(&long);
+    assert!(error.contains("--ctx-size: the prompt has ") && error.contains("larger -c"), "{error}");
 }
 
 #[test]

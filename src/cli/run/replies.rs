@@ -159,8 +159,8 @@ impl Replies {
         if n >= n_ctx {
             let problem = format!("the prompt has {n} tokens, the context {n_ctx}");
             return Err(Error::too_large(problem)
-                .setting("n_ctx")
-                .hint("use a larger `n_ctx` or a shorter prompt"));
+                .field("--ctx-size")
+                .hint("use a larger -c or a shorter prompt"));
         }
         Ok(n_ctx - n + 1)
     }

@@ -201,7 +201,8 @@ impl Scheduler {
             let mut job = self
                 .job(request, sink, Arc::clone(&is_cancelled))
                 .map_err(|error| error.field(format!("request {i}")))?;
-            job.is_fresh = true;
+            // Each thread gets one of these first.
+            job.is_fresh = i < self.threads.len();
             Ok(job)
         };
         let jobs = requests.into_iter().enumerate().map(job).collect::<Result<Vec<_>>>()?;

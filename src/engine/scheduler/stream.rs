@@ -100,7 +100,7 @@ mod tests {
         let mut given = Vec::new();
         for bytes in bytes {
             let is_over = stream.push(bytes);
-            given.push(stream.next());
+            given.push(if is_over { stream.rest() } else { stream.next() });
             if is_over {
                 return (given, stream.text(), true);
             }

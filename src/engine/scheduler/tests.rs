@@ -53,7 +53,8 @@ impl Bench {
             flash_attention: false,
             ..SessionOptions::default()
         };
-        self.joined.session(&options, n_seq + 1).unwrap()
+        // Slots for both mixtures, so that no slot's change makes a sequence forget.
+        self.joined.session(&options, n_seq + 2).unwrap()
     }
 
     fn tokens(&self, text: &str) -> Vec<Token> {
@@ -116,8 +117,10 @@ fn with_failures(bench: &Bench, refuses: Refuses) -> Vec<Result<Completion>> {
     };
     let tickets: Vec<_> = (0..4).map(|i| scheduler.submit(request(i)).unwrap()).collect();
     let results: Vec<_> = tickets.into_iter().map(super::Ticket::completion).collect();
-    let load = scheduler.load();
-    assert!(load.n_running <= 1 && load.n_waiting == 0, "{load:?}");
+    // The last event of a request is sent before its thread has counted again.
+    while scheduler.load().n_running > 0 {
+        std::thread::yield_now();
+    }
     results
 }
 
