@@ -19,7 +19,7 @@ const WORDS: [(&str, &str); 55] = [
     ("Model::load", "-m"),
     ("Sidecar::open", "--svf"),
     ("Sidecar::verify", "`llama-svf inspect --verify`"),
-    ("GgufFile::tensors", "`llama-svf inspect`"),
+    ("GgufFile::tensors", "llama-svf inspect"),
     ("output", "-o"),
     ("path", "-o"),
     ("trace", "--trace"),
