@@ -62,28 +62,7 @@ output=${output:-${model%.gguf}.svf.gguf}
 [ -d "$(dirname "$output")" ] || die "$output: its folder does not exist"
 
 # 1. The program.
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-. "$root/scripts/setup.sh"
-say "building (ten minutes the first time, most of them for llama.cpp)"
-# On a terminal cargo draws its bar. Elsewhere it names each crate once, and is silent for minutes at llama.cpp.
-ticker=''
-stop_ticker() {
-    [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true
-    ticker=''
-}
-trap stop_ticker EXIT
-if [ ! -t 2 ]; then
-    # A sleep that outlives the script must not hold its output open.
-    (while sleep 20 >/dev/null 2>&1; do say "still building, after $SECONDS s"; done) </dev/null >/dev/null &
-    ticker=$!
-fi
-# From inside the repository, whose .cargo/config.toml the build needs.
-(cd "$root" && svf_cargo build --release --bin llama-svf)
-stop_ticker
-# Cargo lets users move the target folder.
-target=$(cd "$root" && cargo metadata --format-version 1 --no-deps |
-    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-svf=$target/release/llama-svf
+. "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
 next_step() {
     say "done; the sidecar is $output. Try it (m = 1, so the text is the model's own):"

@@ -378,8 +378,8 @@ fn models_that_cannot_be_decomposed_are_refused_before_anything_is_written() {
         ),
         ("exps", &[("blk.0.ffn_down_exps.weight", &[8, 6, 4])], &["blk.0.ffn_down_exps.weight", "experts"]),
         ("ffn", &[good, ("blk.0.ffn_up.scale", &[1])], &["blk.0.ffn_up.weight", ".scale"]),
-        ("attn", &[good], &["tensors", "attn", "inspect"]),
-        ("norm", &[good, ("blk.0.attn_norm.weight", &[8])], &["norm", "inspect"]),
+        ("attn", &[good], &["tensors", "attn", "`GgufFile::tensors`"]),
+        ("norm", &[good, ("blk.0.attn_norm.weight", &[8])], &["norm", "`GgufFile::tensors`"]),
         ("xxx", &[(&long_name, &[8, 6])], &[&long_name, "63"]),
     ];
     for (tensors, table, needles) in cases {

@@ -711,7 +711,7 @@ fn a_sidecar_refuses_another_model() {
             "a.svf.gguf: svf.base.fingerprint: expected base model",
             "('tiny'), found",
             "other.gguf",
-            "made for another model; run `llama-svf decompose -m MODEL`",
+            "made for another model; run `decompose`",
         ],
     );
     let mut draft = sidecar(&bench.fingerprint);

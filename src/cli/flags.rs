@@ -35,7 +35,7 @@ const WORDS: [(&str, &str); 71] = [
     ("Model::load", "-m"),
     ("Sidecar::open", "--svf"),
     ("Sidecar::verify", "`llama-svf inspect --verify`"),
-    ("GgufFile::tensors", "`llama-svf inspect`"),
+    ("GgufFile::tensors", "llama-svf inspect"),
     ("output", "-o"),
     ("path", "-o"),
     ("trace", "--trace"),

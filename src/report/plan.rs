@@ -182,7 +182,7 @@ impl<'a> Plan<'a> {
             }))
         };
         if let Some(problem) = too_long(&target.items)? {
-            return Err(Error::invalid(problem).field(format!("task {}", target.name())));
+            return Err(Error::too_large(problem).field(format!("task {}", target.name())));
         }
         let questions: Vec<_> = target.items.iter().map(|item| item.prompt.as_str()).collect();
         let choice = |dispatcher: &Dispatcher| {
