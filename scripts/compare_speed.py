@@ -213,7 +213,7 @@ def rollouts(build, place, model, task, steps):
         )
         log = Path(folder) / "x.train/log.jsonl"
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [line for line in lines if line["event"] == "step"]
+    steps = [line for line in lines if line.get("event") == "step"]
     writing, tokens = sum(line["writing"] for line in steps), sum(line["tokens"] for line in steps)
     return {"writing, s": writing, "tokens written": tokens, "tokens/s": tokens / writing} | whole
 

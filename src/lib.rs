@@ -132,6 +132,8 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod expert;
+#[cfg(test)]
+mod faults;
 pub mod few_shot;
 pub mod ffi;
 pub mod gradient;

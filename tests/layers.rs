@@ -7,7 +7,7 @@ use std::process::Command;
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 27] = [
     "error",
     "progress",
     "temporary",
@@ -33,6 +33,7 @@ const MODULES: [&str; 26] = [
     "train",
     "report",
     "bench",
+    "faults",
     "cli",
 ];
 

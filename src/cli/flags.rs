@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 71] = [
+const WORDS: [(&str, &str); 72] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -23,6 +23,7 @@ const WORDS: [(&str, &str); 71] = [
     ("logit_bias", "--logit-bias"),
     ("grammar", "--grammar"),
     ("prompt", "-p"),
+    ("max_tokens", "--max-tokens"),
     // Sessions.
     ("n_ctx", "context (-c)"),
     ("n_batch", "--batch-size"),

@@ -54,7 +54,7 @@ impl Partial {
             .and_then(|()| data.sync_all())
             .map_err(|e| Error::io("cannot write", &data_path, e))
             .and_then(|()| Journal::create(&journal_path, work(settings), &[] as &[Finished]))
-            .map_err(|e| e.hint("make room, or choose another -o"));
+            .map_err(|e| e.hint("make room, or choose another `output`"));
         if begun.is_err() {
             // Nothing was computed that would be worth keeping. The first failure is the one to tell.
             let _ = remove_if_there(&journal_path).and_then(|()| remove_if_there(&data_path));

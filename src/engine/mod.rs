@@ -22,6 +22,8 @@ pub use model_with_experts::ModelWithExperts;
 pub use placement::Placement;
 pub use sampler::{log_probs, Dry, Mirostat, Penalties, SamplerOptions, Xtc};
 pub use scheduler::{Request, Scheduler, Ticket};
+#[cfg(test)]
+pub(crate) use session::Refuses;
 pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
 
 pub use crate::ffi::context::{Form, GraphOp, Lora};

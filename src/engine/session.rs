@@ -93,11 +93,11 @@ pub struct Session {
     kv: KvType,
     /// Which decodes fail, for tests.
     #[cfg(test)]
-    pub(super) refuses: Option<Refuses>,
+    pub(crate) refuses: Option<Refuses>,
 }
 
 #[cfg(test)]
-pub(super) type Refuses = Box<dyn FnMut(&[Input]) -> bool + Send>;
+pub(crate) type Refuses = Box<dyn FnMut(&[Input]) -> bool + Send>;
 
 #[derive(Clone, Copy, Default)]
 struct Sequence {

@@ -40,6 +40,12 @@ pub struct Contents(Option<blake3::Hash>);
 impl Contents {
     /// Those of the base model.
     pub const BASE: Self = Self(None);
+
+    /// Those of no mixture at all; different for different numbers.
+    #[cfg(test)]
+    pub(crate) fn numbered(n: u8) -> Self {
+        Self(Some(blake3::hash(&[n])))
+    }
 }
 
 /// A mixture with the experts that it names, as they were when it was resolved: what happens to the set afterwards does

@@ -24,7 +24,7 @@ impl Lock {
         let file = File::create(&path).map_err(|source| Error::io("cannot write", &path, source))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
-                Err(Error::invalid(problem).file(folder).hint("wait for it, or choose another -o"))
+                Err(Error::invalid(problem).file(folder).hint("wait for it, or choose another `output`"))
             }
             // Some file systems have no locks; work without one is better than none.
             Ok(()) | Err(TryLockError::Error(_)) => Ok(Self { _file: file }),

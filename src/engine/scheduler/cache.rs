@@ -6,6 +6,10 @@
 use crate::engine::Token;
 use crate::expert::Contents;
 
+/// The scope in which the cache ignores mixtures, for tests.
+#[cfg(test)]
+pub(crate) const PLANTED: u64 = u64::MAX;
+
 /// Whose reading may be shared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Key {
@@ -19,7 +23,7 @@ impl Key {
     /// Whether what was read for one may be used for the other.
     fn may_share(self, other: Self) -> bool {
         #[cfg(test)]
-        if self.scope == super::tests::PLANTED {
+        if self.scope == PLANTED {
             // The fault that the tests must see: another mixture's reading.
             return other.scope == self.scope;
         }

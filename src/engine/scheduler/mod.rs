@@ -28,8 +28,6 @@ mod request;
 mod running;
 mod slots;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod ticket;
 mod worker;
 
@@ -44,6 +42,8 @@ use inbox::{Inbox, Job, Sink};
 use request::Limits;
 use worker::Worker;
 
+#[cfg(test)]
+pub(crate) use cache::PLANTED;
 pub use inbox::Load;
 pub use request::{Generate, Probe, Request, Work};
 pub use ticket::{Completion, Ended, Event, Outcome, Piece, Scores, Ticket, Usage};

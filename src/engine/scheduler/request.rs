@@ -168,7 +168,7 @@ impl Limits {
 impl Generate {
     fn check(&self, prompt: &[Token], model: &Model) -> Result<Sampler> {
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::expected("a text to stop at", "an empty one").setting("stop"));
+            return Err(Error::expected("a text to stop at", "an empty one").field("stop"));
         }
         if self.max_tokens == Some(0) {
             return Err(Error::expected("1 or more", 0).setting("max_tokens"));

@@ -80,27 +80,10 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expert::{Expert, ExpertSet, Mixture};
-    use crate::sidecar::Sidecar;
-
-    /// Contents of mixtures of different strength.
-    fn contents(n: usize) -> Vec<Contents> {
-        let file = crate::embedded::Temporary::new().unwrap();
-        let options = crate::decompose::DecomposeOptions::embedded(&file, 2);
-        crate::decompose::decompose(&options, &crate::progress::Silent, &crate::progress::Interrupt::new())
-            .unwrap();
-        let sidecar = Sidecar::open(&options.output).unwrap();
-        let mut set = ExpertSet::new(&sidecar);
-        let mut expert = Expert::identity("a", &sidecar);
-        expert.multipliers.values_mut().flatten().for_each(|m| *m = 1.5);
-        set.insert(expert).unwrap();
-        let of = |i: usize| Mixture::single("a").strength(1.0 + i as f32).unwrap();
-        (0..n).map(|i| set.resolve(&of(i)).unwrap().contents()).collect()
-    }
 
     #[test]
     fn a_slot_that_nobody_uses_is_taken_first_and_one_at_work_never() {
-        let [a, b, c, d]: [Contents; 4] = contents(4).try_into().unwrap();
+        let [a, b, c, d] = [1, 2, 3, 4].map(Contents::numbered);
         let mut slots = Slots::new(3);
         assert_eq!(slots.find(Contents::BASE, |_| Use::Busy), Some(Found::There(0)));
         assert_eq!(slots.find(a, |_| Use::None), Some(Found::Free(1)));

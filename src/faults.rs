@@ -1,22 +1,20 @@
-//! What only the inside can plant: a cache that mixes up mixtures, and decodes that fail.
+//! Faults that only the inside can plant, and that must be seen or survived: a cache that mixes up mixtures, and decodes
+//! that fail. A room of tests alone, above those that it looks into.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use super::{Completion, Generate, Probe, Request, Scheduler, QUEUE};
 use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
-use crate::engine::session::Refuses;
+use crate::engine::scheduler::{Completion, Generate, Probe, PLANTED, QUEUE};
 use crate::engine::{
-    log_probs, AdaptedModel, Form, GraphOp, KvType, Model, ModelWithExperts, Session, SessionOptions, Token,
+    log_probs, AdaptedModel, Form, GraphOp, KvType, Model, ModelWithExperts, Refuses, Request, Scheduler, Session,
+    SessionOptions, Ticket, Token,
 };
 use crate::error::Result;
 use crate::expert::{Expert, Mixture};
 use crate::progress::{Interrupt, Silent};
 use crate::sidecar::Sidecar;
-
-/// The scope for which the cache ignores mixtures.
-pub(super) const PLANTED: u64 = u64::MAX;
 
 /// The embedded model with two experts.
 struct Bench {
@@ -116,7 +114,7 @@ fn with_failures(bench: &Bench, refuses: Refuses) -> Vec<Result<Completion>> {
         )
     };
     let tickets: Vec<_> = (0..4).map(|i| scheduler.submit(request(i)).unwrap()).collect();
-    let results: Vec<_> = tickets.into_iter().map(super::Ticket::completion).collect();
+    let results: Vec<_> = tickets.into_iter().map(Ticket::completion).collect();
     // The last event of a request is sent before its thread has counted again.
     while scheduler.load().n_running > 0 {
         std::thread::yield_now();
