@@ -8,8 +8,8 @@ use crate::decompose::{decompose, DecomposeOptions};
 use crate::embedded;
 use crate::engine::scheduler::{Completion, Generate, Probe, PLANTED, QUEUE};
 use crate::engine::{
-    log_probs, AdaptedModel, Form, GraphOp, KvType, Model, ModelWithExperts, Refuses, Request, Scheduler, Session,
-    SessionOptions, Ticket, Token,
+    log_probs, AdaptedModel, Form, GraphOp, KvType, Model, ModelWithExperts, Refuses, Request, Scheduler,
+    Session, SessionOptions, Ticket, Token,
 };
 use crate::error::Result;
 use crate::expert::{Expert, Mixture};

@@ -195,7 +195,7 @@ fn the_library_names_no_flags_of_the_command_line() {
 }
 
 /// Settings that no command has a flag for.
-const WITHOUT_A_FLAG: [&str; 3] = ["n_seq", "n_slots", "std"];
+const WITHOUT_A_FLAG: [&str; 4] = ["n_seq", "n_slots", "settings", "std"];
 
 #[test]
 fn the_command_line_has_a_word_for_every_setting() {

@@ -123,13 +123,15 @@ impl Worker {
     /// Ends what was cancelled or is late.
     fn expire(&mut self) {
         let now = Instant::now();
-        for job in std::mem::take(&mut self.waiting) {
-            match job.is_over(now) {
-                Some(over) => {
-                    self.inbox.left(&job);
-                    stop_waiting(job, over);
+        if self.waiting.iter().any(|job| job.is_over(now).is_some()) {
+            for job in std::mem::take(&mut self.waiting) {
+                match job.is_over(now) {
+                    Some(over) => {
+                        self.inbox.left(&job);
+                        stop_waiting(job, over);
+                    }
+                    None => self.waiting.push_back(job),
                 }
-                None => self.waiting.push_back(job),
             }
         }
         for seat in 0..self.seats.len() {
@@ -168,7 +170,8 @@ impl Worker {
         let prompt = &job.request.prompt;
         let source = cache::known(places(&self.seats), key, prompt, job.request.n_reusable(), None);
         let seat = cache::seat_for(places(&self.seats), source)?;
-        let used_by = |contents| use_of(&self.seats, contents);
+        // What the sequence holds of another mixture is forgotten anyway.
+        let used_by = |contents| use_of(&self.seats, contents, seat);
         let slot = self.slots.find(key.contents, used_by)?;
         let n_ctx = self.session.n_ctx() as usize;
         let wanted = self.n_reserved() + job.request.n_cells(self.session.n_ctx_seq() as usize);
@@ -598,12 +601,13 @@ fn places(seats: &[Seat]) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
-/// Who holds tokens of the mixture `contents`.
-fn use_of(seats: &[Seat], contents: Contents) -> Use {
-    let of_seat = |seat: &Seat| match seat {
+/// Who holds tokens of the mixture `contents`, but for the sequence `except`.
+fn use_of(seats: &[Seat], contents: Contents, except: usize) -> Use {
+    let of_seat = |(seat, place): (usize, &Seat)| match place {
+        _ if seat == except => Use::None,
         Seat::Busy(running) if running.key().contents == contents => Use::Busy,
         Seat::Free(Some(held)) if held.key.contents == contents => Use::Idle,
         _ => Use::None,
     };
-    seats.iter().map(of_seat).max().unwrap_or(Use::None)
+    seats.iter().enumerate().map(of_seat).max().unwrap_or(Use::None)
 }
