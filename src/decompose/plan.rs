@@ -267,7 +267,7 @@ fn nothing_selected(model: &GgufFile, tensors: &Selection) -> Error {
             kinds.into_iter().collect::<Vec<_>>().join(", ")
         )
     };
-    Error::invalid(reason).setting("tensors").file(model.path()).hint(hint)
+    Error::invalid(reason).field("tensors").file(model.path()).hint(hint)
 }
 
 /// Announces all factors, then notes where they lie.
