@@ -24,6 +24,16 @@ unsafe impl Send for ModelHandle {}
 // SAFETY: as above.
 unsafe impl Sync for ModelHandle {}
 
+/// OpenMP keeps threads at hand for every thread that has used some, and these spin for a while: those of loading would
+/// take the cores from the first prompt, which another thread reads. They go with the thread that loads.
+fn in_a_thread_of_its_own<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("loading".into()).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Error::engine(format!("cannot start a thread: {error}")))?;
+        thread.join().map_err(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Initialises llama.cpp once per process.
 fn backend() -> Result<&'static LlamaBackend> {
     static BACKEND: OnceLock<std::result::Result<LlamaBackend, String>> = OnceLock::new();
@@ -40,8 +50,10 @@ impl ModelHandle {
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
         let backend = backend()?;
         fatal::blame(path);
-        let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers);
-        let (model, said) = log::captured(|| LlamaModel::load_from_file(backend, path, &params));
+        let (model, said) = in_a_thread_of_its_own(|| {
+            let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers);
+            log::captured(|| LlamaModel::load_from_file(backend, path, &params))
+        })?;
         let model = model.map_err(|_| {
             let reason = said.lines().rev().find(|line| line.contains("error")).unwrap_or("no reason given");
             Error::engine(format!("llama.cpp cannot load it: {}", reason.trim()))

@@ -207,6 +207,10 @@ impl Replies {
     }
 }
 
+/// How long text may wait to be shown. Who waits for each token has to be woken for it, and that takes a core from those who
+/// write; of a small model, as long as the token itself.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Hands out the text of a request until it ends.
 fn follow(mut ticket: Ticket, sink: &mut impl FnMut(&str) -> Result<()>) -> Result<Outcome> {
     let mut is_cancelled = false;
@@ -215,8 +219,8 @@ fn follow(mut ticket: Ticket, sink: &mut impl FnMut(&str) -> Result<()>) -> Resu
             is_cancelled = true;
             ticket.cancel();
         }
-        match ticket.poll(Duration::from_millis(20))? {
-            None => {}
+        match ticket.poll(Duration::ZERO)? {
+            None => std::thread::sleep(PAUSE),
             Some(Event::Piece(piece)) => sink(&piece.text)?,
             Some(Event::Done(outcome)) => return Ok(outcome),
         }
