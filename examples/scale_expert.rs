@@ -22,6 +22,9 @@ struct Args {
     /// The expert's name.
     #[arg(long, default_value = "scaled")]
     name: String,
+    /// What it is good at, in a line [default: what it scales]
+    #[arg(long)]
+    description: Option<String>,
     /// File to write.
     #[arg(short, long)]
     output: PathBuf,
@@ -30,7 +33,8 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let mut expert = Expert::identity(&args.name, &Sidecar::open(&args.sidecar)?);
-    expert.description = format!("scales the first {} singular values by {}", args.first, args.by);
+    let scales = || format!("scales the first {} singular values by {}", args.first, args.by);
+    expert.description = args.description.unwrap_or_else(scales);
     for m in expert.multipliers.values_mut() {
         m.iter_mut().take(args.first).for_each(|m| *m = args.by);
     }

@@ -1,8 +1,12 @@
-//! Which tokens are decoded next.
+//! Which tokens are decoded next, and in which order.
 //!
-//! Every sequence that writes gets its token, so that no long prompt holds it up. What room is left is shared evenly among
-//! the prompts, so that a long one holds up no short one, and the earlier ones get what others do not need. While anyone
-//! writes, prompts get a part of a batch only: it is the time between two tokens.
+//! Every sequence that writes gets its token, so that no long prompt holds it up. While anyone writes, prompts get a part of
+//! a batch only, which is the time between two tokens, and share it evenly, so that a long one holds up no short one. While
+//! nobody writes they are read whole, the shortest first.
+//!
+//! llama.cpp computes together what is equally long and of sequences whose numbers follow each other. So the tokens of those
+//! who write stand side by side, in one graph. Prompts, which are rarely equally long, are better off in a graph each than in
+//! many for what remains of them: theirs stand in falling order.
 
 /// A sequence that has something to decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +21,11 @@ pub(super) struct Need {
     pub order: u64,
 }
 
-/// How many tokens of each sequence are decoded next, by sequence: llama.cpp computes neighbours together. `n_batch` tokens
-/// fit into a decode, `n_ubatch` into one while someone writes; both have room for a token of each sequence.
+/// The sequences whose tokens are decoded next, each with how many, in the order of the batch; a sequence can appear twice.
+/// `n_batch` tokens fit into a decode, `n_ubatch` into one while someone writes; both have room for a token of each sequence.
 pub(super) fn plan(needs: &[Need], n_batch: usize, n_ubatch: usize) -> Vec<(usize, usize)> {
     let n_writers = needs.iter().filter(|need| need.writes).count();
+    let is_shared = n_writers > 0;
     let room = match n_writers {
         0 => n_batch,
         n => n_batch.min(n_ubatch.max(n + 1)) - n,
@@ -29,19 +34,28 @@ pub(super) fn plan(needs: &[Need], n_batch: usize, n_ubatch: usize) -> Vec<(usiz
     // Who needs least is served first, so that what they leave goes to the others.
     readers.sort_by_key(|need| (need.n_unread, need.order));
     let mut left = room;
-    let mut chosen: Vec<(usize, usize)> =
-        needs.iter().filter(|need| need.writes).map(|need| (need.seat, 1)).collect();
+    let mut read: Vec<(usize, usize)> = Vec::new();
     let n_readers = readers.len();
     for (i, need) in readers.into_iter().enumerate() {
-        let share = left.div_ceil(n_readers - i);
+        let share = if is_shared { left.div_ceil(n_readers - i) } else { left };
         let n = need.n_unread.min(share);
         left -= n;
         if n > 0 {
-            chosen.push((need.seat, n));
+            read.push((need.seat, n));
         }
     }
-    chosen.sort_unstable();
-    chosen
+    let mut order: Vec<_> = needs.iter().filter(|need| need.writes).map(|need| (need.seat, 1)).collect();
+    if is_shared {
+        // One token of each prompt fills the gap that its sequence leaves among those who write.
+        for (seat, n) in &mut read {
+            order.push((*seat, 1));
+            *n -= 1;
+        }
+    }
+    order.sort_unstable();
+    read.sort_unstable();
+    order.extend(read.into_iter().rev().filter(|(_, n)| *n > 0));
+    order
 }
 
 #[cfg(test)]
@@ -55,12 +69,16 @@ mod tests {
     #[test]
     fn writers_come_first_and_prompts_share_the_rest() {
         let needs = [need(0, 1, true), need(1, 1000, false), need(2, 1, true), need(3, 10, false)];
-        assert_eq!(plan(&needs, 2048, 512), [(0, 1), (1, 500), (2, 1), (3, 10)]);
-        // Without writers a whole batch.
-        let readers = [need(1, 5000, false), need(3, 10, false)];
-        assert_eq!(plan(&readers, 2048, 512), [(1, 2038), (3, 10)]);
-        let equal = [need(0, 300, false), need(1, 300, false), need(2, 300, false)];
-        assert_eq!(plan(&equal, 100, 100), [(0, 34), (1, 33), (2, 33)]);
+        assert_eq!(plan(&needs, 2048, 512), [(0, 1), (1, 1), (2, 1), (3, 1), (3, 9), (1, 499)]);
+        let equal = [need(0, 300, false), need(1, 300, false), need(2, 1, true)];
+        assert_eq!(plan(&equal, 100, 100), [(0, 1), (1, 1), (2, 1), (1, 48), (0, 49)]);
+    }
+
+    #[test]
+    fn without_writers_prompts_are_read_whole_and_the_shortest_first() {
+        let readers = [need(1, 5000, false), need(3, 10, false), need(4, 20, false)];
+        assert_eq!(plan(&readers, 2048, 512), [(4, 20), (3, 10), (1, 2018)]);
+        assert_eq!(plan(&readers, 25, 16), [(4, 15), (3, 10)]);
     }
 
     #[test]

@@ -93,8 +93,8 @@ impl Running {
         }
     }
 
-    /// The next `n` tokens to decode, each with whether what follows it is asked.
-    pub fn next(&self, n: usize) -> impl Iterator<Item = (Token, bool)> + '_ {
+    /// The next `n` tokens to decode after `n_skipped`, each with whether what follows it is asked.
+    pub fn next(&self, n_skipped: usize, n: usize) -> impl Iterator<Item = (Token, bool)> + '_ {
         let end = self.prompt().len() + self.tokens.len();
         let n_known = self.scores.len();
         let is_asked = move |after: usize| match &self.job.request.work {
@@ -103,7 +103,8 @@ impl Running {
                 probes[n_known..].binary_search_by_key(&after, |probe| probe.after).is_ok()
             }
         };
-        (self.n_past..self.n_past + n).map(move |i| (self.token(i), is_asked(i + 1)))
+        let first = self.n_past + n_skipped;
+        (first..first + n).map(move |i| (self.token(i), is_asked(i + 1)))
     }
 
     /// What the sequence holds.

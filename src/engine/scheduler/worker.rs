@@ -363,18 +363,22 @@ impl Worker {
         }
         let mut inputs = Vec::new();
         let mut outputs = Vec::new();
+        // Tokens that each sequence has in the batch already.
+        let mut taken = vec![0; self.seats.len()];
         for &(seat, n) in &chosen {
             let Seat::Busy(running) = &self.seats[seat] else { continue };
-            for (token, output) in running.next(n) {
+            for (token, output) in running.next(taken[seat], n) {
                 inputs.push(Input { seq: seat as u32, token, output });
                 if output {
                     outputs.push(seat);
                 }
             }
+            taken[seat] += n;
         }
+        let chosen: Vec<_> = (0..taken.len()).filter(|&seat| taken[seat] > 0).collect();
         let result = self.session.decode(&inputs);
         self.has_failed = result.is_err();
-        for &(seat, _) in &chosen {
+        for &seat in &chosen {
             // After a failure it may be less than before.
             let n_past = self.session.n_past(seat as u32).unwrap_or(0) as usize;
             if let Some(running) = self.at(seat) {
@@ -395,14 +399,14 @@ impl Worker {
     }
 
     /// After a failed decode of `chosen`: the newest of them is suspected, and ended where it was alone.
-    fn suspect(&mut self, chosen: &[(usize, usize)], error: Error) {
-        if let [(seat, _)] = *chosen {
+    fn suspect(&mut self, chosen: &[usize], error: Error) {
+        if let [seat] = *chosen {
             self.fail(seat, error);
             return;
         }
         let newest = self
             .running()
-            .filter(|(seat, _)| chosen.iter().any(|(other, _)| other == seat))
+            .filter(|(seat, _)| chosen.contains(seat))
             .max_by_key(|(_, running)| running.order)
             .map(|(seat, _)| seat);
         if let Some(running) = newest.and_then(|seat| self.at(seat)) {
@@ -413,7 +417,7 @@ impl Worker {
     /// Whether the decode of `chosen` left what is no number in memory that all sequences share: attention looks at the
     /// memory of others too, if with a weight of 0. It is then wiped, and all begin to read again, those who are perhaps to
     /// blame each alone.
-    fn is_contaminated(&mut self, chosen: &[(usize, usize)], outputs: &[usize]) -> bool {
+    fn is_contaminated(&mut self, chosen: &[usize], outputs: &[usize]) -> bool {
         if !self.is_shared || chosen.len() < 2 {
             return false;
         }
