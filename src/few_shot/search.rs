@@ -176,7 +176,7 @@ impl SearchProblem<'_> {
     /// there is one search only.
     ///
     /// # Errors
-    /// No validation items, or those of [`Self::measure`].
+    /// No validation items, or those of [`Runner::measure`].
     pub fn select(
         &self,
         runner: &Runner,

@@ -134,7 +134,7 @@ impl<'a> Training<'a> {
             validation_items: learning.validation_items,
         };
         let model_policy = ModelPolicy::new(adapted, task, &model_options)?;
-        notes.extend(Placement::line(&model_policy.placements()));
+        notes.extend(Placement::line(model_policy.placements()));
         let policy: Box<dyn Policy> = match options.reward {
             RewardName::Task => Box::new(model_policy),
             RewardName::Random => Box::new(RandomReward { policy: model_policy }),

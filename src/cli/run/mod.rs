@@ -209,7 +209,7 @@ impl Args {
             return Ok(replies);
         };
         let adaptive = Adaptive::new(scheduler, dispatcher, self.experts.strength());
-        Ok(Replies::new(Engine::Adaptive(adaptive), sampler, limit, room as usize))
+        Ok(Replies::new(Engine::Adaptive(Box::new(adaptive)), sampler, limit, room as usize))
     }
 
     fn session(&self, model: &Model) -> Result<SessionOptions> {

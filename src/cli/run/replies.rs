@@ -14,7 +14,7 @@ pub enum Engine {
     /// The mixture that was chosen by hand.
     Plain(Scheduler),
     /// The model chooses for each prompt, until a mixture is chosen by hand.
-    Adaptive(Adaptive),
+    Adaptive(Box<Adaptive>),
 }
 
 impl Engine {

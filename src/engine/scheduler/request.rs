@@ -27,13 +27,13 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub enum Work {
     /// It is continued.
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// It is looked at. Probes come in the order of the places they are about.
     Score(Vec<Probe>),
 }
 
 /// How a prompt is continued.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Generate {
     /// How tokens are chosen.
     pub sampler: SamplerOptions,
@@ -58,19 +58,6 @@ pub struct Probe {
     pub tokens: Vec<Token>,
 }
 
-impl Default for Generate {
-    fn default() -> Self {
-        Self {
-            sampler: SamplerOptions::default(),
-            max_tokens: None,
-            stop: Vec::new(),
-            log_probs: false,
-            n_top: 0,
-            thinking: None,
-        }
-    }
-}
-
 impl Generate {
     /// At most `max_tokens`, always the most likely ones.
     pub fn greedy(max_tokens: usize) -> Self {
@@ -81,7 +68,7 @@ impl Generate {
 impl Request {
     /// The continuation of `prompt` with `mixture`.
     pub fn generate(prompt: Vec<Token>, mixture: Mixture, how: Generate) -> Self {
-        Self { prompt, mixture, work: Work::Generate(how), deadline: None, scope: 0 }
+        Self { prompt, mixture, work: Work::Generate(Box::new(how)), deadline: None, scope: 0 }
     }
 
     /// The answers to `probes` about `prompt` with `mixture`.
@@ -102,10 +89,9 @@ impl Request {
     pub(super) fn n_cells(&self, n_ctx: usize) -> usize {
         match &self.work {
             // The last token is not decoded.
-            Work::Generate(Generate { max_tokens: Some(n), .. }) => {
-                self.prompt.len().saturating_add(n.saturating_sub(1))
+            Work::Generate(how) => {
+                how.max_tokens.map_or(n_ctx, |n| self.prompt.len().saturating_add(n.saturating_sub(1)))
             }
-            Work::Generate(Generate { max_tokens: None, .. }) => n_ctx,
             Work::Score(_) => self.prompt.len(),
         }
     }
@@ -140,10 +126,12 @@ impl Request {
         };
         let n_ctx = session.n_ctx_seq;
         let n_prompt = self.prompt.len();
-        let found = match &self.work {
-            Work::Generate(Generate { max_tokens: Some(n), .. }) if self.n_cells(n_ctx) > n_ctx => {
-                format!("{n_prompt} of the prompt and {n} to write")
-            }
+        let max_tokens = match &self.work {
+            Work::Generate(how) => how.max_tokens,
+            Work::Score(_) => None,
+        };
+        let found = match max_tokens {
+            Some(n) if self.n_cells(n_ctx) > n_ctx => format!("{n_prompt} of the prompt and {n} to write"),
             _ if n_prompt > n_ctx => n_prompt.to_string(),
             _ => return Ok(sampler),
         };

@@ -128,7 +128,7 @@ impl Running {
                 Ok((self.scores.len() == probes.len()).then_some(Ended::Length))
             }
             Work::Generate(generate) => {
-                let Generate { max_tokens, log_probs, n_top, .. } = *generate;
+                let Generate { max_tokens, log_probs, n_top, .. } = **generate;
                 self.write(logits, model, max_tokens, log_probs, n_top, n_ctx)
             }
         }

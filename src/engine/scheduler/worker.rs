@@ -158,9 +158,7 @@ impl Worker {
                 return;
             };
             self.inbox.left(&job);
-            if let Err((job, error)) = self.seat(job, seat, slot) {
-                job.sink.end(Err(error));
-            }
+            self.seat(job, seat, slot);
         }
     }
 
@@ -226,8 +224,8 @@ impl Worker {
         };
     }
 
-    /// Puts `job` into the free sequence `seat`, with its mixture in `slot`.
-    fn seat(&mut self, job: Job, seat: usize, slot: Found) -> std::result::Result<(), (Job, Error)> {
+    /// Puts `job` into the free sequence `seat`, with its mixture in `slot`; if that fails, the job has failed.
+    fn seat(&mut self, job: Job, seat: usize, slot: Found) {
         let mut running = Running::new(job, self.n_admitted);
         let limit = running.job.request.n_reusable();
         let own = std::iter::once(Place::Free(self.held(seat)));
@@ -240,11 +238,10 @@ impl Worker {
                 running.n_cached = n_past;
                 self.n_admitted += 1;
                 self.seats[seat] = Seat::Busy(Box::new(running));
-                Ok(())
             }
             Err(error) => {
                 self.clear(seat);
-                Err((running.job, error))
+                running.job.sink.end(Err(error));
             }
         }
     }
