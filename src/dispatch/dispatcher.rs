@@ -276,6 +276,9 @@ impl Dispatcher {
     }
 
     /// Tokens of context that pass 1 needs for the longest of `questions`, with room for an answer in words.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`].
     pub fn n_ctx_seq(&self, model: &Model, questions: &[&str]) -> Result<usize> {
         Ok(self.n_read(model, questions)? + MAX_TOKENS)
     }

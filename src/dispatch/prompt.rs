@@ -101,6 +101,9 @@ impl AdaptPrompt {
     }
 
     /// Checks a template.
+    ///
+    /// # Errors
+    /// It is no Jinja, or leaves out `question`.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let mut environment = jinja::environment();
         environment.add_template_owned(KEY, text.to_owned()).map_err(|error| {

@@ -295,6 +295,9 @@ impl Session {
 
     /// Forgets the tokens of `seq` from the `n`-th on; its slot stays. A model whose memory cannot be cut there (a
     /// recurrent one, or one whose sliding window has moved on) forgets all of them. Returns how many are left.
+    ///
+    /// # Errors
+    /// There is no such sequence, or llama.cpp failed.
     pub fn truncate(&mut self, seq: u32, n: u32) -> Result<u32> {
         let n_past = self.sequence(seq)?.n_past;
         if n >= n_past {

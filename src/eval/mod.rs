@@ -156,6 +156,9 @@ struct Place {
 impl<'a> Questions<'a> {
     /// Turns the prompts of `items`, which belong to `task`, into tokens of `model`, with the model's chat
     /// template around them if the task wants it.
+    ///
+    /// # Errors
+    /// The model cannot say a prompt, or its chat template is missing or refuses one.
     pub fn new(model: &Model, task: &'a Task, items: &'a [Item]) -> Result<Self> {
         let mut thinking = None;
         let Generation { chat, system, .. } = task.generation();

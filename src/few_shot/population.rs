@@ -83,6 +83,9 @@ impl<'a> FewShot<'a> {
 
     /// The mixture of a candidate's weights, normalised; the base model's weight, the last of each group, is what
     /// the others leave.
+    ///
+    /// # Errors
+    /// Not a weight for each expert in each group.
     pub fn mixture(&self, alphas: &[f64]) -> Result<Mixture> {
         let n = self.n_weights();
         let weights = normalised(alphas, n);
@@ -187,6 +190,9 @@ impl<'a> FewShot<'a> {
 
     /// Goes on with `state`, whose candidates have [`Self::n_weights`] weights for each group, to its end. `save` gets
     /// it after each generation. Progress counts generations.
+    ///
+    /// # Errors
+    /// Those of [`Self::score`] and of `save`, or a search without generations.
     pub fn search(
         &self,
         scheduler: &Scheduler,
