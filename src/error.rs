@@ -33,7 +33,9 @@ pub enum ErrorKind {
     NotFound,
     /// More than there is room for, such as a prompt longer than the context (413).
     TooLarge,
-    /// Not now: something is busy, full or late, and the same may work another time (503).
+    /// There are too many already, and the same may work another time (429).
+    Full,
+    /// Not now: something is busy or late, and the same may work another time (503).
     Unavailable,
     /// Who asked stopped the work (499).
     Interrupted,
@@ -109,7 +111,12 @@ impl Error {
         Self::new(ErrorKind::TooLarge, problem)
     }
 
-    /// What is asked for does not work now, and may another time: a queue is full, a deadline has passed.
+    /// There are too many of something already: a queue is full.
+    pub fn full(problem: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Full, problem)
+    }
+
+    /// What is asked for does not work now, and may another time: a deadline has passed.
     pub fn unavailable(problem: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, problem)
     }

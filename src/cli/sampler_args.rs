@@ -126,6 +126,7 @@ impl SamplerArgs {
             }),
             logit_bias: self.logit_bias.iter().map(|text| bias(text)).collect::<Result<_>>()?,
             grammar,
+            ..SamplerOptions::default()
         };
         options.check()?;
         Ok(options)

@@ -105,6 +105,20 @@ pub struct Cost {
     pub ms: f64,
 }
 
+/// A question for pass 1, for hosts that wait in their own way: what its requests become goes to [`Dispatcher::conclude`].
+pub struct Inquiry {
+    ask: Ask,
+    threshold: f64,
+    requests: Vec<Request>,
+}
+
+impl Inquiry {
+    /// What has to be found out, in the order in which the outcomes are wanted. They are taken out.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+}
+
 /// Asks for experts.
 pub struct Dispatcher {
     options: Options,
@@ -119,11 +133,7 @@ impl Dispatcher {
     /// No experts to choose from, names that cannot be labels, a classifier that is not loaded, or a threshold that
     /// is no probability.
     pub fn new(experts: &ExpertSet, prompt: AdaptPrompt, options: Options) -> Result<Self> {
-        if !(0.0..=1.0).contains(&options.threshold) {
-            return Err(
-                Error::expected("a probability between 0 and 1", options.threshold).setting("threshold")
-            );
-        }
+        check_threshold(options.threshold)?;
         if options.strategy == Strategy::Classifier {
             let names = experts.names();
             if !names.contains(&options.classifier.as_str()) {
@@ -185,12 +195,32 @@ impl Dispatcher {
     pub fn decide(&self, scheduler: &Scheduler, question: &str) -> Result<(Decision, Cost)> {
         let began = Instant::now();
         let in_pass_1 = |error: Error| error.field("pass 1");
-        let ask = self.ask(scheduler.model(), question)?;
-        let tickets = self.requests(&ask).into_iter().map(|request| scheduler.submit(request));
+        let mut inquiry = self.inquiry(scheduler.model(), question, None)?;
+        let tickets = inquiry.take_requests().into_iter().map(|request| scheduler.submit(request));
         let tickets = tickets.collect::<Result<Vec<_>>>().map_err(in_pass_1)?;
         let outcomes = tickets.into_iter().map(|ticket| ticket.outcome().map_err(in_pass_1));
-        let (decision, n_tokens) = self.read(&ask, outcomes.collect::<Result<_>>()?)?;
+        let (decision, n_tokens) = self.conclude(&inquiry, outcomes.collect::<Result<_>>()?)?;
         Ok((decision, Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 }))
+    }
+
+    /// Prepares one question, with a threshold of its own if one is given.
+    ///
+    /// # Errors
+    /// Those of [`Ask::new`], or a threshold that is no probability.
+    pub fn inquiry(&self, model: &Model, question: &str, threshold: Option<f64>) -> Result<Inquiry> {
+        let threshold = threshold.unwrap_or(self.options.threshold);
+        check_threshold(threshold)?;
+        let ask = self.ask(model, question)?;
+        let requests = self.requests(&ask);
+        Ok(Inquiry { ask, threshold, requests })
+    }
+
+    /// The decision that follows from what the requests of `inquiry` became, and how many tokens were computed for it.
+    ///
+    /// # Errors
+    /// Outcomes of other requests.
+    pub fn conclude(&self, inquiry: &Inquiry, outcomes: Vec<Outcome>) -> Result<(Decision, usize)> {
+        self.read(&inquiry.ask, outcomes, inquiry.threshold)
     }
 
     /// Decides all `questions` together. What they have in common is read once.
@@ -227,7 +257,7 @@ impl Dispatcher {
         let mut n_tokens = 0;
         let mut decisions = Vec::with_capacity(asks.len());
         for (ask, outcomes) in asks.iter().zip(of_asks) {
-            let (decision, n) = self.read(ask, outcomes)?;
+            let (decision, n) = self.read(ask, outcomes, self.options.threshold)?;
             decisions.push(decision);
             n_tokens += n;
         }
@@ -250,11 +280,12 @@ impl Dispatcher {
                 vec![Request::generate(ask.prompt.clone(), self.mixture(), how)]
             }
         };
-        requests.into_iter().map(|request: Request| Request { scope: SCOPE, ..request }).collect()
+        let own = |request: Request| Request { scope: SCOPE, is_kept: true, ..request };
+        requests.into_iter().map(own).collect()
     }
 
     /// The decision that follows from what the scheduler found out for `ask`, and how many tokens were computed.
-    fn read(&self, ask: &Ask, outcomes: Vec<Outcome>) -> Result<(Decision, usize)> {
+    fn read(&self, ask: &Ask, outcomes: Vec<Outcome>, threshold: f64) -> Result<(Decision, usize)> {
         let mut n_tokens = 0;
         match self.options.reading {
             Reading::Labels => {
@@ -264,13 +295,13 @@ impl Dispatcher {
                     n_tokens += scores.usage.n_computed();
                     branches.push(ask.tree.branch(node, &scores.log_probs.concat()));
                 }
-                Ok((self.chosen(&ask.tree.probabilities(&branches)), n_tokens))
+                Ok((self.chosen(&ask.tree.probabilities(&branches), threshold), n_tokens))
             }
             Reading::Text => {
                 let none = || Error::engine("a question was not answered");
                 let completion = outcomes.into_iter().next().ok_or_else(none)?.completion()?;
                 n_tokens += completion.usage.n_computed();
-                Ok((self.written(&completion.text, &completion.log_probs), n_tokens))
+                Ok((self.written(&completion.text, &completion.log_probs, threshold), n_tokens))
             }
         }
     }
@@ -300,7 +331,7 @@ impl Dispatcher {
     }
 
     /// The decision that the probabilities of the labels mean; of equal ones the first counts.
-    fn chosen(&self, probabilities: &[f64]) -> Decision {
+    fn chosen(&self, probabilities: &[f64], threshold: f64) -> Decision {
         let mut best = 0;
         for (i, p) in probabilities.iter().enumerate() {
             if *p > probabilities[best] {
@@ -308,22 +339,35 @@ impl Dispatcher {
             }
         }
         let named = self.candidates.labels().iter().cloned().zip(probabilities.iter().copied()).collect();
-        self.decision(best, probabilities[best], named)
+        self.decision(best, probabilities[best], named, threshold)
     }
 
     /// The decision that an answer in words means; one that names no label means `other`.
-    fn written(&self, text: &str, log_probs: &[f32]) -> Decision {
+    fn written(&self, text: &str, log_probs: &[f32], threshold: f64) -> Decision {
         let labels = self.candidates.labels();
         let label = named_in(text, labels).unwrap_or(labels.len() - 1);
         let confidence = log_probs.iter().map(|&p| f64::from(p)).sum::<f64>().exp();
-        self.decision(label, confidence, Vec::new())
+        self.decision(label, confidence, Vec::new(), threshold)
     }
 
-    fn decision(&self, label: usize, confidence: f64, probabilities: Vec<(String, f64)>) -> Decision {
+    fn decision(
+        &self,
+        label: usize,
+        confidence: f64,
+        probabilities: Vec<(String, f64)>,
+        threshold: f64,
+    ) -> Decision {
         let label = self.candidates.labels()[label].clone();
-        let is_sure = confidence >= self.options.threshold;
+        let is_sure = confidence >= threshold;
         let expert = (label != OTHER && is_sure).then(|| label.clone());
         let is_fallback = label != OTHER && !is_sure;
         Decision { expert, label, confidence, probabilities, is_fallback }
+    }
+}
+
+fn check_threshold(threshold: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&threshold) {
+        true => Ok(()),
+        false => Err(Error::expected("a probability between 0 and 1", threshold).setting("threshold")),
     }
 }

@@ -39,7 +39,7 @@ mod written;
 pub use adaptive::{Adaptive, Reply};
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
-pub use dispatcher::{Cost, Decision, Dispatcher, Options, Reading, Strategy, CLASSIFIER};
+pub use dispatcher::{Cost, Decision, Dispatcher, Inquiry, Options, Reading, Strategy, CLASSIFIER};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
 pub use written::named_in;

@@ -20,7 +20,9 @@ pub use chat::{ChatMessage, ChatPrompt, Thinking};
 pub use model::{AdaptedModel, Model, Token};
 pub use model_with_experts::ModelWithExperts;
 pub use placement::Placement;
-pub use sampler::{log_probs, Dry, Mirostat, Penalties, SamplerOptions, Xtc};
+pub use sampler::{
+    log_probs, Dry, DynamicTemperature, Mirostat, Penalties, SamplerKind, SamplerOptions, Xtc,
+};
 pub use scheduler::{Request, Scheduler, Ticket};
 #[cfg(test)]
 pub(crate) use session::Refuses;

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 pub struct SamplerOptions {
     /// Temperature; 0 takes the most likely token.
     pub temperature: f32,
+    /// A temperature that follows the entropy.
+    pub dynatemp: DynamicTemperature,
     /// Keep the k most likely tokens (0: all).
     pub top_k: u32,
     /// Keep the most likely tokens up to this total probability (1: all).
@@ -34,10 +36,77 @@ pub struct SamplerOptions {
     pub xtc: Xtc,
     /// Aiming at a constant surprise, in the place of what keeps and drops tokens.
     pub mirostat: Option<Mirostat>,
+    /// In which order these are applied; what is not named is not.
+    pub order: Vec<SamplerKind>,
+    /// Least number of tokens that what keeps and drops tokens leaves.
+    pub min_keep: u32,
     /// Added to the logits of these tokens; −∞ forbids one.
     pub logit_bias: Vec<(Token, f32)>,
     /// What may be written, in GBNF, beginning with its rule `root`.
     pub grammar: Option<String>,
+}
+
+/// A temperature between T − range and T + range, by the entropy of the distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DynamicTemperature {
+    /// Half the width (0: the temperature is constant).
+    pub range: f32,
+    /// How the entropy, in parts of its maximum, maps to it.
+    pub exponent: f32,
+}
+
+/// A step on the way from logits to a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// [`Penalties`].
+    Penalties,
+    /// [`Dry`].
+    Dry,
+    /// [`SamplerOptions::top_n_sigma`].
+    TopNSigma,
+    /// [`SamplerOptions::top_k`].
+    TopK,
+    /// [`SamplerOptions::typical_p`].
+    TypicalP,
+    /// [`SamplerOptions::top_p`].
+    TopP,
+    /// [`SamplerOptions::min_p`].
+    MinP,
+    /// [`Xtc`].
+    Xtc,
+    /// [`SamplerOptions::temperature`].
+    Temperature,
+}
+
+impl SamplerKind {
+    /// All, in llama.cpp's usual order, each with its name there and its letter.
+    const ALL: [(Self, &str, char); 9] = [
+        (Self::Penalties, "penalties", 'e'),
+        (Self::Dry, "dry", 'd'),
+        (Self::TopNSigma, "top_n_sigma", 's'),
+        (Self::TopK, "top_k", 'k'),
+        (Self::TypicalP, "typ_p", 'y'),
+        (Self::TopP, "top_p", 'p'),
+        (Self::MinP, "min_p", 'm'),
+        (Self::Xtc, "xtc", 'x'),
+        (Self::Temperature, "temperature", 't'),
+    ];
+
+    /// llama.cpp's name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// The one that llama.cpp calls `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = if name == "typical_p" { "typ_p" } else { name };
+        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(kind, ..)| *kind)
+    }
+
+    /// The one that llama.cpp abbreviates so.
+    pub fn from_letter(letter: char) -> Option<Self> {
+        Self::ALL.iter().find(|(_, _, known)| *known == letter).map(|(kind, ..)| *kind)
+    }
 }
 
 /// Penalties on the tokens among the last ones.
@@ -92,6 +161,7 @@ impl Default for SamplerOptions {
     fn default() -> Self {
         Self {
             temperature: 0.8,
+            dynatemp: DynamicTemperature { range: 0.0, exponent: 1.0 },
             top_k: 40,
             top_p: 0.95,
             min_p: 0.05,
@@ -102,6 +172,8 @@ impl Default for SamplerOptions {
             dry: Dry::default(),
             xtc: Xtc { probability: 0.0, threshold: 0.1 },
             mirostat: None,
+            order: SamplerKind::ALL.iter().map(|(kind, ..)| *kind).collect(),
+            min_keep: 0,
             logit_bias: Vec::new(),
             grammar: None,
         }
@@ -162,6 +234,8 @@ impl SamplerOptions {
             ("frequency_penalty", frequency),
             ("presence_penalty", presence),
             ("top_n_sigma", self.top_n_sigma),
+            ("dynatemp_range", self.dynatemp.range),
+            ("dynatemp_exponent", self.dynatemp.exponent),
             ("dry_multiplier", *multiplier),
             ("dry_base", *base),
         ];
@@ -195,7 +269,6 @@ impl SamplerOptions {
     /// The samplers of everything but the grammar, in llama.cpp's order.
     fn chain(&self, model: &Model) -> Vec<LlamaSampler> {
         let n_vocab = i32::try_from(model.n_vocab()).unwrap_or(i32::MAX);
-        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let seed = fixed(self.seed);
         let mut chain = Vec::new();
         if !self.logit_bias.is_empty() {
@@ -205,21 +278,7 @@ impl SamplerOptions {
                 &self.logit_bias.iter().map(bias).collect::<Vec<_>>(),
             ));
         }
-        let Penalties { last_n, repeat, frequency, presence } = self.penalties;
-        if repeat != 1.0 || frequency != 0.0 || presence != 0.0 {
-            chain.push(LlamaSampler::penalties(n_vocab, int(last_n), repeat, frequency, presence));
-        }
-        let Dry { multiplier, base, allowed_length, last_n, breakers } = &self.dry;
-        if *multiplier != 0.0 {
-            let llama = model.handle.llama();
-            let (allowed, last_n) = (int(*allowed_length), int(*last_n));
-            chain.push(LlamaSampler::dry(llama, *multiplier, *base, allowed, last_n, breakers));
-        }
-        if self.temperature == 0.0 {
-            chain.push(LlamaSampler::greedy());
-            return chain;
-        }
-        if let Some(Mirostat { version, tau, eta }) = self.mirostat {
+        if let Some(Mirostat { version, tau, eta }) = self.mirostat.filter(|_| self.temperature > 0.0) {
             chain.push(LlamaSampler::temp(self.temperature));
             chain.push(match version {
                 1 => LlamaSampler::mirostat(n_vocab, seed, tau, eta, 100),
@@ -227,21 +286,48 @@ impl SamplerOptions {
             });
             return chain;
         }
-        if self.top_n_sigma > 0.0 {
-            chain.push(LlamaSampler::top_n_sigma(self.top_n_sigma));
-        }
-        if self.top_k > 0 {
-            chain.push(LlamaSampler::top_k(int(self.top_k)));
-        }
-        if self.typical_p < 1.0 {
-            chain.push(LlamaSampler::typical(self.typical_p, 1));
-        }
-        chain.extend([LlamaSampler::top_p(self.top_p, 1), LlamaSampler::min_p(self.min_p, 1)]);
-        if self.xtc.probability > 0.0 {
-            chain.push(LlamaSampler::xtc(self.xtc.probability, self.xtc.threshold, 1, seed));
-        }
-        chain.extend([LlamaSampler::temp(self.temperature), LlamaSampler::dist(seed)]);
+        chain.extend(self.order.iter().filter_map(|kind| self.step(*kind, model, n_vocab, seed)));
+        chain.push(match self.temperature {
+            0.0 => LlamaSampler::greedy(),
+            _ => LlamaSampler::dist(seed),
+        });
         chain
+    }
+
+    /// One step, if it does anything.
+    fn step(&self, kind: SamplerKind, model: &Model, n_vocab: i32, seed: u32) -> Option<LlamaSampler> {
+        let min_keep = self.min_keep as usize;
+        let Penalties { last_n, repeat, frequency, presence } = self.penalties;
+        let Dry { multiplier, base, allowed_length, last_n: dry_last_n, breakers } = &self.dry;
+        // Of one token nothing can be left out.
+        let cuts = self.temperature > 0.0;
+        let step = match kind {
+            SamplerKind::Penalties if repeat != 1.0 || frequency != 0.0 || presence != 0.0 => {
+                LlamaSampler::penalties(n_vocab, int(last_n), repeat, frequency, presence)
+            }
+            SamplerKind::Dry if *multiplier != 0.0 => {
+                let (allowed, last_n) = (int(*allowed_length), int(*dry_last_n));
+                LlamaSampler::dry(model.handle.llama(), *multiplier, *base, allowed, last_n, breakers)
+            }
+            SamplerKind::TopNSigma if cuts && self.top_n_sigma > 0.0 => {
+                LlamaSampler::top_n_sigma(self.top_n_sigma)
+            }
+            SamplerKind::TopK if cuts && self.top_k > 0 => LlamaSampler::top_k(int(self.top_k)),
+            SamplerKind::TypicalP if cuts && self.typical_p < 1.0 => {
+                LlamaSampler::typical(self.typical_p, min_keep)
+            }
+            SamplerKind::TopP if cuts => LlamaSampler::top_p(self.top_p, min_keep),
+            SamplerKind::MinP if cuts => LlamaSampler::min_p(self.min_p, min_keep),
+            SamplerKind::Xtc if cuts && self.xtc.probability > 0.0 => {
+                LlamaSampler::xtc(self.xtc.probability, self.xtc.threshold, min_keep, seed)
+            }
+            SamplerKind::Temperature if cuts => {
+                let DynamicTemperature { range, exponent } = self.dynatemp;
+                LlamaSampler::temp_ext(self.temperature, range, exponent)
+            }
+            _ => return None,
+        };
+        Some(step)
     }
 }
 
@@ -252,6 +338,10 @@ pub(super) struct Sampler {
     /// What may come next. Of a large vocabulary it is slow to check every token, so the chain chooses first, and only
     /// where it chose what may not come are all tokens checked, and the chain chooses again.
     grammar: Option<LlamaSampler>,
+    /// Whether the chain takes the most likely token.
+    is_greedy: bool,
+    /// The tokens among which the last one was drawn, each with its logit then; `None` if that is not asked.
+    drawn: Option<Vec<(Token, f32)>>,
 }
 
 impl Sampler {
@@ -267,7 +357,7 @@ impl Sampler {
             return Err(Error::expected(format!("a token below {n_vocab}"), token).setting("logit_bias"));
         }
         if options.is_greedy() {
-            return Ok(Self { chain: None, grammar: None });
+            return Ok(Self { chain: None, grammar: None, is_greedy: true, drawn: None });
         }
         let grammar = options.grammar.as_deref().map(|text| {
             LlamaSampler::grammar(model.handle.llama(), text, "root").map_err(|error| {
@@ -278,7 +368,36 @@ impl Sampler {
         });
         let mut chain = LlamaSampler::chain_simple(options.chain(model));
         chain.accept_many(prompt.iter().copied().map(LlamaToken));
-        Ok(Self { chain: Some(chain), grammar: grammar.transpose()? })
+        Ok(Self {
+            chain: Some(chain),
+            grammar: grammar.transpose()?,
+            is_greedy: options.temperature == 0.0,
+            drawn: None,
+        })
+    }
+
+    /// The same, ready for [`Self::sampled`].
+    pub fn remembering(self) -> Self {
+        Self { drawn: Some(Vec::new()), ..self }
+    }
+
+    /// Under the distribution from which the last token was drawn: ln p of `token`, and the `n` most likely tokens with ln p,
+    /// the likeliest first.
+    pub fn sampled(&self, token: Token, n: usize) -> (f32, Vec<(Token, f32)>) {
+        // One that always takes the most likely token draws from nothing else.
+        let Some(drawn) = self.drawn.as_ref().filter(|drawn| !drawn.is_empty()) else {
+            return (0.0, vec![(token, 0.0)]);
+        };
+        let logits: Vec<f32> = drawn.iter().map(|(_, logit)| *logit).collect();
+        let log_sum = log_sum(&logits);
+        let mut all: Vec<_> =
+            drawn.iter().map(|&(token, logit)| (token, (f64::from(logit) - log_sum) as f32)).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let log_prob = all.iter().find(|(other, _)| *other == token).map_or(f32::NEG_INFINITY, |it| it.1);
+        all.truncate(n);
+        // Nothing was drawn from what is too unlikely for a number.
+        all.retain(|(_, p)| p.exp() > 0.0);
+        (log_prob, all)
     }
 
     /// The next token for `logits` `[n_vocab]`, none of them NaN.
@@ -306,6 +425,12 @@ impl Sampler {
                 .try_accept(token)
                 .map_err(|error| Error::engine(format!("llama.cpp's grammar: {error}")))?;
         }
+        if let Some(drawn) = &mut self.drawn {
+            drawn.clear();
+            if !self.is_greedy {
+                drawn.extend(candidates.data.iter().map(|it| (it.id().0, it.logit())));
+            }
+        }
         chain.accept(token);
         Ok(token.0)
     }
@@ -320,6 +445,10 @@ fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
     let mut one = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 0.0, 0.0)], false);
     one.apply_sampler(grammar);
     one.data.iter().all(|candidate| candidate.logit() > f32::NEG_INFINITY)
+}
+
+fn int(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 /// llama.cpp takes the last seed for the wish for a random one; equal seeds give equal texts here.

@@ -230,7 +230,7 @@ fn a_full_queue_refuses_and_what_waits_keeps_its_place() {
     }
     let waiting: Vec<_> = (0..3).map(|_| scheduler.submit(long()).unwrap()).collect();
     let error = scheduler.submit(long()).err().expect("the queue is full");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     assert_eq!(scheduler.load().n_waiting, 3);
     // Who goes away makes room.
     drop(running);
@@ -255,6 +255,7 @@ fn a_full_queue_refuses_and_what_waits_keeps_its_place() {
                     last.cancel();
                 }
             }
+            Event::Reading(reading) => panic!("{reading:?} was not asked for"),
             Event::Done(outcome) => break outcome.completion().unwrap(),
         }
     };

@@ -222,6 +222,7 @@ fn follow(mut ticket: Ticket, sink: &mut impl FnMut(&str) -> Result<()>) -> Resu
         match ticket.poll(Duration::ZERO)? {
             None => std::thread::sleep(PAUSE),
             Some(Event::Piece(piece)) => sink(&piece.text)?,
+            Some(Event::Reading(_)) => {}
             Some(Event::Done(outcome)) => return Ok(outcome),
         }
     }

@@ -7,13 +7,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::request::Request;
-use super::ticket::{Event, Outcome, Piece};
+use super::ticket::{Event, Outcome};
 use crate::engine::sampler::Sampler;
 use crate::error::{Error, Result};
 use crate::expert::ResolvedMixture;
 
 /// A request on its way.
 pub(super) struct Job {
+    /// Its number among all that were submitted.
+    pub id: u64,
     pub request: Request,
     pub mixture: Arc<ResolvedMixture>,
     /// Of a request to generate.
@@ -29,25 +31,25 @@ pub(super) struct Job {
 
 /// Where the events of a request go.
 pub(super) enum Sink {
-    /// All of them, to its ticket.
-    Ticket(Sender<Result<Event>>),
+    /// All of them, to whoever submitted it.
+    Each(Box<dyn FnMut(Result<Event>) + Send>),
     /// The last one, to whoever has many: with the number of the request.
     Many(usize, Sender<(usize, Result<Outcome>)>),
 }
 
 impl Sink {
-    /// A receiver that went away has cancelled the request.
-    pub fn piece(&self, piece: impl FnOnce() -> Piece) {
-        if let Self::Ticket(sender) = self {
-            let _ = sender.send(Ok(Event::Piece(piece())));
+    pub fn event(&mut self, event: impl FnOnce() -> Event) {
+        if let Self::Each(deliver) = self {
+            deliver(Ok(event()));
         }
     }
 
     pub fn end(self, outcome: Result<Outcome>) {
-        let _ = match self {
-            Self::Ticket(sender) => sender.send(outcome.map(Event::Done)).is_ok(),
-            Self::Many(index, sender) => sender.send((index, outcome)).is_ok(),
-        };
+        match self {
+            Self::Each(mut deliver) => deliver(outcome.map(Event::Done)),
+            // A receiver that went away has no use for it.
+            Self::Many(index, sender) => drop(sender.send((index, outcome))),
+        }
     }
 }
 
@@ -68,6 +70,21 @@ pub(super) enum Over {
     Late,
 }
 
+/// A request that has a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Its number; see [`super::Handle::id`].
+    pub id: u64,
+    /// Tokens of its prompt.
+    pub n_prompt: usize,
+    /// Of these, tokens that were known already.
+    pub n_cached: usize,
+    /// Tokens of the prompt that are known now.
+    pub n_read: usize,
+    /// Tokens that were written.
+    pub n_written: usize,
+}
+
 /// How much is at work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -85,6 +102,8 @@ pub struct Load {
     pub n_cached: usize,
     /// Calls of llama.cpp, since the beginning.
     pub n_decodes: usize,
+    /// Sequences at work in these, all together.
+    pub n_busy: usize,
 }
 
 /// What the threads share.
@@ -98,6 +117,8 @@ pub(super) struct Inbox {
 struct State {
     queues: Vec<VecDeque<Job>>,
     loads: Vec<Load>,
+    /// What the sequences do, by thread.
+    sequences: Vec<Vec<Option<Progress>>>,
     /// Requests that count against the bound.
     n_bounded: usize,
     /// Whether someone may have been cancelled since a thread looked last, by thread.
@@ -110,6 +131,7 @@ impl Inbox {
         let state = State {
             queues: (0..n_workers).map(|_| VecDeque::new()).collect(),
             loads: vec![Load::default(); n_workers],
+            sequences: vec![Vec::new(); n_workers],
             n_bounded: 0,
             is_woken: vec![false; n_workers],
             is_closed: false,
@@ -125,9 +147,7 @@ impl Inbox {
     pub fn push(&self, job: Job) -> Result<()> {
         let mut state = self.lock();
         if state.n_bounded >= self.bound {
-            return Err(
-                Error::unavailable(format!("{} requests wait already", self.bound)).hint("try again later")
-            );
+            return Err(Error::full(format!("{} requests wait already", self.bound)).hint("try again later"));
         }
         state.n_bounded += 1;
         let busy = |i: &usize| state.queues[*i].len() + state.loads[*i].n_waiting + state.loads[*i].n_running;
@@ -155,11 +175,12 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    /// What arrived for thread `worker`, whose load is `load`. If it has nothing else to do, waits for something; `None`
-    /// when nothing comes any more.
-    pub fn take(&self, worker: usize, load: Load) -> Option<VecDeque<Job>> {
+    /// What arrived for thread `worker`, whose load is `load` and whose sequences do `sequences`. If it has nothing else to
+    /// do, waits for something; `None` when nothing comes any more.
+    pub fn take(&self, worker: usize, load: Load, sequences: Vec<Option<Progress>>) -> Option<VecDeque<Job>> {
         let mut state = self.lock();
         state.loads[worker] = load;
+        state.sequences[worker] = sequences;
         let is_idle = load.n_running == 0 && load.n_waiting == 0;
         loop {
             if state.is_closed {
@@ -195,8 +216,14 @@ impl Inbox {
             sum.n_computed += load.n_computed;
             sum.n_cached += load.n_cached;
             sum.n_decodes += load.n_decodes;
+            sum.n_busy += load.n_busy;
         }
         sum
+    }
+
+    /// What each sequence does; `None` for nothing.
+    pub fn sequences(&self) -> Vec<Option<Progress>> {
+        self.lock().sequences.concat()
     }
 
     /// Ends the threads.

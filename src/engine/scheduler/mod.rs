@@ -32,7 +32,7 @@ mod ticket;
 mod worker;
 
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -44,9 +44,9 @@ use worker::Worker;
 
 #[cfg(test)]
 pub(crate) use cache::PLANTED;
-pub use inbox::Load;
+pub use inbox::{Load, Progress};
 pub use request::{Generate, Probe, Request, Work};
-pub use ticket::{Completion, Ended, Event, Outcome, Piece, Scores, Ticket, Usage};
+pub use ticket::{Completion, Ended, Event, Handle, Outcome, Piece, Reading, Scores, Ticket, Usage};
 
 use crate::engine::{Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};
@@ -63,6 +63,7 @@ pub struct Scheduler {
     /// `None` for the base model alone.
     experts: Option<RwLock<ExpertSet>>,
     placements: Vec<Placement>,
+    n_submitted: AtomicU64,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -109,7 +110,7 @@ impl Scheduler {
         if threads.is_err() {
             inbox.close();
         }
-        Ok(Self { inbox, limits, experts, placements, threads: threads? })
+        Ok(Self { inbox, limits, experts, placements, n_submitted: AtomicU64::new(0), threads: threads? })
     }
 
     /// The model.
@@ -173,11 +174,27 @@ impl Scheduler {
     /// a sequence holds; or too many requests that wait.
     pub fn submit(&self, request: Request) -> Result<Ticket> {
         let (sender, events) = channel();
+        // A ticket that went away has cancelled the request.
+        let handle = self.submit_to(request, move |event| drop(sender.send(event)))?;
+        Ok(Ticket { events, handle, is_over: false })
+    }
+
+    /// The same, but events go to `deliver`, in the thread that works on the request: it must not wait for anything. It is
+    /// dropped after the last one.
+    ///
+    /// # Errors
+    /// Those of [`Self::submit`].
+    pub fn submit_to(
+        &self,
+        request: Request,
+        deliver: impl FnMut(Result<Event>) + Send + 'static,
+    ) -> Result<Handle> {
         let is_cancelled = Arc::new(AtomicBool::new(false));
-        let mut job = self.job(request, Sink::Ticket(sender), Arc::clone(&is_cancelled))?;
+        let mut job = self.job(request, Sink::Each(Box::new(deliver)), Arc::clone(&is_cancelled))?;
         job.is_bounded = true;
+        let id = job.id;
         self.inbox.push(job)?;
-        Ok(Ticket { events, is_cancelled, inbox: Arc::clone(&self.inbox), is_over: false })
+        Ok(Handle { id, is_cancelled, inbox: Arc::clone(&self.inbox) })
     }
 
     /// Works on all `requests` and returns when all have ended. `done` gets the number of each and what it became, in the
@@ -238,10 +255,16 @@ impl Scheduler {
         self.inbox.load()
     }
 
+    /// What each sequence does; `None` for nothing.
+    pub fn sequences(&self) -> Vec<Option<Progress>> {
+        self.inbox.sequences()
+    }
+
     fn job(&self, request: Request, sink: Sink, is_cancelled: Arc<AtomicBool>) -> Result<Job> {
         let sampler = request.check(&self.limits)?;
         let mixture = Arc::new(self.resolve(&request.mixture)?);
         Ok(Job {
+            id: self.n_submitted.fetch_add(1, Ordering::Relaxed),
             request,
             mixture,
             sampler,

@@ -21,6 +21,9 @@ pub struct Request {
     /// What was read for requests of another scope is not used again. Where a prompt is read in one go or after a
     /// beginning that was there already, results differ by rounding; who cannot have that takes a scope of their own.
     pub scope: u64,
+    /// Whether a sequence goes on to hold what was read, where requests without this wish would take it. One sequence of a
+    /// session is kept so.
+    pub is_kept: bool,
 }
 
 /// What is done with a prompt.
@@ -45,6 +48,11 @@ pub struct Generate {
     pub log_probs: bool,
     /// Of how many of the most likely tokens, at each place, ln p is wanted.
     pub n_top: usize,
+    /// Whether these are under the distribution from which the token was drawn, after temperature, cuts and penalties, in
+    /// the place of the model's own.
+    pub sampled_probs: bool,
+    /// Whether it is wanted to hear how much of the prompt is read.
+    pub progress: bool,
     /// How the prompt's template marks thinking, so that the text has the usual marks.
     pub thinking: Option<Thinking>,
 }
@@ -68,12 +76,19 @@ impl Generate {
 impl Request {
     /// The continuation of `prompt` with `mixture`.
     pub fn generate(prompt: Vec<Token>, mixture: Mixture, how: Generate) -> Self {
-        Self { prompt, mixture, work: Work::Generate(Box::new(how)), deadline: None, scope: 0 }
+        Self {
+            prompt,
+            mixture,
+            work: Work::Generate(Box::new(how)),
+            deadline: None,
+            scope: 0,
+            is_kept: false,
+        }
     }
 
     /// The answers to `probes` about `prompt` with `mixture`.
     pub fn score(prompt: Vec<Token>, mixture: Mixture, probes: Vec<Probe>) -> Self {
-        Self { prompt, mixture, work: Work::Score(probes), deadline: None, scope: 0 }
+        Self { prompt, mixture, work: Work::Score(probes), deadline: None, scope: 0, is_kept: false }
     }
 
     /// ln p of each token of `continuation` after `prompt`, each a probe of its own.
@@ -161,7 +176,8 @@ impl Generate {
         if self.max_tokens == Some(0) {
             return Err(Error::expected("1 or more", 0).setting("max_tokens"));
         }
-        Sampler::new(&self.sampler, model, prompt)
+        let sampler = Sampler::new(&self.sampler, model, prompt)?;
+        Ok(if self.sampled_probs { sampler.remembering() } else { sampler })
     }
 }
 

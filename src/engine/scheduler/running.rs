@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::cache::Key;
+use super::inbox::Progress;
 use super::inbox::{Job, Over};
 use super::request::{Generate, Work};
 use super::stream::Stream;
-use super::ticket::{Completion, Ended, Outcome, Piece, Scores, Usage};
+use super::ticket::{Completion, Ended, Event, Outcome, Piece, Reading, Scores, Usage};
 use crate::engine::sampler::{log_probs, top};
 use crate::engine::{Model, Thinking, Token};
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ pub(super) struct Running {
     stream: Stream,
     /// Answers to the probes, as far as they are known.
     scores: Vec<Vec<f32>>,
+    /// Tokens of the prompt of which the caller knows that they are known; `None` if that is not asked.
+    n_told: Option<usize>,
     admitted: Instant,
     /// When the prompt was read.
     read: Option<Instant>,
@@ -55,6 +58,7 @@ impl Running {
             top: Vec::new(),
             stream: Stream::new(stop),
             scores: Vec::new(),
+            n_told: None,
             admitted: Instant::now(),
             read: None,
         }
@@ -107,6 +111,30 @@ impl Running {
         (first..first + n).map(move |i| (self.token(i), is_asked(i + 1)))
     }
 
+    /// Tells how much of the prompt is known, if that is asked and has changed.
+    pub fn tell(&mut self) {
+        let Work::Generate(generate) = &self.job.request.work else { return };
+        let n_read = self.n_past.min(self.prompt().len());
+        if !generate.progress || self.n_told.is_some_and(|told| told >= n_read) || !self.is_at_prompt() {
+            return;
+        }
+        self.n_told = Some(n_read);
+        let (n_prompt, n_cached, time) = (self.prompt().len(), self.n_cached, self.admitted.elapsed());
+        self.job.sink.event(|| Event::Reading(Reading { n_prompt, n_cached, n_read, time }));
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let n_prompt = self.prompt().len();
+        Progress {
+            id: self.job.id,
+            n_prompt,
+            n_cached: self.n_cached,
+            n_read: self.n_past.min(n_prompt),
+            n_written: self.tokens.len(),
+        }
+    }
+
     /// What the sequence holds.
     pub fn held(&self) -> Vec<Token> {
         (0..self.n_past).map(|i| self.token(i)).collect()
@@ -121,6 +149,7 @@ impl Running {
     /// Uses the `logits` after the last token that was asked about; why it ends, if it does. `n_ctx` tokens fit into a
     /// sequence.
     pub fn take(&mut self, logits: &[f32], model: &Model, n_ctx: usize) -> Result<Option<Ended>> {
+        self.tell();
         self.read.get_or_insert_with(Instant::now);
         match &self.job.request.work {
             Work::Score(probes) => {
@@ -128,8 +157,8 @@ impl Running {
                 Ok((self.scores.len() == probes.len()).then_some(Ended::Length))
             }
             Work::Generate(generate) => {
-                let Generate { max_tokens, log_probs, n_top, .. } = **generate;
-                self.write(logits, model, max_tokens, log_probs, n_top, n_ctx)
+                let Generate { max_tokens, log_probs, n_top, sampled_probs, .. } = **generate;
+                self.write(logits, model, max_tokens, Wanted { log_probs, n_top, sampled_probs }, n_ctx)
             }
         }
     }
@@ -139,18 +168,21 @@ impl Running {
         logits: &[f32],
         model: &Model,
         max_tokens: Option<usize>,
-        wants_log_probs: bool,
-        n_top: usize,
+        wanted: Wanted,
         n_ctx: usize,
     ) -> Result<Option<Ended>> {
         let sampler =
             self.job.sampler.as_mut().ok_or_else(|| Error::engine("a request without a sampler"))?;
         let token = sampler.sample(logits)?;
         self.tokens.push(token);
-        let log_prob = wants_log_probs.then(|| log_probs(logits, &[token])[0]);
+        let (log_prob, likeliest) = if wanted.sampled_probs {
+            let (p, likeliest) = sampler.sampled(token, wanted.n_top);
+            (wanted.log_probs.then_some(p), likeliest)
+        } else {
+            (wanted.log_probs.then(|| log_probs(logits, &[token])[0]), top(logits, wanted.n_top))
+        };
         self.log_probs.extend(log_prob);
-        let likeliest = top(logits, n_top);
-        if n_top > 0 {
+        if wanted.n_top > 0 {
             self.top.push(likeliest.clone());
         }
         let ended = if model.is_end(token) {
@@ -163,9 +195,9 @@ impl Running {
             (self.prompt().len() + self.tokens.len() > n_ctx).then_some(Ended::Context)
         };
         let stream = &mut self.stream;
-        self.job.sink.piece(|| {
+        self.job.sink.event(|| {
             let text = if ended.is_some() { stream.rest() } else { stream.next() };
-            Piece { token: Some(token), log_prob, top: likeliest, text }
+            Event::Piece(Piece { token: Some(token), log_prob, top: likeliest, text })
         });
         Ok(ended)
     }
@@ -189,7 +221,8 @@ impl Running {
             // What was held back is no stop string now.
             let rest = self.stream.rest();
             if !rest.is_empty() {
-                self.job.sink.piece(|| Piece { token: None, log_prob: None, top: Vec::new(), text: rest });
+                let piece = Piece { token: None, log_prob: None, top: Vec::new(), text: rest };
+                self.job.sink.event(|| Event::Piece(piece));
             }
         }
         match over {
@@ -219,12 +252,20 @@ impl Running {
         Completion {
             text: Thinking::whole(thinking, self.stream.text()),
             ended,
+            stopped_by: self.stream.stopped_by().map(str::to_owned),
             usage: self.usage(),
             tokens: std::mem::take(&mut self.tokens),
             log_probs: std::mem::take(&mut self.log_probs),
             top: std::mem::take(&mut self.top),
         }
     }
+}
+
+/// Which probabilities are wanted of each token.
+struct Wanted {
+    log_probs: bool,
+    n_top: usize,
+    sampled_probs: bool,
 }
 
 /// Ends a request that has not begun.

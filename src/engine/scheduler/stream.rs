@@ -7,12 +7,14 @@ pub(super) struct Stream {
     /// Bytes of it that were handed out.
     n_given: usize,
     stop: Vec<String>,
+    /// Which of these appeared.
+    stopped_by: Option<usize>,
 }
 
 impl Stream {
     /// An empty text that ends where one of `stop` appears.
     pub fn new(stop: Vec<String>) -> Self {
-        Self { bytes: Vec::new(), n_given: 0, stop }
+        Self { bytes: Vec::new(), n_given: 0, stop, stopped_by: None }
     }
 
     /// Adds bytes; whether a stop string appeared. Then the text ends before it.
@@ -21,6 +23,8 @@ impl Stream {
         self.bytes.extend_from_slice(bytes);
         match find_stop(&self.bytes, old, &self.stop) {
             Some(at) => {
+                self.stopped_by =
+                    self.stop.iter().position(|stop| self.bytes[at..].starts_with(stop.as_bytes()));
                 self.bytes.truncate(at);
                 true
             }
@@ -42,6 +46,11 @@ impl Stream {
         let rest = String::from_utf8_lossy(&self.bytes[self.n_given..]).into_owned();
         self.n_given = self.bytes.len();
         rest
+    }
+
+    /// The stop string that appeared.
+    pub fn stopped_by(&self) -> Option<&str> {
+        self.stopped_by.map(|which| self.stop[which].as_str())
     }
 
     /// All of it.

@@ -9,21 +9,42 @@ use super::inbox::Inbox;
 use crate::engine::Token;
 use crate::error::{Error, Result};
 
-/// A request at work. Dropping it cancels the request.
+/// A request at work whose events come to it. Dropping it cancels the request.
 pub struct Ticket {
     pub(super) events: Receiver<Result<Event>>,
+    pub(super) handle: Handle,
+    pub(super) is_over: bool,
+}
+
+/// A request at work whose events go elsewhere. Dropping it cancels the request.
+pub struct Handle {
+    pub(super) id: u64,
     pub(super) is_cancelled: Arc<AtomicBool>,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) is_over: bool,
 }
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// Some of the prompt was read, if that was asked.
+    Reading(Reading),
     /// A token was written.
     Piece(Piece),
     /// It ended: the last event.
     Done(Outcome),
+}
+
+/// How much of a prompt is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Of these, tokens that were known at the beginning.
+    pub n_cached: usize,
+    /// Tokens that are known now.
+    pub n_read: usize,
+    /// Since there was room for the request.
+    pub time: Duration,
 }
 
 /// One token of a completion.
@@ -77,6 +98,8 @@ pub struct Completion {
     pub text: String,
     /// Why it ended.
     pub ended: Ended,
+    /// The stop string that ended it, if one did.
+    pub stopped_by: Option<String>,
     /// What it took.
     pub usage: Usage,
 }
@@ -138,8 +161,12 @@ impl Ticket {
     /// Asks for the end of the request: [`Ended::Cancelled`] comes, with what was written until then, unless it ended
     /// before.
     pub fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Relaxed);
-        self.inbox.wake();
+        self.handle.cancel();
+    }
+
+    /// The number of the request among all of its scheduler.
+    pub fn id(&self) -> u64 {
+        self.handle.id
     }
 
     /// Waits for the end.
@@ -150,7 +177,7 @@ impl Ticket {
         loop {
             match self.next_event() {
                 Some(Ok(Event::Done(outcome))) => return Ok(outcome),
-                Some(Ok(Event::Piece(_))) => {}
+                Some(Ok(Event::Reading(_) | Event::Piece(_))) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::engine("the request has ended already")),
             }
@@ -174,11 +201,22 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Handle {
+    /// Asks for the end of the request, as [`Ticket::cancel`] does.
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        self.inbox.wake();
+    }
+
+    /// The number of the request among all of its scheduler.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Handle {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.cancel();
-        }
+        self.cancel();
     }
 }
 

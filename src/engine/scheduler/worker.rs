@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cache::{self, Held, Key, Place};
-use super::inbox::{Inbox, Job, Load};
+use super::inbox::{Inbox, Job, Load, Progress};
 use super::plan::{plan, Need};
 use super::running::{stop_waiting, Running};
 use super::slots::{Found, Slots, Use};
@@ -29,6 +29,7 @@ pub(super) struct Worker {
     n_computed: usize,
     n_cached: usize,
     n_decodes: usize,
+    n_busy: usize,
     /// Whether the last decode failed.
     has_failed: bool,
     /// Requests that ended.
@@ -70,6 +71,7 @@ impl Worker {
             n_computed: 0,
             n_cached: 0,
             n_decodes: 0,
+            n_busy: 0,
             n_left: 0,
             has_failed: false,
         }
@@ -77,7 +79,7 @@ impl Worker {
 
     /// Works until the inbox is closed.
     pub fn run(mut self) {
-        while let Some(arrived) = self.inbox.take(self.number, self.load()) {
+        while let Some(arrived) = self.inbox.take(self.number, self.load(), self.sequences()) {
             self.waiting.extend(arrived);
             self.expire();
             self.admit();
@@ -112,7 +114,16 @@ impl Worker {
             n_computed: self.n_computed,
             n_cached: self.n_cached,
             n_decodes: self.n_decodes,
+            n_busy: self.n_busy,
         }
+    }
+
+    fn sequences(&self) -> Vec<Option<Progress>> {
+        let of_seat = |seat: &Seat| match seat {
+            Seat::Busy(running) => Some(running.progress()),
+            _ => None,
+        };
+        self.seats.iter().map(of_seat).collect()
     }
 
     fn n_reserved(&self) -> usize {
@@ -167,7 +178,7 @@ impl Worker {
         let key = Key { contents: job.mixture.contents(), scope: job.request.scope };
         let prompt = &job.request.prompt;
         let source = cache::known(places(&self.seats), key, prompt, job.request.n_reusable(), None);
-        let seat = cache::seat_for(places(&self.seats), source)?;
+        let seat = cache::seat_for(places(&self.seats), source, job.request.is_kept)?;
         // What the sequence holds of another mixture is forgotten anyway.
         let used_by = |contents| use_of(&self.seats, contents, seat);
         let slot = self.slots.find(key.contents, used_by)?;
@@ -184,9 +195,9 @@ impl Worker {
         while wanted + self.n_remembered(seat) > n_ctx {
             let oldest = (0..self.seats.len())
                 .filter(|&other| other != seat)
-                .filter_map(|other| Some((self.held(other)?.used, other)))
+                .filter_map(|other| self.held(other).map(|held| (held.is_kept, held.used, other)))
                 .min()?;
-            self.clear(oldest.1);
+            self.clear(oldest.2);
         }
         Some((seat, slot))
     }
@@ -202,6 +213,11 @@ impl Worker {
     fn n_remembered(&self, seat: usize) -> usize {
         let others = (0..self.seats.len()).filter(|&other| other != seat);
         others.filter_map(|other| self.held(other)).map(|held| held.tokens.len()).sum()
+    }
+
+    /// Free sequences that are kept.
+    fn n_kept(&self) -> usize {
+        (0..self.seats.len()).filter_map(|seat| self.held(seat)).filter(|held| held.is_kept).count()
     }
 
     fn forget_all(&mut self) {
@@ -293,6 +309,7 @@ impl Worker {
                     running.n_past = n_past;
                     running.n_cached = n_past;
                     running.is_new = false;
+                    running.tell();
                 }
                 (Err(error), _) => self.fail(seat, error),
                 (Ok(_), None) => {}
@@ -381,12 +398,14 @@ impl Worker {
             if let Some(running) = self.at(seat) {
                 running.n_past = n_past;
                 running.is_suspect &= result.is_err() || running.n_unread() > 0;
+                running.tell();
             }
         }
         match result {
             Ok(()) => {
                 self.n_computed += inputs.len();
                 self.n_decodes += 1;
+                self.n_busy += chosen.len();
                 if !self.is_contaminated(&chosen, &outputs) {
                     self.deliver(&outputs);
                 }
@@ -524,6 +543,7 @@ impl Worker {
                     tokens: running.held(),
                     used: self.n_left,
                     is_disposable: !running.job.is_bounded,
+                    is_kept: running.job.request.is_kept && self.n_kept() == 0,
                 };
                 self.seats[seat] = Seat::Free((running.n_past > 0).then_some(held));
                 Some(running)
