@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{Dry, Mirostat, Penalties, SamplerOptions, Token, Xtc};
+use crate::engine::{Dry, Grammar, Mirostat, Penalties, SamplerOptions, Token, Xtc};
 use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
@@ -103,6 +103,7 @@ impl SamplerArgs {
             ),
             (None, None) => None,
         };
+        let grammar = grammar.map(Grammar::from);
         let options = SamplerOptions {
             temperature: self.temp,
             top_k: self.top_k,

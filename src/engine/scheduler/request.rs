@@ -45,6 +45,8 @@ pub struct Generate {
     pub log_probs: bool,
     /// Of how many of the most likely tokens, at each place, ln p is wanted.
     pub n_top: usize,
+    /// Control tokens that the text spells; others say nothing.
+    pub shown: Vec<Token>,
     /// How the prompt's template marks thinking, so that the text has the usual marks.
     pub thinking: Option<Thinking>,
 }
