@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{Dry, Mirostat, Penalties, SamplerOptions, Token, Xtc};
+use crate::engine::{Dry, Grammar, Mirostat, Penalties, SamplerOptions, Token, Xtc};
 use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
@@ -83,6 +83,11 @@ pub struct SamplerArgs {
 }
 
 impl SamplerArgs {
+    /// Whether the seed is given.
+    pub fn has_seed(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// What the flags ask for, checked as far as it can be without a model.
     pub fn options(&self) -> Result<SamplerOptions> {
         let dry = Dry {
@@ -103,6 +108,7 @@ impl SamplerArgs {
             ),
             (None, None) => None,
         };
+        let grammar = grammar.map(Grammar::from);
         let options = SamplerOptions {
             temperature: self.temp,
             top_k: self.top_k,

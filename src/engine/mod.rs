@@ -8,6 +8,8 @@
 
 mod chat;
 mod check;
+mod grammar;
+mod info;
 mod model;
 mod model_with_experts;
 mod placement;
@@ -16,7 +18,12 @@ pub mod scheduler;
 mod session;
 
 pub(crate) use chat::control::RESERVED;
-pub use chat::{ChatMessage, ChatPrompt, Thinking};
+pub use chat::{
+    json_schema_grammar, AnswerMessage, ChatDelta, ChatMessage, ChatParser, ChatPrompt, ChatRequest,
+    ChatSettings, ChatTurn, ReasoningFormat, Thinking, ToolCall, ToolCallDelta,
+};
+pub use grammar::{Grammar, Lazy};
+pub use info::ModelInfo;
 pub use model::{AdaptedModel, Model, Token};
 pub use model_with_experts::ModelWithExperts;
 pub use placement::Placement;

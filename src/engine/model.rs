@@ -18,6 +18,9 @@ use crate::sidecar::Sidecar;
 /// A vocabulary id.
 pub type Token = i32;
 
+/// What stands between turns where a model without a template uses this one.
+const CHATML: &str = "<|im_start|> <|im_end|>";
+
 /// A loaded GGUF model.
 pub struct Model {
     pub(super) handle: Arc<ModelHandle>,
@@ -76,13 +79,19 @@ impl Model {
 
     /// The control tokens of the vocabulary.
     pub(super) fn control_tokens(&self) -> &ControlTokens {
-        self.control.get_or_init(|| ControlTokens::new(&self.handle, &self.template_source()))
+        self.control.get_or_init(|| {
+            ControlTokens::new(&self.handle, &self.chat_template().unwrap_or_else(|| CHATML.into()))
+        })
     }
 
     /// The bytes `token` stands for; part of a UTF-8 character where a character is several tokens.
     ///
-    /// Control tokens stand for nothing, but for those with which a reasoning model marks its thinking.
+    /// Control tokens stand for nothing, but for those with which a reasoning model marks its thinking; so do tokens that
+    /// there are not.
     pub fn piece(&self, token: Token) -> Vec<u8> {
+        if !self.has_token(token) {
+            return Vec::new();
+        }
         let vocab = self.handle.llama().vocab();
         // Only a control token is worth the reading of the template.
         if vocab.is_control(LlamaToken(token)) {
@@ -95,12 +104,20 @@ impl Model {
 
     /// As [`Self::piece`], with control tokens by their names, for people to look at.
     pub fn spelling(&self, token: Token) -> Vec<u8> {
+        if !self.has_token(token) {
+            return Vec::new();
+        }
         self.handle.llama().vocab().token_to_piece(LlamaToken(token), true, None)
     }
 
     /// Whether `token` ends a generation.
     pub fn is_end(&self, token: Token) -> bool {
-        self.handle.llama().vocab().is_eog(LlamaToken(token))
+        self.has_token(token) && self.handle.llama().vocab().is_eog(LlamaToken(token))
+    }
+
+    /// Whether the vocabulary has `token`.
+    pub fn has_token(&self, token: Token) -> bool {
+        usize::try_from(token).is_ok_and(|token| token < self.n_vocab())
     }
 
     /// Size of the vocabulary.

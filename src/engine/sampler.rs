@@ -6,6 +6,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 use llama_cpp_2::token::LlamaToken;
 
+use super::grammar::{Grammar, GrammarSampler};
 use crate::engine::{Model, Token};
 use crate::error::{Error, Result};
 
@@ -42,8 +43,8 @@ pub struct SamplerOptions {
     pub min_keep: u32,
     /// Added to the logits of these tokens; −∞ forbids one.
     pub logit_bias: Vec<(Token, f32)>,
-    /// What may be written, in GBNF, beginning with its rule `root`.
-    pub grammar: Option<String>,
+    /// What may be written.
+    pub grammar: Option<Grammar>,
 }
 
 /// A temperature between T − range and T + range, by the entropy of the distribution.
@@ -337,7 +338,7 @@ pub(super) struct Sampler {
     chain: Option<LlamaSampler>,
     /// What may come next. Of a large vocabulary it is slow to check every token, so the chain chooses first, and only
     /// where it chose what may not come are all tokens checked, and the chain chooses again.
-    grammar: Option<LlamaSampler>,
+    grammar: Option<GrammarSampler>,
     /// Whether the chain takes the most likely token.
     is_greedy: bool,
     /// The tokens among which the last one was drawn, each with its logit then; `None` if that is not asked.
@@ -359,13 +360,7 @@ impl Sampler {
         if options.is_greedy() {
             return Ok(Self { chain: None, grammar: None, is_greedy: true, drawn: None });
         }
-        let grammar = options.grammar.as_deref().map(|text| {
-            LlamaSampler::grammar(model.handle.llama(), text, "root").map_err(|error| {
-                Error::invalid(format!("llama.cpp cannot parse it: {error}"))
-                    .setting("grammar")
-                    .hint("it is written in GBNF, and begins with a rule `root ::= …`")
-            })
-        });
+        let grammar = options.grammar.as_ref().map(|grammar| GrammarSampler::new(grammar, model));
         let mut chain = LlamaSampler::chain_simple(options.chain(model));
         chain.accept_many(prompt.iter().copied().map(LlamaToken));
         Ok(Self {
@@ -411,19 +406,16 @@ impl Sampler {
         candidates.apply_sampler(chain);
         let mut token = candidates.selected_token().ok_or_else(none)?;
         if let Some(grammar) = &mut self.grammar {
-            if !allows(grammar, token) {
+            if !grammar.allows(token) {
                 candidates = self::candidates(logits);
-                candidates.apply_sampler(grammar);
-                candidates.data.retain(|candidate| candidate.logit() > f32::NEG_INFINITY);
+                grammar.restrict(&mut candidates);
                 if candidates.data.is_empty() {
                     return Err(Error::invalid("no token of the model may come next").setting("grammar"));
                 }
                 candidates.apply_sampler(chain);
                 token = candidates.selected_token().ok_or_else(none)?;
             }
-            grammar
-                .try_accept(token)
-                .map_err(|error| Error::engine(format!("llama.cpp's grammar: {error}")))?;
+            grammar.accept(token)?;
         }
         if let Some(drawn) = &mut self.drawn {
             drawn.clear();
@@ -439,12 +431,6 @@ impl Sampler {
 fn candidates(logits: &[f32]) -> LlamaTokenDataArray {
     let candidate = |(&logit, token)| LlamaTokenData::new(LlamaToken(token), logit, 0.0);
     LlamaTokenDataArray::from_iter(logits.iter().zip(0..).map(candidate), false)
-}
-
-fn allows(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
-    let mut one = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 0.0, 0.0)], false);
-    one.apply_sampler(grammar);
-    one.data.iter().all(|candidate| candidate.logit() > f32::NEG_INFINITY)
 }
 
 fn int(n: u32) -> i32 {

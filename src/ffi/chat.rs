@@ -1,4 +1,5 @@
-//! llama.cpp's own chat templates: a conversation in, the prompt that llama-server would make of it out.
+//! llama.cpp's own chat code: a conversation in, the prompt that llama-server would make of it out, and a parser of what
+//! the model answers. What the texts hold stands in `kernels/llama/svf_chat.h`.
 
 use std::ffi::{c_char, CStr, CString};
 use std::ptr::NonNull;
@@ -8,16 +9,6 @@ use llama_cpp_sys_2 as sys;
 use crate::ffi::model::ModelHandle;
 use crate::ffi::svf;
 
-/// One message of a conversation.
-pub struct Message<'a> {
-    /// Who says it.
-    pub role: &'a str,
-    /// What is said.
-    pub content: &'a str,
-    /// What was thought before.
-    pub reasoning: Option<&'a str>,
-}
-
 /// A parsed template.
 pub struct ChatTemplate {
     raw: NonNull<svf::svf_chat_template>,
@@ -26,6 +17,8 @@ pub struct ChatTemplate {
 
 // SAFETY: the template belongs to nobody else, and llama.cpp keeps nothing of it in a thread.
 unsafe impl Send for ChatTemplate {}
+// SAFETY: applying a template only reads it, but for what was found out about it, which is exchanged atomically.
+unsafe impl Sync for ChatTemplate {}
 
 impl Drop for ChatTemplate {
     fn drop(&mut self) {
@@ -45,6 +38,17 @@ fn call<T>(function: impl FnOnce(*mut c_char, usize) -> *mut T) -> Result<NonNul
         // SAFETY: what it wrote ends with a zero within `error`, which began as zeros.
         unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned()
     })
+}
+
+/// Calls `function`, which returns a text or fills the buffer it is given.
+fn text(function: impl FnOnce(*mut c_char, usize) -> *mut c_char) -> Result<String, Error> {
+    let text = call(function)?;
+    // SAFETY: it ends with a zero, and lives until it is freed, once, after the copy.
+    unsafe {
+        let copy = CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned();
+        svf::svf_chat_text_free(text.as_ptr());
+        Ok(copy)
+    }
 }
 
 fn c_string(text: &str) -> Result<CString, Error> {
@@ -83,11 +87,11 @@ impl ChatTemplate {
         let raw =
             call(|error, size| unsafe { svf::svf_chat_template_new(model.as_ptr(), source, error, size) })?;
         // SAFETY: both texts end with a zero and live as long as the template.
-        let text = |text: *const c_char| unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_owned();
+        let mark = |text: *const c_char| unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_owned();
         // SAFETY: the template was made just now.
         let thinking =
             unsafe { (svf::svf_chat_thinking_start(raw.as_ptr()), svf::svf_chat_thinking_end(raw.as_ptr())) };
-        Ok(Self { raw, thinking: (text(thinking.0), text(thinking.1)) })
+        Ok(Self { raw, thinking: (mark(thinking.0), mark(thinking.1)) })
     }
 
     /// What begins and what ends the model's thinking, such as `<think>` and `</think>`; `None` if it does not think.
@@ -96,31 +100,63 @@ impl ChatTemplate {
         (!start.is_empty() && !end.is_empty()).then_some((start, end))
     }
 
-    /// The conversation as the model expects it, ready for the assistant's next message.
+    /// The result for a request, both in JSON.
     ///
     /// # Errors
-    /// A message that holds a zero byte, or the template's own words, such as that roles must alternate.
-    pub fn render(&mut self, messages: &[Message]) -> Result<String, Error> {
-        let texts = messages.iter().map(|message| {
-            let reasoning = message.reasoning.map(c_string).transpose()?;
-            Ok((c_string(message.role)?, c_string(message.content)?, reasoning))
-        });
-        let texts = texts.collect::<Result<Vec<_>, Error>>()?;
-        let pointers = texts.iter().map(|(role, content, reasoning)| svf::svf_chat_message {
-            role: role.as_ptr(),
-            content: content.as_ptr(),
-            reasoning: reasoning.as_ref().map_or(std::ptr::null(), |reasoning| reasoning.as_ptr()),
-        });
-        let pointers: Vec<_> = pointers.collect();
-        // SAFETY: template, messages and their texts live through the call, and `error` has `size` bytes.
-        let prompt = call(|error, size| unsafe {
-            svf::svf_chat_render(self.raw.as_ptr(), pointers.as_ptr(), pointers.len(), error, size)
-        })?;
-        // SAFETY: it ends with a zero, and lives until it is freed, once, after the copy.
-        unsafe {
-            let text = CStr::from_ptr(prompt.as_ptr()).to_string_lossy().into_owned();
-            svf::svf_chat_text_free(prompt.as_ptr());
-            Ok(text)
-        }
+    /// llama.cpp's words for what is wrong with the request, or the template's own, such as that roles must alternate.
+    pub fn apply(&self, request: &str) -> Result<String, Error> {
+        let request = c_string(request)?;
+        // SAFETY: template and request live through the call, and `error` has `size` bytes.
+        text(|error, size| unsafe { svf::svf_chat_apply(self.raw.as_ptr(), request.as_ptr(), error, size) })
     }
+}
+
+/// A parser of one answer.
+pub struct AnswerParser {
+    raw: NonNull<svf::svf_chat_parser>,
+}
+
+// SAFETY: the parser belongs to nobody else, and llama.cpp keeps nothing of it in a thread.
+unsafe impl Send for AnswerParser {}
+
+impl Drop for AnswerParser {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `svf_chat_parser_new` and is freed once.
+        unsafe { svf::svf_chat_parser_free(self.raw.as_ptr()) }
+    }
+}
+
+impl AnswerParser {
+    /// The parser that a template's result describes, in JSON.
+    ///
+    /// # Errors
+    /// It is no such description.
+    pub fn new(parser: &str) -> Result<Self, Error> {
+        let parser = c_string(parser)?;
+        // SAFETY: the text lives through the call, and `error` has `size` bytes.
+        let raw = call(|error, size| unsafe { svf::svf_chat_parser_new(parser.as_ptr(), error, size) })?;
+        Ok(Self { raw })
+    }
+
+    /// What all of an answer so far says, in JSON.
+    ///
+    /// # Errors
+    /// The answer `is_whole`, and is not in the format that the prompt asks for.
+    pub fn push(&mut self, answer: &str, is_whole: bool) -> Result<String, Error> {
+        // SAFETY: parser and answer live through the call, and `error` has `size` bytes.
+        text(|error, size| unsafe {
+            let answer: (*const c_char, _) = (answer.as_ptr().cast(), answer.len());
+            svf::svf_chat_parser_push(self.raw.as_ptr(), answer.0, answer.1, is_whole, error, size)
+        })
+    }
+}
+
+/// The grammar, in GBNF, of what is valid for a JSON schema.
+///
+/// # Errors
+/// llama.cpp's words for why there is none.
+pub fn schema_grammar(schema: &str) -> Result<String, Error> {
+    let schema = c_string(schema)?;
+    // SAFETY: the schema lives through the call, and `error` has `size` bytes.
+    text(|error, size| unsafe { svf::svf_chat_schema_grammar(schema.as_ptr(), error, size) })
 }

@@ -120,6 +120,22 @@ impl ModelHandle {
         &self.model
     }
 
+    /// llama.cpp's words for the model.
+    pub fn description(&self) -> String {
+        let mut text = [0_u8; 256];
+        // SAFETY: the model is alive, and the array has the stated size.
+        let size = unsafe { sys::llama_model_desc(self.as_ptr(), text.as_mut_ptr().cast(), text.len()) };
+        let size = usize::try_from(size).unwrap_or(0).min(text.len() - 1);
+        String::from_utf8_lossy(&text[..size]).into_owned()
+    }
+
+    /// The kind of its vocabulary, as llama.cpp numbers them.
+    pub fn vocab_type(&self) -> i32 {
+        // SAFETY: the model is alive, and so is its vocabulary.
+        let kind = unsafe { sys::llama_vocab_type(sys::llama_model_get_vocab(self.as_ptr())) };
+        i32::try_from(kind).unwrap_or(0)
+    }
+
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         // SAFETY: `LlamaModel` is `repr(transparent)` over its raw pointer.
         unsafe { *std::ptr::from_ref(&self.model).cast::<*mut sys::llama_model>() }

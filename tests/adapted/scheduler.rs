@@ -103,7 +103,7 @@ fn sixty_four_mixtures_over_eight_sequences_each_answer_as_alone() {
             let mut spoilt = request.clone();
             match i % 16 {
                 3 => spoilt.mixture = Mixture::single("nan"),
-                9 => how(&mut spoilt).sampler.grammar = Some(format!("root ::= {NOTHING}")),
+                9 => how(&mut spoilt).sampler.grammar = Some(format!("root ::= {NOTHING}").into()),
                 _ => {}
             }
             tickets.push(Some(scheduler.submit(spoilt).unwrap()));
@@ -197,7 +197,7 @@ fn what_is_wrong_with_a_request_is_its_own_error_and_says_its_kind() {
     refused(with(&|it| how(it).sampler.logit_bias = vec![(1 << 20, 1.0)]), BadInput, "logit_bias");
     // A grammar that leads nowhere after the first letter.
     let stuck = with(&|it| {
-        how(it).sampler.grammar = Some(format!("root ::= [a-z] never\nnever ::= {NOTHING}"));
+        how(it).sampler.grammar = Some(format!("root ::= [a-z] never\nnever ::= {NOTHING}").into());
     });
     let ticket = scheduler.submit(stuck).unwrap();
     let going = scheduler.submit(good()).unwrap();

@@ -2,7 +2,7 @@
 
     server.py MODEL CONVERSATIONS.json TEMPLATE.jinja…
 
-Each template is given to a server of its own. A line holds the template's path, the number of the conversation, and the
+A conversation is the body of a chat completion. Each template is given to a server of its own. A line holds the template's path, the number of the conversation, and the
 prompt with its tokens, or the server's error. The server is the one in the package xllamacpp.
 """
 
@@ -44,10 +44,10 @@ def ask(model, conversations, template):
     except Exception as error:
         lines.append({"template": template, "conversation": None, "error": str(error)})
         conversations = []
-    for number, messages in enumerate(conversations):
+    for number, body in enumerate(conversations):
         line = {"template": template, "conversation": number}
         try:
-            line["prompt"] = post(address, "/apply-template", {"messages": messages})["prompt"]
+            line["prompt"] = post(address, "/apply-template", body)["prompt"]
             text = {"content": line["prompt"], "add_special": True, "parse_special": True}
             line["tokens"] = post(address, "/tokenize", text)["tokens"]
         except urllib.error.HTTPError as error:

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use llama_svf::embedded::Temporary;
-use llama_svf::engine::{ChatMessage, Model};
+use llama_svf::engine::{ChatMessage, ChatPrompt, ChatRequest, ChatSettings, Model};
+use llama_svf::error::Result;
 use serde_json::{json, Value};
 
 use crate::shared;
@@ -38,6 +39,100 @@ fn conversations() -> Vec<Vec<ChatMessage>> {
             user("and 1 more?"),
         ],
     ]
+}
+
+/// Chats with all that else may be asked for.
+fn requests() -> Vec<Value> {
+    let weather = json!({ "type": "function", "function": {
+        "name": "get_weather",
+        "description": "Weather of a place, \"now\" & <soon>.",
+        "parameters": { "type": "object", "required": ["place"], "properties": {
+            "place": { "type": "string", "description": "Město" },
+            "days": { "type": "integer", "minimum": 1 },
+            "alarm": { "type": "boolean" },
+        } },
+    } });
+    let add = json!({ "type": "function", "function": {
+        "name": "add",
+        "description": "",
+        "parameters": { "type": "object", "properties": { "b": { "type": "number" }, "a": { "type": "number" } } },
+    } });
+    let call = |id: &str, name: &str, arguments: &str| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
+    let question = json!({ "role": "user", "content": "How is the weather in Brno?" });
+    let system = json!({ "role": "system", "content": "Use tools." });
+    let answers = json!([
+        system,
+        question,
+        { "role": "assistant", "content": null, "tool_calls": [
+            call("123456789", "get_weather", "{\"place\": \"Brno\",  \"days\": 2}"),
+        ] },
+        { "role": "tool", "tool_call_id": "123456789", "name": "get_weather", "content": "{\"sun\": true}" },
+        { "role": "assistant", "content": "Sunny." },
+        { "role": "user", "content": "And 2 + 3.5?" },
+        { "role": "assistant", "content": "I add.", "reasoning_content": "A sum.", "tool_calls": [
+            call("abcdefghi", "add", "{\"b\": 3.5, \"a\": 2}"),
+            call("987654321", "get_weather", "{\"place\": \"<b> &\"}"),
+        ] },
+        { "role": "tool", "tool_call_id": "abcdefghi", "content": "5.5" },
+        { "role": "tool", "tool_call_id": "987654321", "content": "rain\nand \"wind\"" },
+    ]);
+    let tools = json!([weather, add]);
+    let schema = json!({ "type": "object", "properties": { "answer": { "enum": ["yes", "no"] } } });
+    vec![
+        json!({ "messages": [question], "tools": tools }),
+        json!({ "messages": [system, question], "tools": [add], "tool_choice": "required", "parallel_tool_calls": true }),
+        json!({ "messages": [question], "tools": tools, "tool_choice": "none" }),
+        json!({ "messages": answers, "tools": tools, "parallel_tool_calls": false }),
+        json!({ "messages": [system, question], "response_format": { "type": "json_schema", "json_schema": { "schema": schema } } }),
+        json!({ "messages": [question], "response_format": { "type": "json_object" } }),
+        json!({ "messages": [question, { "role": "assistant", "content": "It is" }] }),
+        json!({ "messages": [question, { "role": "assistant", "reasoning_content": "Look", "content": "" }],
+            "add_generation_prompt": false, "continue_final_message": "reasoning_content" }),
+        json!({ "messages": [question], "add_generation_prompt": false }),
+        json!({ "messages": [{ "role": "user", "content": [
+            { "type": "text", "text": "one" }, { "type": "text", "text": "two" } ] }] }),
+        json!({ "messages": [{ "role": "developer", "content": "Be brief." }, question] }),
+        json!({ "messages": [question], "chat_template_kwargs": { "enable_thinking": false } }),
+        json!({ "messages": [question], "reasoning_effort": "none" }),
+        json!({ "messages": [question], "reasoning_effort": "high" }),
+        // None of these is one.
+        json!({ "messages": "Hi" }),
+        json!({ "messages": [question, "Hi"] }),
+        json!({ "messages": [{ "role": "user" }] }),
+        json!({ "messages": [{ "role": "user", "content": 1 }] }),
+        json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "x" } }] }] }),
+        json!({ "messages": [question], "response_format": { "type": "sound" } }),
+        json!({ "messages": [question], "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "nothing" } } } }),
+        json!({ "messages": [question], "tools": [{ "type": "tool" }] }),
+        json!({ "messages": [question], "tool_choice": "some" }),
+        json!({ "messages": [question], "tools": tools, "grammar": "root ::= \"a\"" }),
+        json!({ "messages": [question], "json_schema": schema, "grammar": "root ::= \"a\"" }),
+        json!({ "messages": [question], "continue_final_message": true }),
+        json!({ "messages": [question, { "role": "assistant", "content": "a" }, { "role": "assistant", "content": "b" }] }),
+        json!({ "messages": [question], "reasoning_format": "loud" }),
+        json!({ "messages": [question], "chat_template_kwargs": { "enable_thinking": "no" } }),
+    ]
+}
+
+/// The body of a chat completion that is nothing but `conversation`.
+fn body(conversation: &[ChatMessage]) -> Value {
+    let message = |ChatMessage { role, content, reasoning }: &ChatMessage| match reasoning {
+        Some(reasoning) => json!({ "role": role, "content": content, "reasoning_content": reasoning }),
+        None => json!({ "role": role, "content": content }),
+    };
+    json!({ "messages": conversation.iter().map(message).collect::<Vec<_>>() })
+}
+
+fn bodies() -> Vec<Value> {
+    conversations().iter().map(|conversation| body(conversation)).chain(requests()).collect()
+}
+
+/// The prompt of one of [`bodies`], and for mere conversations that of the shorter way, too.
+fn prompts(model: &Model, number: usize) -> Vec<Result<ChatPrompt>> {
+    let request = ChatRequest::new(&bodies()[number], ChatSettings::default());
+    let mut prompts = vec![model.chat(&request).map(|turn| turn.prompt)];
+    prompts.extend(conversations().get(number).map(|conversation| model.chat_prompt(conversation)));
+    prompts
 }
 
 /// Where python, the server and the templates are kept.
@@ -98,17 +193,9 @@ fn templates(python: &Path) -> Option<Vec<PathBuf>> {
 
 /// What llama-server says, a line for each template and conversation.
 fn ask(python: &Path, model: &Path, templates: &[PathBuf]) -> Vec<Value> {
-    let messages = |messages: &Vec<ChatMessage>| {
-        let message = |ChatMessage { role, content, reasoning }: &ChatMessage| match reasoning {
-            Some(reasoning) => json!({ "role": role, "content": content, "reasoning_content": reasoning }),
-            None => json!({ "role": role, "content": content }),
-        };
-        messages.iter().map(message).collect::<Vec<_>>()
-    };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("conversations.json");
-    let text = serde_json::to_string(&conversations().iter().map(messages).collect::<Vec<_>>()).unwrap();
-    fs::write(&file, text).unwrap();
+    fs::write(&file, serde_json::to_string(&bodies()).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates/server.py");
     let output = Command::new(python).arg(script).arg(model).arg(file).args(templates).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
@@ -123,7 +210,6 @@ fn ask(python: &Path, model: &Path, templates: &[PathBuf]) -> Vec<Value> {
 
 /// Compares, and returns how many prompts were equal.
 fn compare(model: &Path, lines: &[Value]) -> usize {
-    let conversations = conversations();
     let mut n_equal = 0;
     let mut differences = Vec::new();
     let mut loaded: Option<(Value, _)> = None;
@@ -137,12 +223,13 @@ fn compare(model: &Path, lines: &[Value]) -> usize {
         let (_, model) = loaded.as_ref().unwrap();
         let numbers: Vec<usize> = match line["conversation"].as_u64() {
             Some(number) => vec![number as usize],
-            None => (0..conversations.len()).collect(),
+            None => (0..bodies().len()).collect(),
         };
-        for number in numbers {
-            let ours = model.chat_prompt(&conversations[number]);
-            let theirs = line["prompt"].as_str();
-            let equal = match (&ours, theirs) {
+        for (number, ours) in numbers
+            .into_iter()
+            .flat_map(|number| prompts(model, number).into_iter().map(move |ours| (number, ours)))
+        {
+            let equal = match (&ours, line["prompt"].as_str()) {
                 (Ok(ours), Some(theirs)) => {
                     let tokens: Vec<Value> = ours.tokens.iter().map(|&token| token.into()).collect();
                     n_equal += 1;

@@ -106,6 +106,21 @@ impl ControlTokens {
         text.char_indices().map(mark).collect()
     }
 
+    /// As [`Self::shield`], for text that may be a name: that of a field must stay readable, and its letters complete
+    /// nothing.
+    pub fn shield_name(&self, text: &str) -> String {
+        let is_name = text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$'));
+        if is_name && !self.specials.iter().any(|special| text.contains(&special.text)) {
+            return text.to_owned();
+        }
+        self.shield(text)
+    }
+
+    /// Whether a template that puts `text` between words of its own could make a control token of them.
+    pub fn is_within_one(&self, text: &str) -> bool {
+        self.specials.iter().any(|special| special.text.contains(text))
+    }
+
     /// The mark for a character; itself if it has none.
     fn mark(&self, c: char) -> char {
         let place = self.marked.binary_search(&c).ok();

@@ -3,17 +3,25 @@
 //! llama.cpp's own code renders the template ([`crate::ffi::chat`]), as llama-server does it. What messages say never
 //! becomes a control token ([`control`]).
 
+mod answer;
 pub(super) mod control;
+mod request;
+mod turn;
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use llama_cpp_2::token::LlamaToken;
+use serde_json::json;
 
 use crate::engine::{Model, Token};
 use crate::error::{Error, Result};
-use crate::ffi::chat::{ChatTemplate, Message};
+use crate::ffi::chat::ChatTemplate;
 use crate::resume::Digest;
 use crate::reward::thinking;
+
+pub use answer::{AnswerMessage, ChatDelta, ChatParser, ToolCall, ToolCallDelta};
+pub use request::{ChatRequest, ChatSettings, ReasoningFormat};
+pub use turn::{json_schema_grammar, ChatTurn};
 
 /// One message of a conversation.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +74,16 @@ pub struct Thinking {
 }
 
 impl Thinking {
+    /// What the template's `marks` mean after `prompt`.
+    fn of((start, end): (&str, &str), prompt: &str) -> Self {
+        Self {
+            start: start.to_owned(),
+            // These write a header of the answer, after more than one kind of thinking.
+            end: if start.starts_with("<|channel|>analysis") { HARMONY_ANSWER } else { end }.to_owned(),
+            is_open: prompt.trim_end().ends_with(start),
+        }
+    }
+
     /// A completion with its thinking marked as [`thinking::MARKS`] has it first, whatever the model's own marks are, and
     /// also where the thinking begins in the prompt already.
     pub fn whole(thinking: Option<&Self>, completion: String) -> String {
@@ -92,7 +110,7 @@ pub(super) struct Chat {
     /// In place of the model's own.
     source: Option<String>,
     /// Parsed when it is first needed: most prompts of a broken one need none.
-    template: Mutex<Option<ChatTemplate>>,
+    template: OnceLock<std::result::Result<ChatTemplate, String>>,
     thinking_pieces: OnceLock<Vec<(Token, String)>>,
 }
 
@@ -101,8 +119,13 @@ const HARMONY_ANSWER: &str = "<|channel|>final<|message|>";
 
 impl Chat {
     pub fn new(source: Option<String>) -> Self {
-        Self { source, template: Mutex::new(None), thinking_pieces: OnceLock::new() }
+        Self { source, template: OnceLock::new(), thinking_pieces: OnceLock::new() }
     }
+}
+
+/// llama.cpp shows places in templates over several lines.
+fn one_line(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Model {
@@ -124,10 +147,10 @@ impl Model {
             .field("tokenizer.chat_template"))
     }
 
-    /// The chat template in use; empty if there is none.
-    pub(super) fn template_source(&self) -> String {
+    /// The source of the chat template in use, or the name of a built-in one that was given; `None` if there is none.
+    pub fn chat_template(&self) -> Option<String> {
         let own = || self.handle.llama().chat_template(None).ok()?.to_string().ok();
-        self.chat.source.clone().or_else(own).unwrap_or_default()
+        self.chat.source.clone().or_else(own)
     }
 
     /// Changes with the chat template that was given in place of the model's own, if one was.
@@ -159,44 +182,32 @@ impl Model {
     /// other text may hold control tokens.
     pub(crate) fn render_shielded(&self, messages: &[ChatMessage]) -> Result<(String, Option<Thinking>)> {
         self.check_chat_template()?;
-        let messages: Vec<_> = messages
-            .iter()
-            .map(|ChatMessage { role, content, reasoning }| Message {
-                role,
-                content,
-                reasoning: reasoning.as_deref(),
-            })
-            .collect();
-        let wrong = |words: String| {
-            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-            let error = Error::invalid(format!("llama.cpp cannot apply the chat template: {words}"));
-            match &self.chat.source {
-                Some(_) => error.field("chat template"),
-                None => error.file(self.file().path()).field("tokenizer.chat_template"),
-            }
+        let message = |ChatMessage { role, content, reasoning }: &ChatMessage| match reasoning {
+            Some(reasoning) => json!({ "role": role, "content": content, "reasoning_content": reasoning }),
+            None => json!({ "role": role, "content": content }),
         };
-        self.with_template(|template| {
-            let text = template.render(&messages)?;
-            let thinking = template.thinking().map(|(start, end)| Thinking {
-                start: start.to_owned(),
-                // These write a header of the answer, after more than one kind of thinking.
-                end: if start.starts_with("<|channel|>analysis") { HARMONY_ANSWER } else { end }.to_owned(),
-                is_open: text.trim_end().ends_with(start),
-            });
-            Ok((text, thinking))
-        })
-        .map_err(wrong)
+        let body = json!({ "messages": messages.iter().map(message).collect::<Vec<_>>() });
+        let settings = ChatSettings { prefills: false, ..ChatSettings::default() };
+        let wrong = |words: String| self.wrong_template(&words);
+        let template = self.template().map_err(wrong)?;
+        let text = template.apply(&ChatRequest::new(&body, settings).to_json(true)).map_err(wrong)?;
+        let text = turn::prompt_of(&text)?;
+        let thinking = template.thinking().map(|marks| Thinking::of(marks, &text));
+        Ok((text, thinking))
     }
 
-    fn with_template<T>(
-        &self,
-        work: impl FnOnce(&mut ChatTemplate) -> std::result::Result<T, String>,
-    ) -> std::result::Result<T, String> {
-        let mut template = self.chat.template.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        work(match &mut *template {
-            Some(template) => template,
-            none => none.insert(ChatTemplate::new(&self.handle, self.chat.source.as_deref())?),
-        })
+    /// The template, parsed.
+    fn template(&self) -> std::result::Result<&ChatTemplate, String> {
+        let parse = || ChatTemplate::new(&self.handle, self.chat.source.as_deref());
+        self.chat.template.get_or_init(parse).as_ref().map_err(Clone::clone)
+    }
+
+    fn wrong_template(&self, words: &str) -> Error {
+        let error = Error::invalid(format!("llama.cpp cannot apply the chat template: {}", one_line(words)));
+        match &self.chat.source {
+            Some(_) => error.field("chat template"),
+            None => error.file(self.file().path()).field("tokenizer.chat_template"),
+        }
     }
 
     /// What control tokens say that mark thinking: other ones say nothing, but these tell it from the answer.
@@ -206,10 +217,8 @@ impl Model {
                 return Vec::new();
             }
             // A broken template is an error where it is needed.
-            let marks = self.with_template(|template| {
-                Ok(template.thinking().map(|(start, end)| format!("{start}{end}{HARMONY_ANSWER}")))
-            });
-            let marks = marks.ok().flatten().unwrap_or_default();
+            let marks = self.template().ok().and_then(ChatTemplate::thinking);
+            let marks = marks.map(|(start, end)| format!("{start}{end}{HARMONY_ANSWER}")).unwrap_or_default();
             let vocab = self.handle.llama().vocab();
             let tokens = self.tokenize(&marks, false, true).unwrap_or_default().into_iter();
             let pieces = tokens

@@ -53,6 +53,8 @@ pub struct Generate {
     pub sampled_probs: bool,
     /// Whether it is wanted to hear how much of the prompt is read.
     pub progress: bool,
+    /// Control tokens that the text spells; others say nothing.
+    pub shown: Vec<Token>,
     /// How the prompt's template marks thinking, so that the text has the usual marks.
     pub thinking: Option<Thinking>,
 }

@@ -185,9 +185,14 @@ impl Running {
         if wanted.n_top > 0 {
             self.top.push(likeliest.clone());
         }
+        let is_shown = self.shows(token);
+        let piece = if is_shown { model.spelling(token) } else { model.piece(token) };
         let ended = if model.is_end(token) {
+            if is_shown {
+                self.stream.push(&piece);
+            }
             Some(Ended::End)
-        } else if self.stream.push(&model.piece(token)) {
+        } else if self.stream.push(&piece) {
             Some(Ended::Stop)
         } else if Some(self.tokens.len()) == max_tokens {
             Some(Ended::Length)
@@ -200,6 +205,14 @@ impl Running {
             Event::Piece(Piece { token: Some(token), log_prob, top: likeliest, text })
         });
         Ok(ended)
+    }
+
+    /// Whether `token` is spelled in the text, although it may be a control token.
+    fn shows(&self, token: Token) -> bool {
+        match &self.job.request.work {
+            Work::Generate(generate) => generate.shown.contains(&token),
+            Work::Score(_) => false,
+        }
     }
 
     /// Ends it, because of `ended`.

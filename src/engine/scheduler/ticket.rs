@@ -214,6 +214,21 @@ impl Handle {
     }
 }
 
+impl Completion {
+    /// Nothing was written.
+    pub fn empty(usage: Usage) -> Self {
+        Self {
+            tokens: Vec::new(),
+            log_probs: Vec::new(),
+            top: Vec::new(),
+            text: String::new(),
+            ended: Ended::Length,
+            stopped_by: None,
+            usage,
+        }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.cancel();
