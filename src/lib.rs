@@ -107,6 +107,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | command line | `cli` |
+//! | answering over a network | [`server`] |
 //! | work on whole models | [`decompose`], [`dispatch`], [`eval`], [`few_shot`], [`train`], [`report`], [`mod@bench`] |
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
@@ -143,6 +144,8 @@ pub mod progress;
 pub mod report;
 pub mod resume;
 pub mod reward;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod sidecar;
 pub mod skills;
 pub mod svd;

@@ -53,6 +53,27 @@ impl AdaptArgs {
         self.adapt.is_some()
     }
 
+    /// Who chooses, if `--adapt` is given.
+    pub fn strategy(&self) -> Option<Strategy> {
+        self.adapt.map(|flag| match flag {
+            StrategyFlag::Prompt => Strategy::Prompt,
+            StrategyFlag::Classifier => Strategy::Classifier,
+        })
+    }
+
+    /// How the choice is made.
+    pub fn options(&self) -> Options {
+        Options {
+            strategy: self.strategy().unwrap_or(Strategy::Prompt),
+            classifier: self.classifier.clone(),
+            reading: match self.adapt_read {
+                ReadingFlag::Labels => Reading::Labels,
+                ReadingFlag::Text => Reading::Text,
+            },
+            threshold: self.threshold,
+        }
+    }
+
     /// The adaptation prompt of `--adapt-prompt`; checked before a model is loaded.
     pub fn prompt(&self) -> Result<Option<AdaptPrompt>> {
         self.adapt_prompt.as_deref().map(AdaptPrompt::read).transpose()
@@ -65,19 +86,10 @@ impl AdaptArgs {
         experts: &ExpertSet,
         prompt: Option<AdaptPrompt>,
     ) -> Result<Option<Dispatcher>> {
-        let Some(strategy) = self.adapt else { return Ok(None) };
-        let options = Options {
-            strategy: match strategy {
-                StrategyFlag::Prompt => Strategy::Prompt,
-                StrategyFlag::Classifier => Strategy::Classifier,
-            },
-            classifier: self.classifier.clone(),
-            reading: match self.adapt_read {
-                ReadingFlag::Labels => Reading::Labels,
-                ReadingFlag::Text => Reading::Text,
-            },
-            threshold: self.threshold,
-        };
+        if !self.is_on() {
+            return Ok(None);
+        }
+        let options = self.options();
         let prompt = match prompt {
             Some(prompt) => prompt,
             None => AdaptPrompt::suited(model, &Candidates::new(experts.iter(), &self.classifier)?),

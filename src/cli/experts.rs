@@ -9,7 +9,7 @@ use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
 use crate::engine::{AdaptedModel, Form, GraphOp, Model, ModelWithExperts};
 use crate::error::{Error, Result};
-use crate::expert::{Expert, Mixture};
+use crate::expert::{open_folder, Expert, Mixture};
 use crate::sidecar::Sidecar;
 
 #[derive(clap::Args)]
@@ -87,6 +87,11 @@ impl ExpertArgs {
         mixture.strength(self.strength()).map_err(|error| error.field("--strength").hint(hint))
     }
 
+    /// Whether a mixture is named.
+    pub fn is_chosen(&self) -> bool {
+        self.use_expert.is_some() || self.mix.is_some()
+    }
+
     /// For commands that find the mixture themselves.
     pub fn refuse_mixture(&self, command: &str) -> Result<()> {
         let given = [
@@ -133,12 +138,19 @@ impl ExpertArgs {
             }
         };
         let n_own = experts.len();
+        let mut paths = vec![None; n_own];
         for argument in &self.expert {
             let (expert, path) = open_expert(argument)?;
-            expert.check(&sidecar).map_err(|error| error.file(path))?;
+            expert.check(&sidecar).map_err(|error| error.file(&path))?;
             match experts[..n_own].iter().position(|own| own.name == expert.name) {
-                Some(own) => experts[own] = expert,
-                None => experts.push(expert),
+                Some(own) => {
+                    experts[own] = expert;
+                    paths[own] = Some(path);
+                }
+                None => {
+                    experts.push(expert);
+                    paths.push(Some(path));
+                }
             }
         }
         let form = self.form.map_or(Form::Residual, FormFlag::form);
@@ -147,7 +159,7 @@ impl ExpertArgs {
             Some(OpFlag::Fused) => GraphOp::Fused,
             Some(OpFlag::Composed) => GraphOp::Composed,
         };
-        Ok(Adapter { sidecar, experts, form, op })
+        Ok(Adapter { sidecar, experts, paths, form, op })
     }
 }
 
@@ -155,14 +167,40 @@ impl ExpertArgs {
 pub struct Adapter {
     sidecar: Sidecar,
     experts: Vec<Expert>,
+    /// Where each is from; `None` for those that come with the embedded model.
+    paths: Vec<Option<PathBuf>>,
     form: Form,
     op: GraphOp,
 }
 
 impl Adapter {
+    /// The experts, each with its file, if it is from one.
+    pub fn named(&self) -> impl Iterator<Item = (&str, Option<&Path>)> {
+        self.experts.iter().zip(&self.paths).map(|(expert, path)| (expert.name.as_str(), path.as_deref()))
+    }
+
+    /// Adds the experts of `folder`. What is none for this sidecar, or has the name of another, is told and left out.
+    pub fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        for (path, expert) in open_folder(folder, &self.sidecar)? {
+            let is_taken = |expert: &Expert| self.experts.iter().any(|other| other.name == expert.name);
+            let left_out = |error: Error| printer::note_error(&error.file(&path).hint("it is not loaded"));
+            match expert {
+                Ok(expert) if is_taken(&expert) => {
+                    left_out(Error::invalid(format!("another expert is called '{}'", expert.name)));
+                }
+                Ok(expert) => {
+                    self.experts.push(expert);
+                    self.paths.push(Some(path));
+                }
+                Err(error) => left_out(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<ModelWithExperts> {
-        let Self { sidecar, experts, form, op } = self;
+        let Self { sidecar, experts, form, op, .. } = self;
         let joined = ModelWithExperts::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
         Ok(joined.telling(|line| printer::note(line)))
     }

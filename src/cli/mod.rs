@@ -23,6 +23,8 @@ mod runtime_args;
 mod sampler_args;
 mod score;
 mod search_args;
+#[cfg(feature = "serve")]
+mod serve;
 mod task;
 mod train;
 mod transfer;
@@ -51,6 +53,7 @@ use crate::temporary;
         llama-svf decompose -m model.gguf --rank 64        make model.svf.gguf, once\n  \
         llama-svf inspect model.svf.gguf                   look at it\n  \
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
+        llama-svf serve -m model.gguf --svf model.svf.gguf --experts-dir experts     as llama-server does\n  \
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
         llama-svf task my-task.toml -m model.gguf          whether a task is in order\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
@@ -69,6 +72,8 @@ enum Command {
     Decompose(decompose::Args),
     Inspect(inspect::Args),
     Run(run::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Train(train::Args),
     Eval(eval::Args),
     Task(task::Args),
@@ -91,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Run(args) => run::main(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::main(args),
         Command::Train(args) => train::main(&args),
         Command::Eval(args) => eval::main(&args),
         Command::Task(args) => task::main(&args),
@@ -131,6 +138,7 @@ fn with_long_names(args: impl Iterator<Item = OsString>) -> impl Iterator<Item =
     args.map(|arg| match arg.to_str() {
         Some("-ngl") => "--n-gpu-layers".into(),
         Some("-ub") => "--ubatch-size".into(),
+        Some("-np") => "--parallel".into(),
         _ => arg,
     })
 }

@@ -6,6 +6,7 @@
 //! Each tensor is an F32 vector m of ne `[r]`, named like the weight whose σ it multiplies. A weight
 //! that is missing keeps m = 1. Every byte of the vectors is covered by a checksum.
 
+mod folder;
 pub mod mixture;
 mod multipliers;
 pub mod set;
@@ -13,6 +14,8 @@ pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+
+use serde::Serialize;
 
 use crate::atomic;
 use crate::error::{Error, Result};
@@ -22,6 +25,7 @@ use crate::resume::Digest;
 use crate::sidecar::header::new_header;
 use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 
+pub use folder::open_folder;
 pub use mixture::Mixture;
 pub use multipliers::Multipliers;
 pub use set::{Contents, ExpertSet, ResolvedMixture};
@@ -58,7 +62,7 @@ pub struct Expert {
 }
 
 /// Where an expert comes from.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Training {
     /// The task it was trained on.
     pub task: String,
