@@ -7,7 +7,7 @@ use std::process::Command;
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
     "error",
     "progress",
     "temporary",
@@ -33,16 +33,21 @@ const MODULES: [&str; 27] = [
     "train",
     "report",
     "bench",
+    "server",
     "faults",
     "cli",
 ];
 
 /// Crates that only some modules may know.
-const KNOWN_ONLY_TO: [(&str, &[&str]); 7] = [
+const KNOWN_ONLY_TO: [(&str, &[&str]); 11] = [
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("rustyline", &["cli"]),
     ("ctrlc", &["cli"]),
+    ("axum", &["server"]),
+    ("hyper", &["server"]),
+    ("prometheus", &["server"]),
+    ("tokio", &["server"]),
     ("llama_cpp_sys_2", &["ffi"]),
     ("faer", &["svd", "gradient"]),
     ("pulp", &["gradient"]),

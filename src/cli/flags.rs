@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 72] = [
+const WORDS: [(&str, &str); 73] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -44,6 +44,8 @@ const WORDS: [(&str, &str); 72] = [
     ("force", "--force"),
     ("Earlier::Resume", "--resume"),
     ("Earlier::Replace", "--force"),
+    // Serving.
+    ("hosts", "--host"),
     // Experts.
     ("Expert::open", "--expert NAME=FILE"),
     ("Expert::name", "name with --expert NAME=FILE"),

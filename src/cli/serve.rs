@@ -66,8 +66,8 @@ pub struct Args {
     #[arg(short = 'n', long = "predict", alias = "n-predict", value_name = "N", default_value_t = -1)]
     #[arg(allow_negative_numbers = true)]
     n_predict: i64,
-    /// Most tokens per call of llama.cpp
-    #[arg(short, long, value_name = "N", default_value_t = 2048)]
+    /// Most tokens per call of llama.cpp; what arrives meanwhile waits for so many of a long prompt
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
     batch_size: u32,
     /// Most tokens computed at once (also -ub)
     #[arg(long, value_name = "N", default_value_t = 512)]

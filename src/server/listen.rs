@@ -165,6 +165,8 @@ async fn accept(listener: tokio::net::TcpListener, app: Arc<App>, mut stopped: w
     let graceful = GracefulShutdown::new();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(app.settings.timeout).keep_alive(true);
+    // As llama-server writes them; some clients look for them so.
+    http.title_case_headers(true);
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -124,6 +124,12 @@ fn logit_bias(bias: &Value, model: &Model) -> ApiResult<Vec<(Token, f32)>> {
     Ok(all)
 }
 
+/// `number` with the digits that tell it from others of its precision, and no more.
+fn short(number: f32) -> Value {
+    // What is no number becomes null.
+    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
 /// What a client reads back of it.
 pub fn describe(it: &SamplerOptions) -> Value {
     let Dry { multiplier, base, allowed_length, last_n, breakers } = &it.dry;
@@ -133,28 +139,28 @@ pub fn describe(it: &SamplerOptions) -> Value {
         |(token, bias): &(Token, f32)| json!({ "bias": bias.is_finite().then_some(bias), "token": token });
     json!({
         "seed": it.seed,
-        "temperature": it.temperature,
-        "dynatemp_range": it.dynatemp.range,
-        "dynatemp_exponent": it.dynatemp.exponent,
+        "temperature": short(it.temperature),
+        "dynatemp_range": short(it.dynatemp.range),
+        "dynatemp_exponent": short(it.dynatemp.exponent),
         "top_k": it.top_k,
-        "top_p": it.top_p,
-        "min_p": it.min_p,
-        "top_n_sigma": it.top_n_sigma,
-        "xtc_probability": it.xtc.probability,
-        "xtc_threshold": it.xtc.threshold,
-        "typical_p": it.typical_p,
+        "top_p": short(it.top_p),
+        "min_p": short(it.min_p),
+        "top_n_sigma": short(it.top_n_sigma),
+        "xtc_probability": short(it.xtc.probability),
+        "xtc_threshold": short(it.xtc.threshold),
+        "typical_p": short(it.typical_p),
         "repeat_last_n": it.penalties.last_n,
-        "repeat_penalty": it.penalties.repeat,
-        "presence_penalty": it.penalties.presence,
-        "frequency_penalty": it.penalties.frequency,
-        "dry_multiplier": multiplier,
-        "dry_base": base,
+        "repeat_penalty": short(it.penalties.repeat),
+        "presence_penalty": short(it.penalties.presence),
+        "frequency_penalty": short(it.penalties.frequency),
+        "dry_multiplier": short(*multiplier),
+        "dry_base": short(*base),
         "dry_allowed_length": allowed_length,
         "dry_penalty_last_n": last_n,
         "dry_sequence_breakers": breakers,
         "mirostat": version,
-        "mirostat_tau": tau,
-        "mirostat_eta": eta,
+        "mirostat_tau": short(tau),
+        "mirostat_eta": short(eta),
         // Adaptive sampling is off.
         "adaptive_target": -1.0,
         "adaptive_decay": 0.9,

@@ -6,6 +6,7 @@ mod random_model;
 mod batch;
 mod choice;
 mod equality;
+mod events;
 mod few_shot;
 mod gpu;
 mod gradient;

@@ -178,9 +178,8 @@ impl Inbox {
     /// What arrived for thread `worker`, whose load is `load` and whose sequences do `sequences`. If it has nothing else to
     /// do, waits for something; `None` when nothing comes any more.
     pub fn take(&self, worker: usize, load: Load, sequences: Vec<Option<Progress>>) -> Option<VecDeque<Job>> {
+        self.tell(worker, load, sequences);
         let mut state = self.lock();
-        state.loads[worker] = load;
-        state.sequences[worker] = sequences;
         let is_idle = load.n_running == 0 && load.n_waiting == 0;
         loop {
             if state.is_closed {
@@ -195,6 +194,13 @@ impl Inbox {
             }
             state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
+    }
+
+    /// The load of thread `worker` is `load` now, and its sequences do `sequences`.
+    pub fn tell(&self, worker: usize, load: Load, sequences: Vec<Option<Progress>>) {
+        let mut state = self.lock();
+        state.loads[worker] = load;
+        state.sequences[worker] = sequences;
     }
 
     /// A request left the queue.

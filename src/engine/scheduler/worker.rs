@@ -546,6 +546,10 @@ impl Worker {
                     is_kept: running.job.request.is_kept && self.n_kept() == 0,
                 };
                 self.seats[seat] = Seat::Free((running.n_past > 0).then_some(held));
+                if running.job.is_bounded {
+                    // Who hears of the end may look at once.
+                    self.inbox.tell(self.number, self.load(), self.sequences());
+                }
                 Some(running)
             }
             other => {
