@@ -85,13 +85,20 @@ function messages(conversation, last) {
   const asked = shown.slice(0, shown.indexOf(last) + 1);
   const sent = asked.map((node, i) => message(node, asked[i + 1]?.role === "tool"));
   const system = conversation.system ? [{ role: "system", content: conversation.system }] : [];
-  return [...system, ...sent.filter(({ role, content, tool_calls: calls }) => role !== "assistant" || content || calls)];
+  return [
+    ...system,
+    ...sent.filter(({ role, content, tool_calls: calls }) => role !== "assistant" || content || calls),
+  ];
 }
 
 /** One message; calls of tools that nothing answered are left out. */
 function message({ role, content, toolCalls, callId }, isAnswered) {
   if (role === "tool") return { role, content, tool_call_id: callId };
   if (role !== "assistant" || !isAnswered) return { role, content };
-  const calls = toolCalls.map(({ id, name, arguments: given }) => ({ id, type: "function", function: { name, arguments: given } }));
+  const calls = toolCalls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: "function",
+    function: { name, arguments: given },
+  }));
   return { role, content, tool_calls: calls };
 }

@@ -21,7 +21,7 @@ export const onExperts = listener => listeners.push(listener);
 
 /** Reads the experts anew. */
 export async function readExperts(options) {
-  info = { ...NONE, ...await getJson("v1/experts", options) };
+  info = { ...NONE, ...(await getJson("v1/experts", options)) };
   ids = new Map(info.data.map(expert => [expert.name, expert.id]));
   for (const listener of listeners) listener(info);
 }
@@ -45,4 +45,5 @@ export function mixtureParts(mixture) {
 }
 
 /** A mixture's experts, each with its colour. */
-export const mixtureChips = mixture => mixtureParts(mixture).map(({ name, words }) => el("span", { class: `chip ${tone(name)}` }, words));
+export const mixtureChips = mixture =>
+  mixtureParts(mixture).map(({ name, words }) => el("span", { class: `chip ${tone(name)}` }, words));
