@@ -1,6 +1,6 @@
 /** The page: brings the conversations, the choice of who answers, and the server together. */
 
-import { answer, isGrowing, isRunning, keepAll, stop } from "./answer.js";
+import { answer, isGrowing, isRunning, startAnswers, stop } from "./answer.js";
 import { inWords, ServerError } from "./api.js";
 import { chosen, startChooser } from "./chooser.js";
 import { focusQuestion, setQuestion, startComposer } from "./composer.js";
@@ -253,6 +253,7 @@ function start() {
   chooser = startChooser(byId("who"), byId("chooser"));
   onExperts(() => drawWelcome(chooser));
   startMessages();
+  startAnswers();
   startComposer({ send, keepDraft, stop: () => stop(current), escape: closeDrawers });
   startSides(
     startPanel(expert => {
@@ -265,7 +266,6 @@ function start() {
   startFiles();
   startDialogs();
   open(store.load("open", null));
-  addEventListener("pagehide", keepAll);
   meetServer();
 }
 
