@@ -648,6 +648,16 @@ def check_the_panel(page: Page):
 
 def check_experts_are_loaded_and_unloaded(page: Page):
     expert = some_experts(page, 1)[0]
+    known = experts(page)
+    for can_load in (False, True):
+        page.unroute_all()
+        page.route(EXPERTS, lambda route: route.fulfill(json=known | {"can_load": can_load}))
+        page.reload()
+        ready(page)
+        page.click("#show-panel")
+        unfold(page, expert["name"])
+        offered = page.locator(".load").is_visible(), page.get_by_role("button", name="Unload").is_visible()
+        assert offered == (can_load, can_load), offered
     sent = []
 
     def adapter(route):
@@ -658,8 +668,6 @@ def check_experts_are_loaded_and_unloaded(page: Page):
             route.fulfill(status=200, content_type="text/plain", body="Success")
 
     page.route("**/v1/*load_lora_adapter", adapter)
-    page.click("#show-panel")
-    unfold(page, expert["name"])
     page.get_by_role("button", name="Unload").click()
     page.locator(".notice", has_text="is unloaded").wait_for()
     page.locator(".load [name=name]").fill("new")

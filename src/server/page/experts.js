@@ -6,7 +6,14 @@ import { getJson } from "./api.js";
 /** Colours in the style sheet. */
 const TONES = 8;
 
-const NONE = { data: [], strategies: [], default: { strategy: "fixed", mixture: {} }, threshold: 0, base: "" };
+const NONE = {
+  data: [],
+  strategies: [],
+  default: { strategy: "fixed", mixture: {} },
+  threshold: 0,
+  base: "",
+  can_load: false,
+};
 const listeners = [];
 let info = NONE;
 let ids = new Map();

@@ -2,7 +2,7 @@
 
 import { getJson, getText, inWords, request } from "./api.js";
 import { byId, el, icon, notice, svg } from "./dom.js";
-import { onExperts, readExperts, short, tone } from "./experts.js";
+import { experts, onExperts, readExperts, short, tone } from "./experts.js";
 import { expertWords, picker } from "./picker.js";
 import { samples, valueOf } from "./prometheus.js";
 
@@ -59,8 +59,12 @@ async function told(work) {
 
 function expertsPane(useExpert) {
   const { element, update } = picker({ label: "Find an expert", row: expert => expertView(expert, useExpert) });
-  byId("pane-experts").append(element, loadForm());
-  onExperts(update);
+  const form = loadForm();
+  byId("pane-experts").append(element, form);
+  onExperts(({ can_load: canLoad }) => {
+    form.hidden = !canLoad;
+    update();
+  });
   return { open: () => told(readExperts) };
 }
 
@@ -74,20 +78,17 @@ function expertView(expert, useExpert) {
         expert.path ? { words: "Load again", run: () => told(() => loadExpert(expert.name, expert.path)) } : null,
       );
     });
-  const facts = {
-    ...(expert.n_values ? { values: expert.n_values } : {}),
-    ...expert.training,
-    ...(expert.path ? { file: expert.path } : {}),
-  };
+  // What this server cannot load again stays.
+  const button = experts().can_load ? el("button", { type: "button", onclick: unload }, "Unload") : null;
   return el(
     "details",
     { class: "expert" },
     el("summary", {}, expertWords(expert)),
-    table(facts),
+    table({ values: expert.n_values, ...expert.training, file: expert.path }),
     el(
       "div",
       { class: "buttons" },
-      el("button", { type: "button", onclick: unload }, "Unload"),
+      button,
       el("button", { type: "button", class: "primary", onclick: () => useExpert(expert.name) }, "Let it answer"),
     ),
   );
@@ -129,7 +130,7 @@ function loadForm() {
 /** Names with their values, long ones folded. */
 function table(facts) {
   const rows = Object.entries(facts)
-    .filter(([, value]) => value !== null && value !== "")
+    .filter(([, value]) => value !== null && value !== undefined && value !== "")
     .map(([name, value]) => {
       const text =
         typeof value === "object"
