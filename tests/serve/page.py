@@ -317,7 +317,7 @@ def check_nothing_is_lost_on_reload(page: Page):
     assert page.locator(".answer .strip").first.inner_text().split("\n")[0] == strip.split("\n")[0]
     assert part and text_of(page).startswith(part), (part, text_of(page))
     note = answers(page).last.inner_text()
-    assert "page was closed" in note or "connection" in note, note
+    assert "page was closed" in note, note
     assert page.input_value("#question") == "a draft", "the draft is lost"
     press(page, "Answer again")
     finished(page)
@@ -458,19 +458,43 @@ def check_markdown_is_quick_whatever_it_reads(page: Page):
     took = page.evaluate("""async () => {
       const { renderMarkdown } = await import(new URL("markdown.js", document.baseURI));
       const n = 20000;
-      const texts = ["**a ", "*", "_a", "[", "[a](", "`", "``a`", "~~", "> ", "- ", "1. ", "|", "\\\\", "<", "![", "http://", "# ", " ", "- a\\n  ", "(", "~", "a*b_"];
+      const texts = ["**a ", "*", "_a", "[", "[a](", "`", "``a`", "~~", "> ", "- ", "1. ", "|", "\\\\", "<", "![", "http://", "# ", " ", "- a\\n  ", "(", "~", "a*b_", "'", "/*", "'\\\\"];
       const took = {};
       for (const text of texts) {
         const box = document.createElement("div");
         const begun = performance.now();
         renderMarkdown(box, text.repeat(n / text.length));
-        renderMarkdown(box, "```" + text.repeat(n / text.length) + "\\n" + text.repeat(n / text.length));
+        renderMarkdown(box, "```" + text.repeat(n / text.length) + "\\n```\\n```js\\n" + text.repeat(n / text.length));
         took[text] = performance.now() - begun;
       }
       return took;
     }""")
-    slow = {text: ms for text, ms in took.items() if ms > 1500}
+    slow = {text: round(ms) for text, ms in took.items() if ms > 300}
     assert not slow, slow
+
+
+def check_a_growing_text_looks_as_the_whole_one(page: Page):
+    """Texts made of marks at random: drawn piece by piece they end as drawn at once, with allowed elements alone."""
+    wrong = page.evaluate("""async () => {
+      const { renderMarkdown } = await import(new URL("markdown.js", document.baseURI));
+      const parts = ["*", "**", "_", "`", "```", "```js", "~~", "[", "](", ")", "https://a.b/", "javascript:x", "<b>", "<br>", "|", "|--|", "\\n", "\\n\\n", "- ", "1. ",
+        "  ", "   ", "> ", "# ", "---", "word", " ", "\\\\", "!", "\\t", "é", "🙂", "'", "//", "/*"];
+      const allowed = new Set("P BR HR H3 H4 H5 H6 STRONG EM DEL CODE A SPAN UL OL LI BLOCKQUOTE PRE FIGURE FIGCAPTION BUTTON DIV TABLE THEAD TBODY TR TH TD svg path".split(" "));
+      let seed = 1;
+      const random = n => { seed = (seed * 48271) % 2147483647; return seed % n; };
+      const wrong = [];
+      for (let round = 0; round < 1500; round++) {
+        const pieces = Array.from({ length: 1 + random(40) }, () => parts[random(parts.length)]);
+        const [whole, grown] = [document.createElement("div"), document.createElement("div")];
+        renderMarkdown(whole, pieces.join(""));
+        for (let n = 1; n <= pieces.length; n++) renderMarkdown(grown, pieces.slice(0, n).join(""));
+        const others = [...whole.querySelectorAll("*")].filter(e => !allowed.has(e.tagName));
+        const links = [...whole.querySelectorAll("a")].filter(a => !/^https?:$/.test(a.protocol) || a.querySelector("a"));
+        if (whole.innerHTML !== grown.innerHTML || others.length || links.length) wrong.push(pieces.join(""));
+      }
+      return wrong;
+    }""")
+    assert not wrong, wrong[:3]
 
 
 def check_reasoning_is_folded(page: Page):
@@ -624,6 +648,16 @@ def check_the_panel(page: Page):
 
 def check_experts_are_loaded_and_unloaded(page: Page):
     expert = some_experts(page, 1)[0]
+    known = experts(page)
+    for can_load in (False, True):
+        page.unroute_all()
+        page.route(EXPERTS, lambda route: route.fulfill(json=known | {"can_load": can_load}))
+        page.reload()
+        ready(page)
+        page.click("#show-panel")
+        unfold(page, expert["name"])
+        offered = page.locator(".load").is_visible(), page.get_by_role("button", name="Unload").is_visible()
+        assert offered == (can_load, can_load), offered
     sent = []
 
     def adapter(route):
@@ -634,8 +668,6 @@ def check_experts_are_loaded_and_unloaded(page: Page):
             route.fulfill(status=200, content_type="text/plain", body="Success")
 
     page.route("**/v1/*load_lora_adapter", adapter)
-    page.click("#show-panel")
-    unfold(page, expert["name"])
     page.get_by_role("button", name="Unload").click()
     page.locator(".notice", has_text="is unloaded").wait_for()
     page.locator(".load [name=name]").fill("new")
@@ -700,6 +732,27 @@ def check_keys(page: Page):
         seen.append(page.evaluate("(() => { const e = document.activeElement; const s = getComputedStyle(e); return [e.id || e.tagName, s.outlineStyle]; })()"))
     ringless = [name for name, outline in seen if outline == "none" and name not in ("BODY", "scroll")]
     assert not ringless, ringless
+
+
+def check_the_focus_stays_near(page: Page):
+    ask(page, QUESTION)
+    press(page, "Answer again")
+    finished(page)
+    answers(page).last.get_by_role("button", name="The version before").focus()
+    page.keyboard.press("Enter")
+    assert "1/2" in answers(page).inner_text()
+    assert page.evaluate("document.activeElement !== document.body"), "the focus is lost"
+
+
+def check_text_files_are_added(page: Page):
+    with tempfile.TemporaryDirectory() as folder:
+        text, binary = Path(folder) / "notes.md", Path(folder) / "picture.bin"
+        text.write_text("one\n```\ntwo\n```\n")
+        binary.write_bytes(bytes(range(256)))
+        page.fill("#question", "Read this.")
+        page.set_input_files("#attach-file", [text, binary])
+        page.locator(".notice", has_text="picture.bin is no text").wait_for()
+        assert page.input_value("#question") == "Read this.\n\nnotes.md:\n````\none\n```\ntwo\n```\n````\n", page.input_value("#question")
 
 
 def check_names_for_readers_of_the_screen(page: Page):

@@ -16,8 +16,22 @@ export const isGrowing = node => [...running.values()].some(({ node: growing }) 
 /** Ends a conversation's answer; what came stays. */
 export const stop = conversation => running.get(conversation.id)?.controller.abort();
 
-/** Keeps what has come of all answers. */
-export const keepAll = () => running.forEach(({ conversation }) => save(conversation));
+/** The browser ends requests when the page closes: that is no failure of theirs. */
+let isClosing = false;
+
+/** Lets what has come be kept when the page closes. */
+export function startAnswers() {
+  const close = () => {
+    isClosing = true;
+    running.forEach(({ conversation }) => save(conversation));
+  };
+  // Firefox ends requests between the two; phones know the second only.
+  addEventListener("beforeunload", close);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", () => {
+    isClosing = false;
+  });
+}
 
 /**
  * Streams an answer into `node`, the last of the conversation's shown messages; what it holds already is gone on with.
@@ -42,7 +56,7 @@ export async function answer(conversation, node, fields, changed) {
     }
     node.state = "done";
   } catch (error) {
-    node.state = wasStopped(error) ? "stopped" : "failed";
+    if (!isClosing) node.state = wasStopped(error) ? "stopped" : "failed";
     if (node.state === "failed") node.error = inWords(error);
   } finally {
     delete node.progress;
@@ -85,13 +99,20 @@ function messages(conversation, last) {
   const asked = shown.slice(0, shown.indexOf(last) + 1);
   const sent = asked.map((node, i) => message(node, asked[i + 1]?.role === "tool"));
   const system = conversation.system ? [{ role: "system", content: conversation.system }] : [];
-  return [...system, ...sent.filter(({ role, content, tool_calls: calls }) => role !== "assistant" || content || calls)];
+  return [
+    ...system,
+    ...sent.filter(({ role, content, tool_calls: calls }) => role !== "assistant" || content || calls),
+  ];
 }
 
 /** One message; calls of tools that nothing answered are left out. */
 function message({ role, content, toolCalls, callId }, isAnswered) {
   if (role === "tool") return { role, content, tool_call_id: callId };
   if (role !== "assistant" || !isAnswered) return { role, content };
-  const calls = toolCalls.map(({ id, name, arguments: given }) => ({ id, type: "function", function: { name, arguments: given } }));
+  const calls = toolCalls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: "function",
+    function: { name, arguments: given },
+  }));
   return { role, content, tool_calls: calls };
 }

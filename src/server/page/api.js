@@ -17,11 +17,15 @@ let askForKey = async () => null;
 let asking = null;
 
 /** The API key to send, empty for none. */
-export const setKey = value => { key = value; };
+export const setKey = value => {
+  key = value;
+};
 export const getKey = () => key;
 
 /** What to call when the server wants a key: gives one, or `null` when the person has none. */
-export const onKeyWanted = ask => { askForKey = ask; };
+export const onKeyWanted = ask => {
+  askForKey = ask;
+};
 
 async function send(path, { body, signal }) {
   const headers = {};
@@ -34,7 +38,9 @@ async function send(path, { body, signal }) {
 /** However many requests want a key at once, the person is asked once. */
 async function newKey(refused) {
   if (key !== refused) return key;
-  asking ??= askForKey().finally(() => { asking = null; });
+  asking ??= askForKey().finally(() => {
+    asking = null;
+  });
   return asking;
 }
 

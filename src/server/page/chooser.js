@@ -14,11 +14,10 @@ let made = load("who", null);
 /** What the server does when it is asked for nothing. */
 function serversDefault() {
   const { strategy, mixture } = experts().default;
-  const names = Object.keys(mixture ?? {});
-  const who = { mode: "base", strategy: experts().strategies[0] ?? null, threshold: null, expert: null, mixture: mixture ?? {}, strength: 1 };
-  if (strategy !== "fixed") return { ...who, mode: "auto", strategy };
-  if (names.length === 1 && mixture[names[0]] === 1) return { ...who, mode: "one", expert: names[0] };
-  return names.length ? { ...who, mode: "mix" } : who;
+  const [name, ...others] = Object.keys(mixture ?? {});
+  const isOne = name !== undefined && others.length === 0 && mixture[name] === 1;
+  const mode = strategy !== "fixed" ? "auto" : isOne ? "one" : name !== undefined ? "mix" : "base";
+  return { mode, strategy, threshold: null, expert: isOne ? name : null, mixture: mixture ?? {}, strength: 1 };
 }
 
 /** The choice, of what the server has now. */
@@ -46,7 +45,10 @@ export function chosen() {
 function chosenChips() {
   const svf = chosen();
   if (svf.adapt) return [el("span", { class: "chip" }, MODES.auto)];
-  const strength = svf.strength !== undefined && svf.strength !== 1 ? [el("span", { class: "hint" }, ` × ${short(svf.strength)}`)] : [];
+  const strength =
+    svf.strength !== undefined && svf.strength !== 1
+      ? [el("span", { class: "hint" }, ` × ${short(svf.strength)}`)]
+      : [];
   return [...mixtureChips(svf.mix), ...strength];
 }
 
@@ -64,9 +66,20 @@ export function startChooser(button, panel) {
   };
   // Made once: what was searched for stays.
   const pickers = {
-    one: picker({ label: "Find the expert", row: pick(expert => expert.name === who().expert, expert => change({ expert: expert.name })) }),
-    mix: picker({ label: "Find experts", row: pick(
-      expert => expert.name in who().mixture, expert => change({ mixture: toggled(who().mixture, expert.name) })) }),
+    one: picker({
+      label: "Find the expert",
+      row: pick(
+        expert => expert.name === who().expert,
+        expert => change({ expert: expert.name }),
+      ),
+    }),
+    mix: picker({
+      label: "Find experts",
+      row: pick(
+        expert => expert.name in who().mixture,
+        expert => change({ mixture: toggled(who().mixture, expert.name) }),
+      ),
+    }),
   };
   const drawButton = () => button.replaceChildren(el("span", { class: "hint" }, "Answers: "), ...chosenChips());
   const draw = () => {
@@ -77,7 +90,11 @@ export function startChooser(button, panel) {
     if (focused) document.getElementById(focused)?.focus();
   };
   button.hidden = true;
-  onExperts(() => { button.hidden = false; drawButton(); draw(); });
+  onExperts(() => {
+    button.hidden = false;
+    drawButton();
+    draw();
+  });
   return {
     /** Chooses one expert. */
     useExpert: expert => change({ mode: "one", expert, strength: 1 }),
@@ -89,7 +106,12 @@ export function startChooser(button, panel) {
 function modeButton(name, mode, change) {
   const isPossible = name !== "auto" || experts().strategies.length > 0;
   const input = el("input", {
-    type: "radio", name: "mode", id: `mode-${name}`, checked: name === mode, disabled: !isPossible, onchange: () => change({ mode: name }),
+    type: "radio",
+    name: "mode",
+    id: `mode-${name}`,
+    checked: name === mode,
+    disabled: !isPossible,
+    onchange: () => change({ mode: name }),
   });
   return el("label", { class: "segment" }, input, el("span", {}, MODES[name]));
 }
@@ -97,9 +119,15 @@ function modeButton(name, mode, change) {
 /** What there is to say and set in each mode. */
 const BODIES = {
   auto: change => [...strategyChoice(change), thresholdSlider(change)],
-  base: () => [el("p", { class: "hint" }, experts().strategies.length
-    ? "The model alone, without any expert."
-    : "The model alone, without any expert. This server has no strategy by which it could choose one itself.")],
+  base: () => [
+    el(
+      "p",
+      { class: "hint" },
+      experts().strategies.length
+        ? "The model alone, without any expert."
+        : "The model alone, without any expert. This server has no strategy by which it could choose one itself.",
+    ),
+  ],
   one: (change, pickers) => [updated(pickers.one), strengthSlider(change)],
   mix(change, pickers) {
     const sliders = Object.keys(who().mixture).map(name => weightSlider(name, change));
@@ -110,9 +138,18 @@ const BODIES = {
 
 /** How an expert of a list is shown: as a button that is pressed where `isChosen`. */
 function pick(isChosen, choose) {
-  return expert => el("button", {
-    type: "button", id: `pick-${expert.id}`, class: "pick", "aria-pressed": String(isChosen(expert)), onclick: () => choose(expert),
-  }, expertWords(expert));
+  return expert =>
+    el(
+      "button",
+      {
+        type: "button",
+        id: `pick-${expert.id}`,
+        class: "pick",
+        "aria-pressed": String(isChosen(expert)),
+        onclick: () => choose(expert),
+      },
+      expertWords(expert),
+    );
 }
 
 function updated({ element, update }) {
@@ -129,11 +166,26 @@ function toggled(mixture, name) {
 
 function strategyChoice(change) {
   const { strategies } = experts();
-  const words = el("p", { class: "hint" }, "Pass 1 reads the question and says which expert fits; pass 2 answers with it.");
+  const words = el(
+    "p",
+    { class: "hint" },
+    "Pass 1 reads the question and says which expert fits; pass 2 answers with it.",
+  );
   if (strategies.length < 2) return [words];
-  const options = strategies.map(name => el("label", { class: "check" },
-    el("input", { type: "radio", name: "strategy", id: `strategy-${name}`, checked: name === who().strategy, onchange: () => change({ strategy: name }) }),
-    STRATEGIES[name] ?? name));
+  const options = strategies.map(name =>
+    el(
+      "label",
+      { class: "check" },
+      el("input", {
+        type: "radio",
+        name: "strategy",
+        id: `strategy-${name}`,
+        checked: name === who().strategy,
+        onchange: () => change({ strategy: name }),
+      }),
+      STRATEGIES[name] ?? name,
+    ),
+  );
   return [words, el("div", { role: "radiogroup", "aria-label": "How it is chosen", class: "row" }, options)];
 }
 
@@ -141,20 +193,42 @@ const percent = value => `${Math.round(value * 100)} %`;
 
 function thresholdSlider(change) {
   return slider({
-    id: "threshold", label: "How sure it must be", min: 0, max: 1, step: 0.01, value: who().threshold ?? experts().threshold,
-    words: value => (value === 0 ? "any" : percent(value)), set: threshold => change({ threshold }, false),
+    id: "threshold",
+    label: "How sure it must be",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    value: who().threshold ?? experts().threshold,
+    words: value => (value === 0 ? "any" : percent(value)),
+    set: threshold => change({ threshold }, false),
   });
 }
 
 function strengthSlider(change) {
-  return slider({ id: "strength", label: "Strength", min: 0, max: 2, step: 0.05, value: who().strength, words: short, set: strength => change({ strength }, false) });
+  return slider({
+    id: "strength",
+    label: "Strength",
+    min: 0,
+    max: 2,
+    step: 0.05,
+    value: who().strength,
+    words: short,
+    set: strength => change({ strength }, false),
+  });
 }
 
 /** Weights below 0 turn an expert around; what is above 1 goes on in its direction. */
 function weightSlider(name, change) {
   const id = `weight-${experts().data.find(expert => expert.name === name).id}`;
   const row = slider({
-    id, label: name, min: -1, max: 2, step: 0.05, value: who().mixture[name], words: short, class: tone(name),
+    id,
+    label: name,
+    min: -1,
+    max: 2,
+    step: 0.05,
+    value: who().mixture[name],
+    words: short,
+    class: tone(name),
     set: value => change({ mixture: { ...who().mixture, [name]: value } }, false),
   });
   row.append(iconButton("close", `Leave ${name} out`, () => change({ mixture: toggled(who().mixture, name) })));

@@ -1,7 +1,8 @@
 /** A conversation is a tree of messages: a question put differently, or an answer given again, is a branch of its own. */
 
 const ROLES = ["user", "assistant", "tool"];
-const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), byte => byte.toString(16).padStart(2, "0")).join("");
+const newId = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), byte => byte.toString(16).padStart(2, "0")).join("");
 
 /** An empty conversation. `leaf` is the last message of the branch that is shown. */
 export function newConversation(system = "") {
@@ -66,9 +67,19 @@ const toolCall = call => ({ id: text(call?.id), name: text(call?.name), argument
 /** A message with what this page knows of it, each of the type that it has to be. */
 function adoptNode(raw) {
   return {
-    id: raw.id, parent: raw.parent, time: time(raw.time), role: raw.role, content: raw.content,
-    reasoning: text(raw.reasoning), state: text(raw.state), finish: text(raw.finish), error: text(raw.error), callId: text(raw.callId),
-    svf: object(raw.svf), timings: object(raw.timings), toolCalls: Array.isArray(raw.toolCalls) ? raw.toolCalls.map(toolCall) : [],
+    id: raw.id,
+    parent: raw.parent,
+    time: time(raw.time),
+    role: raw.role,
+    content: raw.content,
+    reasoning: text(raw.reasoning),
+    state: text(raw.state),
+    finish: text(raw.finish),
+    error: text(raw.error),
+    callId: text(raw.callId),
+    svf: object(raw.svf),
+    timings: object(raw.timings),
+    toolCalls: Array.isArray(raw.toolCalls) ? raw.toolCalls.map(toolCall) : [],
   };
 }
 
@@ -85,8 +96,14 @@ export function adopt(raw) {
     nodes.push(adoptNode(node));
   }
   return {
-    id: raw.id, title: text(raw.title), system: text(raw.system), draft: text(raw.draft),
-    created: time(raw.created), updated: time(raw.updated), leaf: known.has(raw.leaf) ? raw.leaf : nodes.at(-1)?.id ?? null, nodes,
+    id: raw.id,
+    title: text(raw.title),
+    system: text(raw.system),
+    draft: text(raw.draft),
+    created: time(raw.created),
+    updated: time(raw.updated),
+    leaf: known.has(raw.leaf) ? raw.leaf : (nodes.at(-1)?.id ?? null),
+    nodes,
   };
 }
 

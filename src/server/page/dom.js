@@ -18,6 +18,7 @@ const ICONS = {
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   left: "M14 6l-6 6 6 6",
   right: "M10 6l6 6-6 6",
+  attach: "M19 11l-7 7a4 4 0 0 1-6-6l8-8a3 3 0 0 1 4 4l-8 8a1 1 0 0 1-2-2l7-7",
   down: "M12 5v13M6 12l6 6 6-6",
   up: "M12 19V6M6 12l6-6 6 6",
 };
@@ -89,7 +90,10 @@ function copyBySelection(text) {
 export function notice(text, action = null) {
   const line = el("div", { class: "notice" }, el("span", {}, text));
   if (action) {
-    const press = () => { line.remove(); action.run(); };
+    const press = () => {
+      line.remove();
+      action.run();
+    };
     line.append(el("button", { type: "button", onclick: press }, action.words));
   }
   line.append(iconButton("close", "Close", () => line.remove()));

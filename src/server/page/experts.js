@@ -6,7 +6,14 @@ import { getJson } from "./api.js";
 /** Colours in the style sheet. */
 const TONES = 8;
 
-const NONE = { data: [], strategies: [], default: { strategy: "fixed", mixture: {} }, threshold: 0, base: "" };
+const NONE = {
+  data: [],
+  strategies: [],
+  default: { strategy: "fixed", mixture: {} },
+  threshold: 0,
+  base: "",
+  can_load: false,
+};
 const listeners = [];
 let info = NONE;
 let ids = new Map();
@@ -21,7 +28,7 @@ export const onExperts = listener => listeners.push(listener);
 
 /** Reads the experts anew. */
 export async function readExperts(options) {
-  info = { ...NONE, ...await getJson("v1/experts", options) };
+  info = { ...NONE, ...(await getJson("v1/experts", options)) };
   ids = new Map(info.data.map(expert => [expert.name, expert.id]));
   for (const listener of listeners) listener(info);
 }
@@ -45,4 +52,5 @@ export function mixtureParts(mixture) {
 }
 
 /** A mixture's experts, each with its colour. */
-export const mixtureChips = mixture => mixtureParts(mixture).map(({ name, words }) => el("span", { class: `chip ${tone(name)}` }, words));
+export const mixtureChips = mixture =>
+  mixtureParts(mixture).map(({ name, words }) => el("span", { class: `chip ${tone(name)}` }, words));

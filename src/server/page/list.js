@@ -9,17 +9,31 @@ export function drawList(current, actions) {
   const wanted = byId("find").value.trim().toLowerCase();
   const fits = conversation => titleOf(conversation).toLowerCase().includes(wanted);
   const found = store.all().filter(fits);
-  byId("conversations").replaceChildren(...found.map(conversation => row(conversation, conversation.id === current?.id, actions)));
+  byId("conversations").replaceChildren(
+    ...found.map(conversation => row(conversation, conversation.id === current?.id, actions)),
+  );
 }
 
 function row(conversation, isCurrent, actions) {
   const title = titleOf(conversation);
-  const open = el("button", {
-    type: "button", class: "open", title, "aria-current": isCurrent ? "true" : null, onclick: () => actions.open(conversation.id),
-  }, title);
-  const element = el("li", { class: isCurrent ? "current" : "" }, open,
+  const open = el(
+    "button",
+    {
+      type: "button",
+      class: "open",
+      title,
+      "aria-current": isCurrent ? "true" : null,
+      onclick: () => actions.open(conversation.id),
+    },
+    title,
+  );
+  const element = el(
+    "li",
+    { class: isCurrent ? "current" : "" },
+    open,
     iconButton("edit", `Rename ${title}`, () => rename(element, conversation, actions)),
-    iconButton("trash", `Delete ${title}`, () => actions.forget(conversation)));
+    iconButton("trash", `Delete ${title}`, () => actions.forget(conversation)),
+  );
   return element;
 }
 
@@ -35,7 +49,10 @@ function rename(element, conversation, actions) {
   field.addEventListener("blur", () => end(true));
   field.addEventListener("keydown", event => {
     if (event.key === "Enter" && !event.isComposing) end(true);
-    if (event.key === "Escape") { event.stopPropagation(); end(false); }
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      end(false);
+    }
   });
   element.replaceChildren(field);
   field.select();

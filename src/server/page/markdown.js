@@ -1,6 +1,7 @@
 /** Markdown as elements. What a model wrote becomes text nodes only, and links lead to http(s) only. */
 
 import { copy, el, icon } from "./dom.js";
+import { highlighted } from "./highlight.js";
 
 /** Nests deeper than this are shown as written. */
 const MAX_DEPTH = 12;
@@ -30,7 +31,8 @@ const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])([ \t]+|$)/;
 
 const isBlank = line => line.trim() === "";
 const indent = line => line.length - line.trimStart().length;
-const isTable = (line, next) => line.includes("|") && next?.includes("|") && cells(next).every(cell => /^:?-+:?$/.test(cell));
+const isTable = (line, next) =>
+  line.includes("|") && next?.includes("|") && cells(next).every(cell => /^:?-+:?$/.test(cell));
 
 /** What a line begins, other than a paragraph; `null` for nothing. */
 function begins(line, next) {
@@ -106,7 +108,15 @@ const drawAll = (lines, depth) => split(lines).map(block => draw(block, depth + 
 const DRAWN = {
   paragraph: lines => el("p", {}, inline(lines.map(line => line.trimStart()).join("\n"))),
   rule: () => el("hr"),
-  quote: (lines, depth) => el("blockquote", {}, drawAll(lines.map(line => line.replace(QUOTE, "")), depth)),
+  quote: (lines, depth) =>
+    el(
+      "blockquote",
+      {},
+      drawAll(
+        lines.map(line => line.replace(QUOTE, "")),
+        depth,
+      ),
+    ),
   heading([line]) {
     const [, marks, text] = HEADING.exec(line);
     // The page has headings of its own above.
@@ -120,8 +130,22 @@ const DRAWN = {
   table(lines) {
     const [head, marks, ...rows] = lines.map(cells);
     const align = marks.map(mark => (mark.endsWith(":") ? (mark.startsWith(":") ? "center" : "right") : ""));
-    const row = (tag, texts) => el("tr", {}, align.map((side, i) => el(tag, { class: side }, inline(texts[i] ?? ""))));
-    const table = el("table", {}, el("thead", {}, row("th", head)), el("tbody", {}, rows.map(texts => row("td", texts))));
+    const row = (tag, texts) =>
+      el(
+        "tr",
+        {},
+        align.map((side, i) => el(tag, { class: side }, inline(texts[i] ?? ""))),
+      );
+    const table = el(
+      "table",
+      {},
+      el("thead", {}, row("th", head)),
+      el(
+        "tbody",
+        {},
+        rows.map(texts => row("td", texts)),
+      ),
+    );
     return el("div", { class: "table", tabIndex: 0 }, table);
   },
   list(lines, depth) {
@@ -138,7 +162,11 @@ const DRAWN = {
       }
     }
     const start = isOrdered ? parseInt(ITEM.exec(lines[0])[2], 10) : undefined;
-    return el(isOrdered ? "ol" : "ul", { start }, items.map(item => el("li", {}, unwrapped(drawAll(item.lines, depth)))));
+    return el(
+      isOrdered ? "ol" : "ul",
+      { start },
+      items.map(item => el("li", {}, unwrapped(drawAll(item.lines, depth)))),
+    );
   },
 };
 
@@ -148,10 +176,18 @@ function unwrapped(nodes) {
 }
 
 function codeBlock(code, language) {
-  const button = el("button", { type: "button", class: "small", onclick: () => copy(code, button) }, icon("copy"), " Copy");
-  return el("figure", { class: "code" },
+  const button = el(
+    "button",
+    { type: "button", class: "small", onclick: () => copy(code, button) },
+    icon("copy"),
+    " Copy",
+  );
+  return el(
+    "figure",
+    { class: "code" },
     el("figcaption", {}, el("span", {}, language || "text"), button),
-    el("pre", { tabIndex: 0 }, el("code", {}, code)));
+    el("pre", { tabIndex: 0 }, el("code", {}, highlighted(code, language))),
+  );
 }
 
 /** A table row's cells; `\|` is no border. */
@@ -188,16 +224,24 @@ function inline(text, depth = 0) {
 /** The element that begins at a special character, and where it ends; without a `node` it is as written. */
 function span(text, at, missing, depth) {
   switch (text[at]) {
-    case "\\": return escaped(text, at);
-    case "`": return codeSpan(text, at);
+    case "\\":
+      return escaped(text, at);
+    case "`":
+      return codeSpan(text, at);
     case "*":
     case "_":
-    case "~": return emphasis(text, at, missing, depth);
-    case "[": return link(text, at, at, depth);
-    case "!": return text[at + 1] === "[" ? link(text, at, at + 1, depth) : { end: at + 1 };
-    case "<": return bracketed(text, at);
-    case "\n": return { node: el("br"), end: at + 1 };
-    default: return bareLink(text, at);
+    case "~":
+      return emphasis(text, at, missing, depth);
+    case "[":
+      return link(text, at, at, depth);
+    case "!":
+      return text[at + 1] === "[" ? link(text, at, at + 1, depth) : { end: at + 1 };
+    case "<":
+      return bracketed(text, at);
+    case "\n":
+      return { node: el("br"), end: at + 1 };
+    default:
+      return bareLink(text, at);
   }
 }
 
@@ -268,7 +312,9 @@ function link(text, at, open, depth) {
   found.lastIndex = close + 1;
   const address = found.exec(text);
   if (!address) return { end: open + 1 };
-  const words = inline(text.slice(open + 1, close), depth + 1).map(node => (node.tagName === "A" ? node.textContent : node));
+  const words = inline(text.slice(open + 1, close), depth + 1).map(node =>
+    node.tagName === "A" ? node.textContent : node,
+  );
   return { node: anchor(address[1], words.length ? words : [address[1]]), end: found.lastIndex };
 }
 
@@ -293,5 +339,7 @@ function bareLink(text, at) {
 /** A link, or its words alone where the address is none of http(s). */
 function anchor(address, words) {
   const isHttp = /^https?:\/\//i.test(address) && URL.canParse(address);
-  return isHttp ? el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, words) : el("span", {}, words);
+  return isHttp
+    ? el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, words)
+    : el("span", {}, words);
 }

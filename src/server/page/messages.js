@@ -23,15 +23,21 @@ export function followEnd() {
   scroller().scrollTop = scroller().scrollHeight;
 }
 
-const keepUp = () => { if (isFollowing) followEnd(); };
+const keepUp = () => {
+  if (isFollowing) followEnd();
+};
 
 /** Watches where a person scrolls to, and offers the way back. */
 export function startMessages() {
-  scroller().addEventListener("scroll", () => {
-    const { scrollHeight, scrollTop, clientHeight } = scroller();
-    isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END;
-    byId("latest").hidden = isFollowing;
-  }, { passive: true });
+  scroller().addEventListener(
+    "scroll",
+    () => {
+      const { scrollHeight, scrollTop, clientHeight } = scroller();
+      isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END;
+      byId("latest").hidden = isFollowing;
+    },
+    { passive: true },
+  );
   byId("latest").addEventListener("click", followEnd);
   new ResizeObserver(keepUp).observe(scroller());
 }
@@ -45,12 +51,21 @@ export function drawMessages(conversation, actions) {
   drawn = conversation.id;
   const nodes = path(conversation);
   const before = views;
+  const focused = focusIn(byId("messages"));
   const made = node => before.get(node.id) ?? VIEWS[node.role](actions);
   views = new Map(nodes.map(node => [node.id, made(node)]));
-  nodes.forEach((node, i) => views.get(node.id).update(node, {
-    conversation, isLast: i === nodes.length - 1, branches: siblings(conversation, node), isBusy: isRunning(conversation),
-  }));
-  placeIn(byId("messages"), [...views.values()].map(view => view.element));
+  nodes.forEach((node, i) =>
+    views.get(node.id).update(node, {
+      isLast: i === nodes.length - 1,
+      branches: siblings(conversation, node),
+      isBusy: isRunning(conversation),
+    }),
+  );
+  placeIn(
+    byId("messages"),
+    [...views.values()].map(view => view.element),
+  );
+  focused?.();
   keepUp();
 }
 
@@ -60,6 +75,21 @@ export function drawGrowing(conversation, node) {
   if (!view || drawn !== conversation.id) return;
   view.grow(node);
   keepUp();
+}
+
+/** Buttons are made anew: gives back the focus to the one that does the same in the same place, or at least stays near. */
+function focusIn(messages) {
+  const button = document.activeElement?.closest("#messages button");
+  if (!button) return null;
+  const at = [...messages.children].indexOf(button.closest("article"));
+  const name = button.getAttribute("aria-label");
+  return () => {
+    if (document.activeElement !== document.body) return;
+    const same = [...(messages.children[at]?.querySelectorAll("button:not(:disabled)") ?? [])].find(
+      other => other.getAttribute("aria-label") === name,
+    );
+    (same ?? scroller()).focus({ preventScroll: true });
+  };
 }
 
 /** Makes `elements` the children, and moves none that is in its place, so that what has the focus keeps it. */
@@ -81,7 +111,15 @@ function branchButtons(node, branches, isBusy, actions) {
     button.disabled = isBusy || !branches[to];
     return button;
   };
-  return [el("span", { class: "branches" }, step("left", "The version before", at - 1), `${at + 1}/${branches.length}`, step("right", "The version after", at + 1))];
+  return [
+    el(
+      "span",
+      { class: "branches" },
+      step("left", "The version before", at - 1),
+      `${at + 1}/${branches.length}`,
+      step("right", "The version after", at + 1),
+    ),
+  ];
 }
 
 function disabled(button, isDisabled) {
@@ -97,16 +135,28 @@ function questionView(actions) {
     text.textContent = node.content;
     const copyButton = iconButton("copy", "Copy the question", () => copy(node.content, copyButton));
     foot.replaceChildren(
-      ...branchButtons(node, branches, isBusy, actions), copyButton,
-      disabled(iconButton("edit", "Edit the question", () => editIn(element, node, actions)), isBusy),
-      disabled(iconButton("trash", "Delete the question and what follows", () => actions.remove(node)), isBusy));
+      ...branchButtons(node, branches, isBusy, actions),
+      copyButton,
+      disabled(
+        iconButton("edit", "Edit the question", () => editIn(element, node, actions)),
+        isBusy,
+      ),
+      disabled(
+        iconButton("trash", "Delete the question and what follows", () => actions.remove(node)),
+        isBusy,
+      ),
+    );
   };
   return { element, update, grow: () => {} };
 }
 
 /** Puts a field over a question; what is sent is a branch of its own. */
 function editIn(element, node, actions) {
-  const field = el("textarea", { value: node.content, rows: Math.min(12, node.content.split("\n").length + 1), "aria-label": "The question" });
+  const field = el("textarea", {
+    value: node.content,
+    rows: Math.min(12, node.content.split("\n").length + 1),
+    "aria-label": "The question",
+  });
   const close = () => {
     form.remove();
     element.classList.remove("edited");
@@ -118,11 +168,32 @@ function editIn(element, node, actions) {
     close();
     actions.edit(node, text);
   };
-  const form = el("form", { class: "edit", onsubmit: event => { event.preventDefault(); send(); } }, field,
-    el("div", { class: "buttons" }, el("button", { type: "button", onclick: close }, "Cancel"), el("button", { type: "submit", class: "primary" }, "Send")));
+  const form = el(
+    "form",
+    {
+      class: "edit",
+      onsubmit: event => {
+        event.preventDefault();
+        send();
+      },
+    },
+    field,
+    el(
+      "div",
+      { class: "buttons" },
+      el("button", { type: "button", onclick: close }, "Cancel"),
+      el("button", { type: "submit", class: "primary" }, "Send"),
+    ),
+  );
   field.addEventListener("keydown", event => {
-    if (event.key === "Escape") { event.stopPropagation(); close(); }
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      close();
+    }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      send();
+    }
   });
   element.classList.add("edited");
   element.append(form);
@@ -132,10 +203,21 @@ function editIn(element, node, actions) {
 function toolView(actions) {
   const text = el("pre", { tabIndex: 0 });
   const foot = el("div", { class: "foot" });
-  const element = el("article", { class: "tool", "aria-label": "A tool's result" }, el("p", { class: "hint" }, "The tool's result"), text, foot);
+  const element = el(
+    "article",
+    { class: "tool", "aria-label": "A tool's result" },
+    el("p", { class: "hint" }, "The tool's result"),
+    text,
+    foot,
+  );
   const update = (node, { isBusy }) => {
     text.textContent = node.content;
-    foot.replaceChildren(disabled(iconButton("trash", "Delete the result and what follows", () => actions.remove(node)), isBusy));
+    foot.replaceChildren(
+      disabled(
+        iconButton("trash", "Delete the result and what follows", () => actions.remove(node)),
+        isBusy,
+      ),
+    );
   };
   return { element, update, grow: () => {} };
 }
@@ -149,7 +231,16 @@ function answerView(actions) {
   const calls = el("div");
   const state = el("div");
   const foot = el("div", { class: "foot" });
-  const element = el("article", { class: "answer", "aria-label": "The model's answer" }, who, thinking, text, calls, state, foot);
+  const element = el(
+    "article",
+    { class: "answer", "aria-label": "The model's answer" },
+    who,
+    thinking,
+    text,
+    calls,
+    state,
+    foot,
+  );
   let shownSvf;
   let isNewest = true;
 
@@ -166,7 +257,7 @@ function answerView(actions) {
     state.replaceChildren(...stateOf(node, actions));
     if (isGrowing(node)) foot.replaceChildren(costLine(node));
   };
-  const update = (node, { isLast, branches, isBusy, conversation }) => {
+  const update = (node, { isLast, branches, isBusy }) => {
     if (isNewest && !isLast) who.querySelector("details")?.removeAttribute("open");
     isNewest = isLast;
     element.classList.toggle("growing", isGrowing(node));
@@ -177,10 +268,26 @@ function answerView(actions) {
     if (isLast && node.toolCalls.length && !isBusy) calls.append(resultForm(node, actions));
     const copyButton = iconButton("copy", "Copy the answer", () => copy(node.content, copyButton));
     foot.replaceChildren(
-      costLine(node), ...branchButtons(node, branches, isBusy, actions), copyButton,
-      disabled(iconButton("again", "Answer again", () => actions.again(node)), isBusy),
-      ...(isLast && canGoOn(node) ? [disabled(iconButton("on", "Go on with the answer", () => actions.goOn(node)), isBusy)] : []),
-      disabled(iconButton("trash", "Delete the answer and what follows", () => actions.remove(node)), isBusy));
+      costLine(node),
+      ...branchButtons(node, branches, isBusy, actions),
+      copyButton,
+      disabled(
+        iconButton("again", "Answer again", () => actions.again(node)),
+        isBusy,
+      ),
+      ...(isLast && canGoOn(node)
+        ? [
+            disabled(
+              iconButton("on", "Go on with the answer", () => actions.goOn(node)),
+              isBusy,
+            ),
+          ]
+        : []),
+      disabled(
+        iconButton("trash", "Delete the answer and what follows", () => actions.remove(node)),
+        isBusy,
+      ),
+    );
   };
   return { element, update, grow };
 }
@@ -188,20 +295,33 @@ function answerView(actions) {
 /** Answers that were broken off can be gone on with. */
 const canGoOn = node => Boolean(node.content) && (node.state !== "done" || node.finish === "length");
 
-const costLine = node => el("p", { class: "costs" }, costs(node.svf, node.timings).map(part => el("span", {}, part)));
+const costLine = node =>
+  el(
+    "p",
+    { class: "costs" },
+    costs(node.svf, node.timings).map(part => el("span", {}, part)),
+  );
 
 /** What there is to say of an answer that is not, or not yet, whole. */
 function stateOf(node, actions) {
-  if (isGrowing(node)) return node.content || node.reasoning || node.toolCalls.length ? [] : [el("p", { class: "waiting" }, waitingFor(node))];
+  if (isGrowing(node))
+    return node.content || node.reasoning || node.toolCalls.length
+      ? []
+      : [el("p", { class: "waiting" }, waitingFor(node))];
   const note = words => [el("p", { class: "note" }, words)];
   switch (node.state) {
     case "failed": {
       const again = el("button", { type: "button", onclick: () => actions.retry(node) }, icon("again"), "Try again");
-      return [el("div", { class: "problem", role: "alert" }, el("span", {}, node.error || "Something went wrong."), again)];
+      return [
+        el("div", { class: "problem", role: "alert" }, el("span", {}, node.error || "Something went wrong."), again),
+      ];
     }
-    case "stopped": return note("You stopped this answer.");
-    case "streaming": return note("The page was closed while this answer was written. This is what had come.");
-    default: return node.finish === "length" ? note("The answer is cut: it reached the most tokens that it may have.") : [];
+    case "stopped":
+      return note("You stopped this answer.");
+    case "streaming":
+      return note("The page was closed while this answer was written. This is what had come.");
+    default:
+      return node.finish === "length" ? note("The answer is cut: it reached the most tokens that it may have.") : [];
   }
 }
 
@@ -212,7 +332,12 @@ function waitingFor({ waitsForChoice, progress }) {
 }
 
 function callView({ name, arguments: given }) {
-  return el("figure", { class: "code" }, el("figcaption", {}, el("span", {}, "Calls ", el("b", {}, name))), el("pre", { tabIndex: 0 }, el("code", {}, indented(given))));
+  return el(
+    "figure",
+    { class: "code" },
+    el("figcaption", {}, el("span", {}, "Calls ", el("b", {}, name))),
+    el("pre", { tabIndex: 0 }, el("code", {}, indented(given))),
+  );
 }
 
 function indented(json) {
@@ -225,10 +350,20 @@ function indented(json) {
 
 /** Fields for what the tools gave, as this page runs none. */
 function resultForm(node, actions) {
-  const fields = node.toolCalls.map(({ name }) => el("textarea", { rows: 2, required: true, "aria-label": `What ${name} gave`, placeholder: `What ${name} gave` }));
+  const fields = node.toolCalls.map(({ name }) =>
+    el("textarea", { rows: 2, required: true, "aria-label": `What ${name} gave`, placeholder: `What ${name} gave` }),
+  );
   const give = event => {
     event.preventDefault();
-    actions.giveResults(node, fields.map(field => field.value));
+    actions.giveResults(
+      node,
+      fields.map(field => field.value),
+    );
   };
-  return el("form", { class: "edit", onsubmit: give }, fields, el("div", { class: "buttons" }, el("button", { type: "submit", class: "primary" }, "Go on with this")));
+  return el(
+    "form",
+    { class: "edit", onsubmit: give },
+    fields,
+    el("div", { class: "buttons" }, el("button", { type: "submit", class: "primary" }, "Go on with this")),
+  );
 }

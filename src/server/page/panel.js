@@ -2,7 +2,7 @@
 
 import { getJson, getText, inWords, request } from "./api.js";
 import { byId, el, icon, notice, svg } from "./dom.js";
-import { onExperts, readExperts, short, tone } from "./experts.js";
+import { experts, onExperts, readExperts, short, tone } from "./experts.js";
 import { expertWords, picker } from "./picker.js";
 import { samples, valueOf } from "./prometheus.js";
 
@@ -40,7 +40,11 @@ export function startPanel(useExpert) {
   let last = TABS[0];
   return {
     open: () => select(last),
-    close: () => { last = open ?? last; panes[last].close?.(); open = null; },
+    close: () => {
+      last = open ?? last;
+      panes[last].close?.();
+      open = null;
+    },
   };
 }
 
@@ -55,24 +59,39 @@ async function told(work) {
 
 function expertsPane(useExpert) {
   const { element, update } = picker({ label: "Find an expert", row: expert => expertView(expert, useExpert) });
-  byId("pane-experts").append(element, loadForm());
-  onExperts(update);
+  const form = loadForm();
+  byId("pane-experts").append(element, form);
+  onExperts(({ can_load: canLoad }) => {
+    form.hidden = !canLoad;
+    update();
+  });
   return { open: () => told(readExperts) };
 }
 
 function expertView(expert, useExpert) {
-  const unload = () => told(async () => {
-    await request("v1/unload_lora_adapter", { body: { lora_name: expert.name } });
-    await readExperts();
-    notice(`${expert.name} is unloaded.`, expert.path ? { words: "Load again", run: () => told(() => loadExpert(expert.name, expert.path)) } : null);
-  });
-  const facts = { ...(expert.n_values ? { values: expert.n_values } : {}), ...expert.training, ...(expert.path ? { file: expert.path } : {}) };
-  return el("details", { class: "expert" },
+  const unload = () =>
+    told(async () => {
+      await request("v1/unload_lora_adapter", { body: { lora_name: expert.name } });
+      await readExperts();
+      notice(
+        `${expert.name} is unloaded.`,
+        expert.path ? { words: "Load again", run: () => told(() => loadExpert(expert.name, expert.path)) } : null,
+      );
+    });
+  // What this server cannot load again stays.
+  const button = experts().can_load ? el("button", { type: "button", onclick: unload }, "Unload") : null;
+  return el(
+    "details",
+    { class: "expert" },
     el("summary", {}, expertWords(expert)),
-    table(facts),
-    el("div", { class: "buttons" },
-      el("button", { type: "button", onclick: unload }, "Unload"),
-      el("button", { type: "button", class: "primary", onclick: () => useExpert(expert.name) }, "Let it answer")));
+    table({ values: expert.n_values, ...expert.training, file: expert.path }),
+    el(
+      "div",
+      { class: "buttons" },
+      button,
+      el("button", { type: "button", class: "primary", onclick: () => useExpert(expert.name) }, "Let it answer"),
+    ),
+  );
 }
 
 async function loadExpert(name, path) {
@@ -83,24 +102,48 @@ async function loadExpert(name, path) {
 
 function loadForm() {
   const name = el("input", { required: true, name: "name", autocomplete: "off", spellcheck: false });
-  const path = el("input", { required: true, name: "path", autocomplete: "off", spellcheck: false, placeholder: "in the server's folder of experts" });
+  const path = el("input", {
+    required: true,
+    name: "path",
+    autocomplete: "off",
+    spellcheck: false,
+    placeholder: "in the server's folder of experts",
+  });
   const load = event => {
     event.preventDefault();
-    told(async () => { await loadExpert(name.value.trim(), path.value.trim()); form.reset(); });
+    told(async () => {
+      await loadExpert(name.value.trim(), path.value.trim());
+      form.reset();
+    });
   };
-  const form = el("form", { class: "load", onsubmit: load },
-    el("h3", {}, "Load an expert"), el("label", {}, "Name ", name), el("label", {}, "File ", path),
-    el("div", { class: "buttons" }, el("button", { type: "submit" }, icon("plus"), "Load")));
+  const form = el(
+    "form",
+    { class: "load", onsubmit: load },
+    el("h3", {}, "Load an expert"),
+    el("label", {}, "Name ", name),
+    el("label", {}, "File ", path),
+    el("div", { class: "buttons" }, el("button", { type: "submit" }, icon("plus"), "Load")),
+  );
   return form;
 }
 
 /** Names with their values, long ones folded. */
 function table(facts) {
-  const rows = Object.entries(facts).filter(([, value]) => value !== null && value !== "").map(([name, value]) => {
-    const text = typeof value === "object" ? JSON.stringify(value, null, 1) : typeof value === "number" ? String(+value.toFixed(6)) : String(value);
-    const shown = text.length > 160 || text.includes("\n") ? el("details", {}, el("summary", {}, "Show"), el("pre", { tabIndex: 0 }, text)) : text;
-    return el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, shown));
-  });
+  const rows = Object.entries(facts)
+    .filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(([name, value]) => {
+      const text =
+        typeof value === "object"
+          ? JSON.stringify(value, null, 1)
+          : typeof value === "number"
+            ? String(+value.toFixed(6))
+            : String(value);
+      const shown =
+        text.length > 160 || text.includes("\n")
+          ? el("details", {}, el("summary", {}, "Show"), el("pre", { tabIndex: 0 }, text))
+          : text;
+      return el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, shown));
+    });
   return el("dl", { class: "facts" }, rows);
 }
 
@@ -108,7 +151,11 @@ function serverPane() {
   const pane = byId("pane-server");
   const open = async () => {
     try {
-      const { default_generation_settings: { params, ...settings } = {}, chat_template: template, ...props } = await getJson("props");
+      const {
+        default_generation_settings: { params, ...settings } = {},
+        chat_template: template,
+        ...props
+      } = await getJson("props");
       pane.replaceChildren(table({ ...props, ...settings, sampling: params, chat_template: template }));
     } catch (error) {
       pane.replaceChildren(el("p", { class: "hint" }, inWords(error)));
@@ -131,7 +178,8 @@ function livePane() {
         if (mine !== opened) return;
         const now = performance.now();
         const total = valueOf(found, "llamacpp:tokens_predicted_total");
-        if (last) points = [...points, Math.max(0, (1000 * (total - last.total)) / (now - last.now))].slice(-MAX_POINTS);
+        if (last)
+          points = [...points, Math.max(0, (1000 * (total - last.total)) / (now - last.now))].slice(-MAX_POINTS);
         last = { total, now };
         drawLive(pane, found, points);
       } catch (error) {
@@ -140,20 +188,30 @@ function livePane() {
       await new Promise(resolve => setTimeout(resolve, LIVE_EVERY));
     }
   };
-  return { open: watch, close: () => { opened++; } };
+  return {
+    open: watch,
+    close: () => {
+      opened++;
+    },
+  };
 }
 
 function drawLive(pane, found, points) {
-  const tile = (words, value) => el("div", { class: "tile" }, el("b", {}, value === null ? "–" : short(value)), el("span", {}, words));
+  const tile = (words, value) =>
+    el("div", { class: "tile" }, el("b", {}, value === null ? "–" : short(value)), el("span", {}, words));
   const unfolded = pane.querySelector("details")?.open;
   pane.replaceChildren(
-    el("div", { class: "tiles" },
+    el(
+      "div",
+      { class: "tiles" },
       tile("tokens/s", points.at(-1) ?? null),
       tile("at work", valueOf(found, "llamacpp:requests_processing")),
-      tile("waiting", valueOf(found, "llamacpp:requests_deferred"))),
+      tile("waiting", valueOf(found, "llamacpp:requests_deferred")),
+    ),
     sparkline(points),
     ...expertBars(found),
-    el("details", { open: unfolded }, el("summary", {}, "All metrics"), allMetrics(found)));
+    el("details", { open: unfolded }, el("summary", {}, "All metrics"), allMetrics(found)),
+  );
 }
 
 /** The tokens/s of the last two minutes. */
@@ -165,27 +223,50 @@ function sparkline(points) {
   const line = points.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
   const area = points.length > 1 ? `${x(0).toFixed(1)},${height} ${line} ${width},${height}` : "";
   const words = `Tokens per second in the last two minutes, at most ${short(Math.max(0, ...points))}`;
-  return el("figure", { class: "spark" },
-    svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
-      svg("polygon", { points: area }), svg("polyline", { points: line })),
-    el("figcaption", { class: "hint" }, `Tokens/s, two minutes, at most ${short(Math.max(0, ...points))}`));
+  return el(
+    "figure",
+    { class: "spark" },
+    svg(
+      "svg",
+      { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+      svg("polygon", { points: area }),
+      svg("polyline", { points: line }),
+    ),
+    el("figcaption", { class: "hint" }, `Tokens/s, two minutes, at most ${short(Math.max(0, ...points))}`),
+  );
 }
 
 /** How many requests each expert answered, as far as the server counts them. */
 function expertBars(found) {
-  const counted = found.filter(({ name, labels }) => name.startsWith("svf:") && /requests/.test(name) && labels.expert !== undefined);
+  const counted = found.filter(
+    ({ name, labels }) => name.startsWith("svf:") && /requests/.test(name) && labels.expert !== undefined,
+  );
   const bars = counted.sort((a, b) => b.value - a.value).slice(0, 12);
   if (!bars.length) return [];
   const most = Math.max(1, ...bars.map(({ value }) => value));
   const rows = bars.map(({ labels: { expert }, value }) => {
     const filled = el("span", { class: `filled ${tone(expert)}` });
     filled.style.width = `${(100 * value) / most}%`;
-    return el("div", { class: "bar" }, el("dt", {}, expert), el("dd", { class: "track", "aria-hidden": "true" }, filled), el("dd", { class: "value" }, short(value)));
+    return el(
+      "div",
+      { class: "bar" },
+      el("dt", {}, expert),
+      el("dd", { class: "track", "aria-hidden": "true" }, filled),
+      el("dd", { class: "value" }, short(value)),
+    );
   });
   return [el("h3", {}, "Requests by expert"), el("dl", { class: "bars" }, rows)];
 }
 
 function allMetrics(found) {
-  const label = ({ name, labels }) => name + Object.entries(labels).map(([key, value]) => ` ${key}=${value}`).join("");
-  return el("dl", { class: "facts" }, found.map(sample => el("div", {}, el("dt", {}, label(sample)), el("dd", {}, short(sample.value)))));
+  const label = ({ name, labels }) =>
+    name +
+    Object.entries(labels)
+      .map(([key, value]) => ` ${key}=${value}`)
+      .join("");
+  return el(
+    "dl",
+    { class: "facts" },
+    found.map(sample => el("div", {}, el("dt", {}, label(sample)), el("dd", {}, short(sample.value)))),
+  );
 }

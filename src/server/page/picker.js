@@ -16,7 +16,12 @@ export function matching(words) {
 
 /** The list. `row` makes an expert's element; the answer's `update` draws all anew. */
 export function picker({ label, row }) {
-  const search = el("input", { type: "search", placeholder: "Find an expert", "aria-label": label, autocomplete: "off" });
+  const search = el("input", {
+    type: "search",
+    placeholder: "Find an expert",
+    "aria-label": label,
+    autocomplete: "off",
+  });
   const list = el("ul", { class: "experts" });
   const more = el("p", { class: "hint", role: "status" });
   const update = () => {
@@ -24,7 +29,8 @@ export function picker({ label, row }) {
     list.replaceChildren(...found.slice(0, MAX_SHOWN).map(expert => el("li", {}, row(expert))));
     search.hidden = experts().data.length <= 5;
     const hidden = found.length - MAX_SHOWN;
-    more.textContent = found.length === 0 ? "No expert has this name." : hidden > 0 ? `And ${hidden} more: type to find them.` : "";
+    more.textContent =
+      found.length === 0 ? "No expert has this name." : hidden > 0 ? `And ${hidden} more: type to find them.` : "";
     if (experts().data.length === 0) more.textContent = "The server has no experts.";
   };
   search.addEventListener("input", update);

@@ -6,13 +6,22 @@ const ESCAPES = { n: "\n" };
 
 /** The samples of a text: name, labels, value. */
 export function samples(text) {
-  return text.split("\n").map(line => LINE.exec(line.trim())).filter(Boolean).map(([, name, labels, value]) => ({
-    name, labels: labelsOf(labels ?? ""), value: Number(value.replace(/Inf$/, "Infinity")),
-  }));
+  return text
+    .split("\n")
+    .map(line => LINE.exec(line.trim()))
+    .filter(Boolean)
+    .map(([, name, labels, value]) => ({
+      name,
+      labels: labelsOf(labels ?? ""),
+      value: Number(value.replace(/Inf$/, "Infinity")),
+    }));
 }
 
 function labelsOf(text) {
-  const pairs = [...text.matchAll(LABEL)].map(([, name, value]) => [name, value.replace(/\\(.)/g, (_, char) => ESCAPES[char] ?? char)]);
+  const pairs = [...text.matchAll(LABEL)].map(([, name, value]) => [
+    name,
+    value.replace(/\\(.)/g, (_, char) => ESCAPES[char] ?? char),
+  ]);
   return Object.fromEntries(pairs);
 }
 

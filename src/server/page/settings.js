@@ -9,7 +9,7 @@ const SAMPLING = ["temperature", "top_p", "max_tokens", "seed"];
 /** What the page itself fills in. */
 const OURS = ["messages", "stream"];
 
-let settings = { theme: "", system: "", extra: "", ...load("settings", {}) };
+let settings = { theme: "", system: "", extra: {}, ...load("settings", {}) };
 
 /** The system message of new conversations. */
 export const firstSystem = () => settings.system;
@@ -17,7 +17,7 @@ export const firstSystem = () => settings.system;
 /** The request's fields by the settings. */
 export function requestFields() {
   const given = SAMPLING.filter(name => typeof settings[name] === "number").map(name => [name, settings[name]]);
-  return { ...extraFields(settings.extra), ...Object.fromEntries(given) };
+  return { ...settings.extra, ...Object.fromEntries(given) };
 }
 
 /** The fields of a JSON object in a text; throws where it is none. */
@@ -93,7 +93,7 @@ export async function editSettings(conversation) {
   for (const name of SAMPLING) elements[name].value = settings[name] ?? "";
   elements.system.value = conversation.system;
   elements.keepSystem.checked = settings.system !== "" && settings.system === conversation.system;
-  elements.extra.value = settings.extra;
+  elements.extra.value = Object.keys(settings.extra).length ? JSON.stringify(settings.extra) : "";
   elements.theme.value = settings.theme;
   elements.key.value = getKey();
   elements.keepKey.checked = load("key", "") !== "";
@@ -114,8 +114,14 @@ export async function editSettings(conversation) {
   conversation.system = fields.system.value.trim();
   const number = name => [name, fields[name].value === "" ? null : Number(fields[name].value)];
   keepSettings({
-    ...Object.fromEntries(SAMPLING.map(number)), extra: fields.extra.value, theme: fields.theme.value,
-    system: fields.keepSystem.checked ? conversation.system : settings.system === elements.system.value ? "" : settings.system,
+    ...Object.fromEntries(SAMPLING.map(number)),
+    extra: extraFields(fields.extra.value),
+    theme: fields.theme.value,
+    system: fields.keepSystem.checked
+      ? conversation.system
+      : settings.system === elements.system.value
+        ? ""
+        : settings.system,
   });
   takeKey(fields.key.value.trim(), fields.keepKey.checked);
   return true;

@@ -43,7 +43,8 @@ function write(key, value) {
     else localStorage.setItem(key, JSON.stringify(value));
     unkept.delete(key);
   } catch {
-    if (!unkept.has(key)) onProblem("The browser has no room to keep this. Export what you need, then delete conversations.");
+    if (!unkept.has(key))
+      onProblem("The browser has no room to keep this. Export what you need, then delete conversations.");
     unkept.add(key);
   }
 }
@@ -92,7 +93,8 @@ export const exported = () => JSON.stringify({ format: FORMAT, version: 1, conve
 /** Adds a file's conversations to those that are here and gives their number; throws where it is no such file. */
 export function imported(text) {
   const file = parse(text);
-  if (file?.format !== FORMAT || !Array.isArray(file.conversations)) throw new Error("This is no file of conversations.");
+  if (file?.format !== FORMAT || !Array.isArray(file.conversations))
+    throw new Error("This is no file of conversations.");
   const found = file.conversations.map(adopt).filter(Boolean);
   const added = found.filter(conversation => get(conversation.id)?.updated !== conversation.updated);
   for (const conversation of added) save(get(conversation.id) ? copied(conversation) : conversation);

@@ -21,10 +21,17 @@ export function strip(svf, isOpen) {
     el("span", { class: "hint" }, `${BY[svf.strategy] ?? svf.strategy ?? ""}${sure}`),
   ];
   if (!bars.length) return el("div", { class: "strip" }, line);
-  return el("details", { class: "strip", open: isOpen },
+  return el(
+    "details",
+    { class: "strip", open: isOpen },
     el("summary", {}, line, spectrum(bars)),
     fallbackNote(svf),
-    el("dl", { class: "bars" }, shownBars(bars).map(bar => drawBar(bar, svf.label))));
+    el(
+      "dl",
+      { class: "bars" },
+      shownBars(bars).map(bar => drawBar(bar, svf.label)),
+    ),
+  );
 }
 
 /** Pass 1's labels, the likeliest first. */
@@ -53,23 +60,33 @@ function spectrum(bars) {
 function drawBar({ label, p }, chosen) {
   const filled = el("span", { class: `filled ${tone(label)}` });
   filled.style.width = `${p * 100}%`;
-  return el("div", { class: label === chosen ? "bar likeliest" : "bar" },
+  return el(
+    "div",
+    { class: label === chosen ? "bar likeliest" : "bar" },
     el("dt", {}, label),
     el("dd", { class: "track", "aria-hidden": "true" }, filled),
-    el("dd", { class: "value" }, percent(p)));
+    el("dd", { class: "value" }, percent(p)),
+  );
 }
 
 function fallbackNote(svf) {
   if (!svf.fallback) return null;
-  const answered = mixtureParts(svf.mixture ?? {}).map(part => part.words).join(", ");
-  return el("p", { class: "fallback" }, `The label was “${svf.label}”, but not sure enough for the threshold: ${answered} answered.`);
+  const answered = mixtureParts(svf.mixture ?? {})
+    .map(part => part.words)
+    .join(", ");
+  return el(
+    "p",
+    { class: "fallback" },
+    `The label was “${svf.label}”, but not sure enough for the threshold: ${answered} answered.`,
+  );
 }
 
 /** What pass 1, the prompt and the answer took, in a line; empty where nothing is known. */
 export function costs(svf, timings) {
   const parts = [];
   const tokens = n => `${n} ${n === 1 ? "token" : "tokens"}`;
-  if (isNumber(svf?.pass1_tokens) && isNumber(svf?.pass1_ms)) parts.push(`Pass 1: ${tokens(svf.pass1_tokens)} in ${ms(svf.pass1_ms)}`);
+  if (isNumber(svf?.pass1_tokens) && isNumber(svf?.pass1_ms))
+    parts.push(`Pass 1: ${tokens(svf.pass1_tokens)} in ${ms(svf.pass1_ms)}`);
   if (isNumber(timings?.prompt_n) && isNumber(timings?.prompt_ms)) {
     const cached = timings.cache_n > 0 ? `, ${timings.cache_n} kept` : "";
     parts.push(`Prompt: ${tokens(timings.prompt_n)} in ${ms(timings.prompt_ms)}${cached}`);
