@@ -10,13 +10,15 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, kind and contents of each file.
-const FILES: [(&str, &str, &str); 19] = [
+const FILES: [(&str, &str, &str); 23] = [
     ("/answer.js", SCRIPT, include_str!("page/answer.js")),
     ("/api.js", SCRIPT, include_str!("page/api.js")),
     ("/chooser.js", SCRIPT, include_str!("page/chooser.js")),
+    ("/composer.js", SCRIPT, include_str!("page/composer.js")),
     ("/conversation.js", SCRIPT, include_str!("page/conversation.js")),
     ("/dom.js", SCRIPT, include_str!("page/dom.js")),
     ("/experts.js", SCRIPT, include_str!("page/experts.js")),
+    ("/highlight.js", SCRIPT, include_str!("page/highlight.js")),
     ("/", HTML, include_str!("page/index.html")),
     ("/list.js", SCRIPT, include_str!("page/list.js")),
     ("/markdown.js", SCRIPT, include_str!("page/markdown.js")),
@@ -26,10 +28,12 @@ const FILES: [(&str, &str, &str); 19] = [
     ("/prometheus.js", SCRIPT, include_str!("page/prometheus.js")),
     ("/script.js", SCRIPT, include_str!("page/script.js")),
     ("/settings.js", SCRIPT, include_str!("page/settings.js")),
+    ("/sides.js", SCRIPT, include_str!("page/sides.js")),
     ("/sse.js", SCRIPT, include_str!("page/sse.js")),
     ("/store.js", SCRIPT, include_str!("page/store.js")),
     ("/strip.js", SCRIPT, include_str!("page/strip.js")),
     ("/style.css", CSS, include_str!("page/style.css")),
+    ("/welcome.js", SCRIPT, include_str!("page/welcome.js")),
 ];
 
 /// The paths of all files.

@@ -102,7 +102,9 @@ fn the_stop_text_that_ended_a_completion_is_told() {
     assert_eq!((free.ended, &free.stopped_by), (Ended::Length, &None));
     // Random tokens are not always characters.
     let pieces: Vec<_> = free.tokens.iter().map(|&token| adapted.model().piece(token)).collect();
-    let middle = pieces[3..].iter().find_map(|piece| String::from_utf8(piece.clone()).ok().filter(|it| !it.is_empty()));
+    let middle = pieces[3..]
+        .iter()
+        .find_map(|piece| String::from_utf8(piece.clone()).ok().filter(|it| !it.is_empty()));
     let middle = middle.unwrap();
     let stop = vec!["not in any text".to_owned(), middle.clone()];
     let stopped = Generate { stop, ..Generate::greedy(30) };
