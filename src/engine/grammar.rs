@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 /// llama.cpp follows groups and rules by recursion.
 const MAX_NESTING: usize = 200;
+/// The same, of rules; 10000 that each need the next fit into the 2 MiB of a thread, 20000 do not.
+const MAX_RULES: usize = 4000;
 
 /// What may be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +68,9 @@ impl GrammarSampler {
         };
         if nesting(&grammar.text) > MAX_NESTING {
             return Err(wrong(format!("expected at most {MAX_NESTING} nested groups, found more")));
+        }
+        if grammar.text.matches("::=").count() > MAX_RULES {
+            return Err(wrong(format!("expected at most {MAX_RULES} rules, found more")));
         }
         let llama = model.handle.llama();
         let sampler = match &grammar.lazy {

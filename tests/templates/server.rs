@@ -41,8 +41,8 @@ fn conversations() -> Vec<Vec<ChatMessage>> {
     ]
 }
 
-/// Chats with all that else may be asked for.
-fn requests() -> Vec<Value> {
+/// Two tools: one with a description, and one without.
+pub fn tools() -> Value {
     let weather = json!({ "type": "function", "function": {
         "name": "get_weather",
         "description": "Weather of a place, \"now\" & <soon>.",
@@ -57,6 +57,12 @@ fn requests() -> Vec<Value> {
         "description": "",
         "parameters": { "type": "object", "properties": { "b": { "type": "number" }, "a": { "type": "number" } } },
     } });
+    json!([weather, add])
+}
+
+/// Chats with all that else may be asked for.
+fn requests() -> Vec<Value> {
+    let tools = tools();
     let call = |id: &str, name: &str, arguments: &str| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
     let question = json!({ "role": "user", "content": "How is the weather in Brno?" });
     let system = json!({ "role": "system", "content": "Use tools." });
@@ -76,11 +82,10 @@ fn requests() -> Vec<Value> {
         { "role": "tool", "tool_call_id": "abcdefghi", "content": "5.5" },
         { "role": "tool", "tool_call_id": "987654321", "content": "rain\nand \"wind\"" },
     ]);
-    let tools = json!([weather, add]);
     let schema = json!({ "type": "object", "properties": { "answer": { "enum": ["yes", "no"] } } });
     vec![
         json!({ "messages": [question], "tools": tools }),
-        json!({ "messages": [system, question], "tools": [add], "tool_choice": "required", "parallel_tool_calls": true }),
+        json!({ "messages": [system, question], "tools": [tools[1]], "tool_choice": "required", "parallel_tool_calls": true }),
         json!({ "messages": [question], "tools": tools, "tool_choice": "none" }),
         json!({ "messages": answers, "tools": tools, "parallel_tool_calls": false }),
         json!({ "messages": [system, question], "response_format": { "type": "json_schema", "json_schema": { "schema": schema } } }),
@@ -157,7 +162,7 @@ fn run(program: &Path, args: &[&dyn AsRef<OsStr>]) -> bool {
 }
 
 /// A python that has the server, if it can be had.
-fn python() -> Option<&'static Path> {
+pub fn python() -> Option<&'static Path> {
     static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let python = folder().join("venv/bin/python");
         let is_ready =
@@ -171,7 +176,7 @@ fn python() -> Option<&'static Path> {
 }
 
 /// llama.cpp's templates, if they can be had.
-fn templates(python: &Path) -> Option<Vec<PathBuf>> {
+pub fn templates(python: &Path) -> Option<Vec<PathBuf>> {
     let (name, version) = SOURCES;
     let source = folder().join(format!("{}-{version}", name.replace('-', "_")));
     let templates = source.join("llama.cpp/models/templates");
@@ -192,10 +197,10 @@ fn templates(python: &Path) -> Option<Vec<PathBuf>> {
 }
 
 /// What llama-server says, a line for each template and conversation.
-fn ask(python: &Path, model: &Path, templates: &[PathBuf]) -> Vec<Value> {
+pub fn ask(python: &Path, model: &Path, templates: &[PathBuf], bodies: &[Value]) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("conversations.json");
-    fs::write(&file, serde_json::to_string(&bodies()).unwrap()).unwrap();
+    fs::write(&file, serde_json::to_string(bodies).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates/server.py");
     let output = Command::new(python).arg(script).arg(model).arg(file).args(templates).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
@@ -254,7 +259,7 @@ fn templates_render_as_in_llama_server() {
     let Some(model) = shared("stories260K-f32.gguf") else { return };
     let Some(python) = python() else { return };
     let Some(templates) = templates(python) else { return };
-    let lines = ask(python, &model, &templates);
+    let lines = ask(python, &model, &templates, &bodies());
     let n_equal = compare(&model, &lines);
     println!("{n_equal} prompts of {} templates are equal", templates.len());
     assert!(templates.len() >= 40 && n_equal >= 3 * 40, "{n_equal} prompts of {} templates", templates.len());
@@ -268,7 +273,7 @@ fn the_template_that_a_model_carries_renders_as_in_llama_server() {
     let more = std::env::var_os("LLAMA_SVF_CHAT_MODELS").unwrap_or_default();
     let more = std::env::split_paths(&more).filter(|path| path.is_file());
     for model in more.chain([embedded.path().to_owned()]) {
-        let n_equal = compare(&model, &ask(python, &model, &[]));
+        let n_equal = compare(&model, &ask(python, &model, &[], &bodies()));
         println!("{n_equal} prompts of {} are equal", model.display());
         assert!(n_equal > 0);
     }
