@@ -155,6 +155,9 @@ static std::string wanted_schema(const common_json & body) {
         throw std::invalid_argument(
             "response_format type must be one of \"text\" or \"json_object\", but got: " + type);
     }
+    if (!schema.is_null() && !schema.is_object() && !schema.is_boolean()) {
+        throw std::invalid_argument("a JSON schema is an object, but got: " + schema.dump());
+    }
     if (schema.is_object() && schema.empty()) {
         schema["type"] = "object";
     }
@@ -277,15 +280,15 @@ static common_chat_templates_inputs inputs_of(const svf_chat_template & chat, co
     const auto          caps   = common_chat_templates_get_caps(chat.templates.get());
     const auto          many   = caps.find("supports_parallel_tool_calls");
     common_chat_templates_inputs inputs;
-    inputs.use_jinja           = chat.use_jinja;
+    inputs.use_jinja           = chat.use_jinja && field(request, "jinja", true);
     inputs.json_schema         = wanted_schema(body);
     inputs.grammar             = field(body, "grammar", std::string());
     inputs.messages            = messages_of(body);
     inputs.tools               = common_chat_tools_parse_oaicompat(tools);
     inputs.tool_choice         = common_chat_tool_choice_parse_oaicompat(choice);
     inputs.parallel_tool_calls = field(body, "parallel_tool_calls", many != caps.end() && many->second);
-    if (!chat.use_jinja && (!inputs.tools.empty() || choice != "auto")) {
-        throw std::invalid_argument("this chat template, one of those that llama.cpp has built in, knows no tools");
+    if (!inputs.use_jinja && (!inputs.tools.empty() || choice != "auto")) {
+        throw std::invalid_argument("a chat template that is not read as Jinja knows no tools");
     }
     read_continuation(inputs, body, field(request, "prefills", false));
     read_reasoning(inputs, request, body, chat.can_think);
@@ -297,7 +300,7 @@ static common_chat_templates_inputs inputs_of(const svf_chat_template & chat, co
 
 // Whether the answer is content from its first letter to its last.
 static bool is_all_content(const svf_chat_template & chat, const common_chat_templates_inputs & inputs) {
-    if (!chat.use_jinja) {
+    if (!inputs.use_jinja) {
         return true;
     }
     const bool is_free = inputs.tools.empty() && inputs.json_schema.empty() && !continues(inputs);

@@ -83,6 +83,12 @@ pub struct Args {
     /// Whether the model thinks before it answers, where its template has a say in it
     #[arg(long, value_enum, default_value_t = ThinkFlag::Auto, value_name = "WHEN")]
     reasoning: ThinkFlag,
+    /// Read chat templates as Jinja, as is usual
+    #[arg(long, overrides_with = "no_jinja")]
+    jinja: bool,
+    /// Know only the few chat formats that llama.cpp knew before it could read Jinja; without tools
+    #[arg(long)]
+    no_jinja: bool,
     /// Answer a last message of the assistant, instead of continuing it
     #[arg(long)]
     no_prefill_assistant: bool,
@@ -149,10 +155,6 @@ struct NetworkArgs {
 
 #[derive(clap::Args)]
 struct IgnoredArgs {
-    #[arg(long, hide = true)]
-    jinja: bool,
-    #[arg(long, hide = true)]
-    no_jinja: bool,
     #[arg(long, hide = true)]
     cont_batching: bool,
     #[arg(long, hide = true)]
@@ -283,6 +285,7 @@ impl Args {
                 },
                 prefills: !self.no_prefill_assistant,
                 chatml: true,
+                jinja: !self.no_jinja,
             },
             timeout: Duration::from_secs((*timeout).max(1)),
             ping: Duration::from_secs((*sse_ping_interval).max(1)),

@@ -72,11 +72,19 @@ pub struct ChatSettings {
     pub prefills: bool,
     /// Whether a model without a chat template uses `chatml`, which else is an error.
     pub chatml: bool,
+    /// Whether templates are read as Jinja. Otherwise only the few formats count that llama.cpp knew before it could.
+    pub jinja: bool,
 }
 
 impl Default for ChatSettings {
     fn default() -> Self {
-        Self { reasoning_format: ReasoningFormat::default(), thinks: None, prefills: true, chatml: true }
+        Self {
+            reasoning_format: ReasoningFormat::default(),
+            thinks: None,
+            prefills: true,
+            chatml: true,
+            jinja: true,
+        }
     }
 }
 
@@ -106,12 +114,13 @@ impl ChatRequest {
 
     /// For llama.cpp; `only_prompt` wants nothing else.
     pub(super) fn to_json(&self, only_prompt: bool) -> String {
-        let ChatSettings { reasoning_format, thinks, prefills, .. } = self.settings;
+        let ChatSettings { reasoning_format, thinks, prefills, jinja, .. } = self.settings;
         json!({
             "body": self.fields,
             "reasoning_format": reasoning_format.name(),
             "enable_thinking": thinks,
             "prefills": prefills,
+            "jinja": jinja,
             "only_prompt": only_prompt,
         })
         .to_string()
