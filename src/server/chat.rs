@@ -9,9 +9,12 @@ use serde_json::{json, Map, Value};
 
 use super::body::ObjectBody;
 use super::choose::Choice;
+use super::compat;
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
+use super::formats::anthropic::{AnthropicError, Messages};
 use super::formats::chat::Chat;
+use super::formats::responses::{echo, Responses};
 use super::prompt::Prompt;
 use super::reply::{reply, Job};
 use super::router::App;
@@ -28,15 +31,54 @@ pub async fn openai(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiRes
     reply(state, job, format).await
 }
 
-/// How many tokens a conversation is.
-pub async fn openai_count(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Json<Value>> {
-    count(app.state()?, body.0).await
+/// OpenAI's responses.
+pub async fn responses(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Response> {
+    let state = app.state()?;
+    let echo = echo(&body.0);
+    let body = compat::responses::to_chat(body.0)?;
+    let model = model_name(Fields(&body), &state);
+    let job = job(&state, body).await?;
+    let format = Responses::new(Arc::clone(&state), Arc::clone(&job.wishes), model, echo);
+    reply(state, job, format).await
 }
 
-/// The tokens of a conversation in OpenAI's form.
-async fn count(state: Arc<State>, body: Map<String, Value>) -> ApiResult<Json<Value>> {
-    let n = aside(move || Ok(turn(&state, &Value::Object(body))?.prompt.tokens.len())).await?;
+/// Anthropic's messages.
+pub async fn anthropic(
+    Extract(app): Extract<Arc<App>>,
+    body: ApiResult<ObjectBody>,
+) -> Result<Response, AnthropicError> {
+    let state = app.state()?;
+    let body = compat::anthropic::to_chat(body?.0)?;
+    let model = model_name(Fields(&body), &state);
+    let job = job(&state, body).await?;
+    let format = Messages::new(&state, Arc::clone(&job.wishes), model);
+    Ok(reply(state, job, format).await?)
+}
+
+/// How many tokens OpenAI's chat completions would read.
+pub async fn openai_count(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Json<Value>> {
+    let n = count(app.state()?, body.0).await?;
+    Ok(Json(json!({ "object": "response.input_tokens", "input_tokens": n })))
+}
+
+/// How many tokens OpenAI's responses would read.
+pub async fn responses_count(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Json<Value>> {
+    let n = count(app.state()?, compat::responses::to_chat(body.0)?).await?;
+    Ok(Json(json!({ "object": "response.input_tokens", "input_tokens": n })))
+}
+
+/// How many tokens Anthropic's messages would read.
+pub async fn anthropic_count(
+    Extract(app): Extract<Arc<App>>,
+    body: ApiResult<ObjectBody>,
+) -> Result<Json<Value>, AnthropicError> {
+    let n = count(app.state()?, compat::anthropic::to_chat(body?.0)?).await?;
     Ok(Json(json!({ "input_tokens": n })))
+}
+
+/// The tokens of a conversation in the form of chat completions.
+async fn count(state: Arc<State>, body: Map<String, Value>) -> ApiResult<usize> {
+    aside(move || Ok(turn(&state, &Value::Object(body))?.prompt.tokens.len())).await
 }
 
 /// What the client calls the model: its own word where it names an expert, else the base model's name.

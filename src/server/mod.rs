@@ -16,6 +16,7 @@ mod answers;
 mod body;
 mod chat;
 mod choose;
+mod compat;
 mod completion;
 mod error;
 mod experts;

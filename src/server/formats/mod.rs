@@ -1,8 +1,11 @@
 //! Answers in the form of each API: what a client gets while they are written, and when they are done.
 
+pub mod anthropic;
+mod blocks;
 pub mod chat;
 pub mod completions;
 pub mod native;
+pub mod responses;
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,6 +50,17 @@ pub enum Frame {
     Done,
     /// A comment that says that we are alive.
     Ping,
+}
+
+impl Frame {
+    /// An event whose name stands in its data too, before its `members`.
+    fn typed(name: &'static str, members: Value) -> Self {
+        let mut data = json!({ "type": name });
+        if let (Value::Object(data), Value::Object(members)) = (&mut data, members) {
+            data.extend(members);
+        }
+        Self::Named(name, data)
+    }
 }
 
 impl fmt::Display for Frame {
