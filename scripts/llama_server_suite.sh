@@ -29,7 +29,10 @@ model=$(realpath "$model")
 server=${LLAMA_SERVER:-target/release/llama-svf serve}
 list=${LLAMA_SERVER:+/dev/null}
 read -ra command <<<"$server"
-program=$(command -v "${command[0]}") || { echo "llama_server_suite: no program ${command[0]}: cargo build --release" >&2; exit 2; }
+program=$(command -v "${command[0]}") || {
+    echo "llama_server_suite: no program ${command[0]}: cargo build --release" >&2
+    exit 2
+}
 
 mkdir -p "$folder"
 if [ ! -x "$folder/venv/bin/pytest" ]; then
