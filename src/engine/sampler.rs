@@ -304,10 +304,10 @@ impl SamplerOptions {
         let cuts = self.temperature > 0.0;
         let step = match kind {
             SamplerKind::Penalties if repeat != 1.0 || frequency != 0.0 || presence != 0.0 => {
-                LlamaSampler::penalties(n_vocab, int(last_n), repeat, frequency, presence)
+                LlamaSampler::penalties(n_vocab, window(last_n), repeat, frequency, presence)
             }
             SamplerKind::Dry if *multiplier != 0.0 => {
-                let (allowed, last_n) = (int(*allowed_length), int(*dry_last_n));
+                let (allowed, last_n) = (int(*allowed_length), window(*dry_last_n));
                 LlamaSampler::dry(model.handle.llama(), *multiplier, *base, allowed, last_n, breakers)
             }
             SamplerKind::TopNSigma if cuts && self.top_n_sigma > 0.0 => {
@@ -435,6 +435,13 @@ fn candidates(logits: &[f32]) -> LlamaTokenDataArray {
 
 fn int(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// How many tokens a penalty looks back at most: llama.cpp takes memory for all of them beforehand.
+const MAX_WINDOW: u32 = 1 << 20;
+
+fn window(last_n: u32) -> i32 {
+    int(last_n.min(MAX_WINDOW))
 }
 
 /// llama.cpp takes the last seed for the wish for a random one; equal seeds give equal texts here.

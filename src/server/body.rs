@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
@@ -48,6 +48,10 @@ impl FromRequest<Arc<App>> for ObjectBody {
 
 async fn read(body: Body, app: &App) -> ApiResult<Vec<u8>> {
     let limit = app.settings.max_body;
+    // Who says beforehand that it is too much need not send it.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::too_large(limit));
+    }
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
     loop {

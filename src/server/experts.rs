@@ -50,6 +50,8 @@ struct Inner {
     /// By id, which is an index here; `None` for those that were unloaded.
     known: Vec<Option<NamedExpert>>,
     default: Default,
+    /// How often the experts have changed.
+    n_changes: u64,
     /// Those that were needed since the experts changed last.
     dispatchers: HashMap<&'static str, Arc<Dispatcher>>,
 }
@@ -77,6 +79,7 @@ impl Experts {
             set: scheduler.experts().ok(),
             known: named.into_iter().map(Some).collect(),
             default: default.clone(),
+            n_changes: 0,
             dispatchers: HashMap::new(),
         };
         let experts = Self { inner: Mutex::new(inner), folder: folder.transpose()?, adaptation };
@@ -125,13 +128,13 @@ impl Experts {
     /// # Errors
     /// Those of [`Dispatcher::new`].
     pub fn dispatcher(&self, strategy: Strategy, model: &Model) -> Result<Arc<Dispatcher>> {
-        let set = {
+        let (set, n_changes) = {
             let inner = self.lock();
             if let Some(dispatcher) = inner.dispatchers.get(strategy.name()) {
                 return Ok(Arc::clone(dispatcher));
             }
             let none = || Error::invalid("no experts are loaded to choose from");
-            inner.set.clone().ok_or_else(none)?
+            (inner.set.clone().ok_or_else(none)?, inner.n_changes)
         };
         let options = Options { strategy, ..self.adaptation.options.clone() };
         let prompt = match &self.adaptation.prompt {
@@ -139,7 +142,11 @@ impl Experts {
             None => AdaptPrompt::suited(model, &Candidates::new(set.iter(), &options.classifier)?),
         };
         let dispatcher = Arc::new(Dispatcher::new(&set, prompt, options)?);
-        self.lock().dispatchers.insert(strategy.name(), Arc::clone(&dispatcher));
+        let mut inner = self.lock();
+        // The experts may have changed meanwhile.
+        if inner.n_changes == n_changes {
+            inner.dispatchers.insert(strategy.name(), Arc::clone(&dispatcher));
+        }
         Ok(dispatcher)
     }
 
@@ -231,6 +238,7 @@ impl Inner {
     /// The experts are others now.
     fn changed(&mut self, scheduler: &Scheduler) {
         self.set = scheduler.experts().ok();
+        self.n_changes += 1;
         self.dispatchers.clear();
     }
 }

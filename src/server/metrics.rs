@@ -210,14 +210,15 @@ impl Metrics {
     }
 
     fn text(&self, state: &State) -> prometheus::Result<String> {
+        let rate = |n: f64, by: f64| if by > 0.0 { n / by } else { 0.0 };
+        // Who asks at the same time must not see an older load after a newer one.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let load = state.scheduler.load();
         self.decodes.inc_by((load.n_decodes as u64).saturating_sub(self.decodes.get()));
         self.processing.set(load.n_running as i64);
         self.deferred.set(load.n_waiting as i64);
         self.slots.set(load.n_slots as i64);
         self.loaded.set(state.scheduler.experts().map_or(0, |experts| experts.names().len() as i64));
-        let rate = |n: f64, by: f64| if by > 0.0 { n / by } else { 0.0 };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         self.prompt_rate.set(rate(last.n_read as f64, last.reading));
         self.predicted_rate.set(rate(last.n_steps as f64, last.writing));
         let n_decodes = load.n_decodes - last.n_decodes;

@@ -15,7 +15,7 @@ use super::error::{ApiError, ApiResult};
 use super::formats::{Answer, Format, Frame};
 use super::prompt::Prompt;
 use super::slots::Registered;
-use super::state::State;
+use super::state::{aside, State};
 use super::wishes::Wishes;
 use crate::engine::scheduler::Probe;
 use crate::engine::scheduler::{Completion, Event, Generate, Outcome};
@@ -55,7 +55,11 @@ pub async fn reply<F: Format>(state: Arc<State>, job: Job, format: F) -> ApiResu
         }
     }
     let is_streamed = job.wishes.is_streamed;
-    let events = Answers::submit(&state.scheduler, requests, is_streamed)?;
+    let events = {
+        let state = Arc::clone(&state);
+        // A grammar may take long to read.
+        aside(move || Ok(Answers::submit(&state.scheduler, requests, is_streamed)?)).await?
+    };
     let registered = state.running.register(&events, &job.wishes, &answers);
     let talk = Talk { events, answers, format, state, _registered: registered, wishes: job.wishes };
     let mut response = match is_streamed {

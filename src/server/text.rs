@@ -53,10 +53,13 @@ pub async fn tokenize(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiR
 
 pub async fn detokenize(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Json<Value>> {
     let state = app.state()?;
-    let tokens = body.fields().array("tokens")?.unwrap_or_default();
-    let tokens =
-        tokens.iter().map(|token| prompt::token(token, state.model())).collect::<ApiResult<Vec<_>>>()?;
-    Ok(Json(json!({ "content": prompt::text(state.model(), &tokens) })))
+    aside(move || {
+        let tokens = body.fields().array("tokens")?.unwrap_or_default();
+        let tokens =
+            tokens.iter().map(|token| prompt::token(token, state.model())).collect::<ApiResult<Vec<_>>>()?;
+        Ok(Json(json!({ "content": prompt::text(state.model(), &tokens) })))
+    })
+    .await
 }
 
 pub async fn apply_template(Extract(app): Extract<Arc<App>>, body: ObjectBody) -> ApiResult<Json<Value>> {
