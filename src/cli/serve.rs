@@ -300,7 +300,7 @@ impl Args {
         let Checked { mixture, adapter, named } = checked;
         let model = self.device.load(file.path())?;
         let n_ctx = self.n_ctx(&model);
-        let (n_sessions, options) = self.sessions(&model, n_ctx, adapter.is_some())?;
+        let (n_sessions, options, n_kept) = self.sessions(&model, n_ctx, adapter.is_some())?;
         let sessions: Result<Vec<_>> = match adapter.map(|adapter| adapter.join(&model)).transpose()? {
             Some(joined) => {
                 let n_slots = options.n_seq.saturating_add(1);
@@ -308,7 +308,7 @@ impl Args {
             }
             None => (0..n_sessions).map(|_| Session::new(&model, &options)).collect(),
         };
-        let scheduler = Scheduler::new(sessions?, self.queue)?;
+        let scheduler = Scheduler::keeping(sessions?, self.queue, n_kept)?;
         let default = match self.adapt.strategy() {
             Some(strategy) => DefaultChoice::Adapt(strategy),
             // The embedded model shows what it can.
@@ -340,23 +340,27 @@ impl Args {
         n_ctx
     }
 
-    /// How many sessions, and of which kind.
-    fn sessions(&self, model: &Arc<Model>, n_ctx: u32, is_adapted: bool) -> Result<(u32, SessionOptions)> {
-        // One more keeps what pass 1 reads with every question.
-        let n_seq = self.parallel + u32::from(is_adapted);
+    /// How many sessions, of which kind, and how many sequences each keeps for what pass 1 reads with every question.
+    fn sessions(
+        &self,
+        model: &Arc<Model>,
+        n_ctx: u32,
+        is_adapted: bool,
+    ) -> Result<(u32, SessionOptions, u32)> {
         let n_threads = self.device.n_threads()?;
-        let options = SessionOptions {
-            n_batch: self.batch_size,
-            n_ubatch: self.ubatch_size.min(self.batch_size),
-            ..SessionOptions::default()
+        let n_kept = u32::from(is_adapted);
+        let (n_batch, n_ubatch) = (self.batch_size, self.ubatch_size.min(self.batch_size));
+        let (n_sessions, options) = if self.kv_unified {
+            let n_ctx = n_ctx.saturating_add(n_kept.saturating_mul(DEFAULT_CONTEXT.min(n_ctx)));
+            let n_seq = self.parallel;
+            (1, SessionOptions { n_ctx, n_seq, n_threads, kv_unified: true, ..SessionOptions::default() })
+        } else {
+            let (n_sessions, options) = sessions_for(model, self.parallel, n_ctx, n_threads);
+            let n_ctx = options.n_ctx.saturating_add(n_kept.saturating_mul(n_ctx));
+            (n_sessions, SessionOptions { n_ctx, ..options })
         };
-        if self.kv_unified {
-            let options = SessionOptions { n_ctx, n_seq, n_threads, kv_unified: true, ..options };
-            return Ok((1, options));
-        }
-        let (n_sessions, best) = sessions_for(model, n_seq, n_ctx, n_threads);
-        let SessionOptions { n_batch, n_ubatch, .. } = options;
-        Ok((n_sessions, SessionOptions { n_batch, n_ubatch, ..best }))
+        let n_seq = options.n_seq + n_kept;
+        Ok((n_sessions, SessionOptions { n_batch, n_ubatch, n_seq, ..options }, n_kept))
     }
 }
 

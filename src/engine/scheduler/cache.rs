@@ -40,8 +40,6 @@ pub(super) struct Held {
     pub used: u64,
     /// Whether it is of no use once nobody waits.
     pub is_disposable: bool,
-    /// Whether only requests that want the same may take it.
-    pub is_kept: bool,
 }
 
 /// A sequence, as far as it matters here.
@@ -109,22 +107,20 @@ pub(super) fn promised<'a>(
 }
 
 /// Which free sequence takes a request for which `source` knows most. Where that is free itself and the request uses most
-/// of what it holds, it is taken; otherwise the one that was used longest ago, so that what the source holds stays. A kept one
-/// goes to requests that are kept themselves, unless there is no other at all.
+/// of what it holds, it is taken; otherwise the one that was used longest ago, so that what the source holds stays. The
+/// sequences from number `n_open` on are for requests that are to be kept, which take others only where these are busy.
 pub(super) fn seat_for<'a>(
     places: impl Iterator<Item = Place<'a>>,
     source: Option<Source>,
+    n_open: usize,
     is_kept: bool,
 ) -> Option<usize> {
-    let mut n = 0;
-    let mut oldest: Option<(u64, usize)> = None;
+    let mut oldest: Option<(bool, u64, usize)> = None;
     let mut of_source = None;
-    let mut kept = None;
     for (seat, place) in places.enumerate() {
-        n += 1;
         let Place::Free(held) = place else { continue };
-        if !is_kept && held.is_some_and(|held| held.is_kept) {
-            kept = Some(seat);
+        let is_open = seat < n_open;
+        if !is_open && !is_kept {
             continue;
         }
         if let (Some(source), Some(held)) = (source.filter(|source| source.seat == seat), held) {
@@ -134,13 +130,12 @@ pub(super) fn seat_for<'a>(
             of_source = Some(seat);
             continue;
         }
-        let used = held.map_or(0, |held| held.used);
-        if oldest.is_none_or(|(earliest, _)| used < earliest) {
-            oldest = Some((used, seat));
+        let order = (is_open && is_kept, held.map_or(0, |held| held.used), seat);
+        if oldest.is_none_or(|earliest| (order.0, order.1) < (earliest.0, earliest.1)) {
+            oldest = Some(order);
         }
     }
-    let is_alone = n == 1;
-    oldest.map(|(_, seat)| seat).or(of_source).or(kept.filter(|_| is_alone))
+    oldest.map(|(.., seat)| seat).or(of_source)
 }
 
 #[cfg(test)]
@@ -150,7 +145,7 @@ mod tests {
     const KEY: Key = Key { contents: Contents::BASE, scope: 0 };
 
     fn held(tokens: &[Token], used: u64, key: Key) -> Held {
-        Held { key, tokens: tokens.to_vec(), used, is_disposable: false, is_kept: false }
+        Held { key, tokens: tokens.to_vec(), used, is_disposable: false }
     }
 
     fn places(all: &[Option<Held>]) -> impl Iterator<Item = Place<'_>> {
@@ -182,28 +177,28 @@ mod tests {
     #[test]
     fn a_source_is_taken_over_where_little_of_it_is_lost_and_otherwise_stays() {
         let all = [Some(held(&[1; 10], 7, KEY)), Some(held(&[2; 3], 5, KEY)), Some(held(&[3; 3], 6, KEY))];
-        let seat = |n| seat_for(places(&all), Some(Source { seat: 0, n }), false);
+        let seat = |n| seat_for(places(&all), Some(Source { seat: 0, n }), 9, false);
         assert_eq!((seat(8), seat(5), seat(4)), (Some(0), Some(0), Some(1)));
-        assert_eq!(seat_for(places(&all), None, false), Some(1), "the one used longest ago");
+        assert_eq!(seat_for(places(&all), None, 9, false), Some(1), "the one used longest ago");
         assert_eq!(
-            seat_for(places(&all[..1]), Some(Source { seat: 0, n: 1 }), false),
+            seat_for(places(&all[..1]), Some(Source { seat: 0, n: 1 }), 9, false),
             Some(0),
             "there is no other"
         );
-        assert_eq!(seat_for([Place::Closed].into_iter(), None, false), None);
+        assert_eq!(seat_for([Place::Closed].into_iter(), None, 9, false), None);
         let empty = [Some(held(&[1], 7, KEY)), None, None];
-        assert_eq!(seat_for(places(&empty), None, false), Some(1), "an empty one first");
+        assert_eq!(seat_for(places(&empty), None, 9, false), Some(1), "an empty one first");
     }
 
     #[test]
-    fn a_kept_sequence_goes_to_requests_that_are_kept_or_have_no_other() {
-        let kept = |used| Some(Held { is_kept: true, ..held(&[1; 10], used, KEY) });
-        let all = [kept(1), Some(held(&[2; 3], 5, KEY))];
-        assert_eq!(seat_for(places(&all), None, false), Some(1));
-        assert_eq!(seat_for(places(&all), Some(Source { seat: 0, n: 9 }), false), Some(1));
-        assert_eq!(seat_for(places(&all), None, true), Some(0));
-        assert_eq!(seat_for(places(&all[..1]), None, false), Some(0));
+    fn what_is_reserved_goes_to_requests_that_are_kept() {
+        let all = [Some(held(&[2; 3], 5, KEY)), Some(held(&[1; 10], 1, KEY))];
+        let seat = |source, is_kept| seat_for(places(&all), source, 1, is_kept);
+        assert_eq!((seat(None, false), seat(None, true)), (Some(0), Some(1)));
+        assert_eq!(seat(Some(Source { seat: 1, n: 9 }), false), Some(0));
+        let busy = [Place::Closed, Place::Free(all[1].as_ref())];
+        assert_eq!(seat_for(busy.into_iter(), None, 1, false), None, "it waits for the other");
         let busy = [Place::Free(all[0].as_ref()), Place::Closed];
-        assert_eq!(seat_for(busy.into_iter(), None, false), None, "it waits for the other");
+        assert_eq!(seat_for(busy.into_iter(), None, 1, true), Some(0), "it takes another");
     }
 }

@@ -86,6 +86,15 @@ impl Scheduler {
     /// # Errors
     /// No sessions.
     pub fn new(sessions: Vec<Session>, queue: usize) -> Result<Self> {
+        Self::keeping(sessions, queue, 0)
+    }
+
+    /// The same, and the last `n_kept` sequences of each session are for requests that are [to be kept](Request::is_kept):
+    /// what these have read stays while others come and go.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn keeping(sessions: Vec<Session>, queue: usize, n_kept: u32) -> Result<Self> {
         let first = sessions.first().ok_or_else(|| Error::expected("1 session or more", 0))?;
         let limits = Limits::new(first);
         let placements = first.placements();
@@ -94,7 +103,7 @@ impl Scheduler {
         let start = |(number, session): (usize, Session)| {
             let inbox = Arc::clone(&inbox);
             let work = move || {
-                let worker = Worker::new(session, number, Arc::clone(&inbox));
+                let worker = Worker::new(session, number, Arc::clone(&inbox), n_kept);
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker.run())) {
                     // Nobody may wait for this thread any more.
                     inbox.close();

@@ -21,8 +21,7 @@ pub struct Request {
     /// What was read for requests of another scope is not used again. Where a prompt is read in one go or after a
     /// beginning that was there already, results differ by rounding; who cannot have that takes a scope of their own.
     pub scope: u64,
-    /// Whether a sequence goes on to hold what was read, where requests without this wish would take it. One sequence of a
-    /// session is kept so.
+    /// Whether what was read for it is to stay while other requests come and go; see [`super::Scheduler::keeping`].
     pub is_kept: bool,
 }
 

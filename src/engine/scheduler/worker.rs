@@ -34,6 +34,8 @@ pub(super) struct Worker {
     has_failed: bool,
     /// Requests that ended.
     n_left: u64,
+    /// Sequences that any request may take; the others are for those that are to be kept.
+    n_open: usize,
     /// Beginnings shorter than this are read rather than copied.
     min_copied: usize,
     /// Whether all sequences share one memory.
@@ -52,13 +54,14 @@ enum Seat {
 }
 
 impl Worker {
-    /// Thread `number` of those that share `inbox`.
-    pub fn new(session: Session, number: usize, inbox: Arc<Inbox>) -> Self {
+    /// Thread `number` of those that share `inbox`, with `n_kept` sequences for requests that are to be kept.
+    pub fn new(session: Session, number: usize, inbox: Arc<Inbox>, n_kept: u32) -> Self {
         // Every sequence needs room for a token in each decode.
         let n_seats = session.n_seq().min(session.n_batch());
         let Copying { min_copied, is_moving_cheap } = Copying::of(&session);
         Self {
             seats: (0..n_seats).map(|_| Seat::Free(None)).collect(),
+            n_open: n_seats.saturating_sub(n_kept).max(1) as usize,
             slots: Slots::new(session.n_slots() as usize),
             min_copied,
             is_moving_cheap,
@@ -178,7 +181,7 @@ impl Worker {
         let key = Key { contents: job.mixture.contents(), scope: job.request.scope };
         let prompt = &job.request.prompt;
         let source = cache::known(places(&self.seats), key, prompt, job.request.n_reusable(), None);
-        let seat = cache::seat_for(places(&self.seats), source, job.request.is_kept)?;
+        let seat = cache::seat_for(places(&self.seats), source, self.n_open, job.request.is_kept)?;
         // What the sequence holds of another mixture is forgotten anyway.
         let used_by = |contents| use_of(&self.seats, contents, seat);
         let slot = self.slots.find(key.contents, used_by)?;
@@ -195,7 +198,7 @@ impl Worker {
         while wanted + self.n_remembered(seat) > n_ctx {
             let oldest = (0..self.seats.len())
                 .filter(|&other| other != seat)
-                .filter_map(|other| self.held(other).map(|held| (held.is_kept, held.used, other)))
+                .filter_map(|other| self.held(other).map(|held| (other >= self.n_open, held.used, other)))
                 .min()?;
             self.clear(oldest.2);
         }
@@ -213,11 +216,6 @@ impl Worker {
     fn n_remembered(&self, seat: usize) -> usize {
         let others = (0..self.seats.len()).filter(|&other| other != seat);
         others.filter_map(|other| self.held(other)).map(|held| held.tokens.len()).sum()
-    }
-
-    /// Free sequences that are kept.
-    fn n_kept(&self) -> usize {
-        (0..self.seats.len()).filter_map(|seat| self.held(seat)).filter(|held| held.is_kept).count()
     }
 
     fn forget_all(&mut self) {
@@ -543,7 +541,6 @@ impl Worker {
                     tokens: running.held(),
                     used: self.n_left,
                     is_disposable: !running.job.is_bounded,
-                    is_kept: running.job.request.is_kept && self.n_kept() == 0,
                 };
                 self.seats[seat] = Seat::Free((running.n_past > 0).then_some(held));
                 if running.job.is_bounded {
