@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -41,9 +42,11 @@ class Died(Exception):
 
 
 class Server:
-    """A server process; stopped when the `with` block ends."""
+    """A server process; stopped when the `with` block ends, or the script is asked to."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, environment=()):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        self.environment = {**os.environ, **dict(environment)}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -54,7 +57,9 @@ class Server:
     def __enter__(self):
         began = time.perf_counter()
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment
+            )
         while not self.is_healthy():
             if self.process.poll() is not None or time.perf_counter() - began > START:
                 self.stop()

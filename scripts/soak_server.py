@@ -44,6 +44,8 @@ IDLE, ANSWERED = 30, 120
 SHOWN = 3
 # Files and threads that may come and go: pools grow to the number of clients.
 MAY_LEAVE = 4
+# glibc gives threads heaps of their own, and each keeps what its largest request needed: that is no leak, but looks like one.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
 CHAT = "/v1/chat/completions"
 PROBE = "Tell me about a river and a bridge."
 
@@ -58,7 +60,9 @@ class Soak:
         self.counts, self.problems = Counter(), Counter()
         self.samples = []
         self.experts = self.own_experts()
-        self.words = self.room() // 2
+        self.context = self.server.get("/props")["default_generation_settings"]["n_ctx"]
+        # Half of a slot's context: an answer needs room, too.
+        self.words = 50 * self.context // self.tokens_of_words()
         self.probes = {}
         self.stopping = asyncio.Event()
 
@@ -68,18 +72,25 @@ class Soak:
             found = self.server.get("/v1/experts")
         except (OSError, ValueError):
             return {"data": [], "strategies": []}
+        found["strategies"] = [strategy for strategy in found["strategies"] if self.can_choose(strategy)]
         return found
+
+    def can_choose(self, strategy):
+        """Whether the context has room for the prompt of a strategy."""
+        body = {"messages": [{"role": "user", "content": PROBE}], "max_tokens": 1, "svf": {"adapt": strategy}}
+        try:
+            return self.server.post(CHAT, body) is not None
+        except OSError as error:
+            print(f"soak_server: strategy {strategy} is left out: {error}", file=sys.stderr)
+            return False
 
     @property
     def names(self):
         return [expert["name"] for expert in self.experts["data"]]
 
-    def room(self):
-        """How many words a slot has room for, an answer besides."""
-        sample = serving.prompt(0, 100)
-        n_tokens = len(self.server.post("/tokenize", {"content": sample})["tokens"])
-        context = self.server.get("/props")["default_generation_settings"]["n_ctx"]
-        return int(context * 100 / n_tokens)
+    def tokens_of_words(self):
+        """Tokens that a hundred words are."""
+        return len(self.server.post("/tokenize", {"content": serving.prompt(0, 100)})["tokens"])
 
     def problem(self, kind, what=""):
         """Counts a problem, and shows the first ones of its kind."""
@@ -109,7 +120,10 @@ class Soak:
 
     def request(self, draw):
         """A path and a right body."""
-        words = serving.prompt(draw.random(), 1 + self.words // draw.choice([1, 2, 4, 16]))
+        adapter = self.adapter(draw)
+        # Choosing reads a prompt of its own besides.
+        is_chosen = adapter.get("model") == "auto" or "adapt" in adapter.get("svf", ())
+        words = serving.prompt(draw.random(), 1 + self.words // draw.choice([8, 16] if is_chosen else [1, 2, 4, 16]))
         n = draw.choice([1, 8, 24])
         path, body = draw.choice([
             (CHAT, {"messages": [{"role": "user", "content": words}], "max_tokens": n}),
@@ -122,7 +136,7 @@ class Soak:
             ("/v1/responses", {"input": words, "max_output_tokens": n}),
         ])
         sampling = draw.choice([{"temperature": 0}, {"temperature": 0.8, "seed": 1}, {"temperature": 1, "top_k": 5}])
-        return path, body | sampling | self.adapter(draw) | {"stream": draw.random() < 0.6}
+        return path, body | sampling | adapter | {"stream": draw.random() < 0.6}
 
     def wrong(self, draw):
         """A path and bytes that must be refused."""
@@ -131,7 +145,7 @@ class Soak:
             (CHAT, {"max_tokens": 4}),
             (CHAT, chat | {"messages": 7}),
             (CHAT, chat | {"response_format": {"type": "nothing"}}),
-            (CHAT, chat | {"messages": [{"role": "user", "content": "word " * 50_000}]}),
+            (CHAT, chat | {"messages": [{"role": "user", "content": "word " * (2 * self.context)}]}),
             ("/completion", {"n_predict": 4}),
             ("/completion", {"prompt": "Hi", "n_predict": 4, "grammar": "root ::= ("}),
             ("/completion", {"prompt": [10**9], "n_predict": 4}),
@@ -215,7 +229,7 @@ class Soak:
 
     async def reloads(self, http, draw):
         """Loads an expert under another name, asks it, and unloads it."""
-        paths = [expert["path"] for expert in self.experts["data"] if expert.get("path")]
+        paths = [str(Path(expert["path"]).resolve()) for expert in self.experts["data"] if expert.get("path")]
         if not paths:
             return await self.looks(http, draw)
         name = f"soak-{draw.randrange(10**9)}"
@@ -383,7 +397,7 @@ def main():
     print(f"soak_server: seed {args.seed}, {args.minutes:g} minutes: {' '.join(map(str, command))}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with serving.Server(command, Path(folder) / "log") as server:
+            with serving.Server(command, Path(folder) / "log", ONE_HEAP) as server:
                 soak = Soak(args, server)
                 asyncio.run(soak.run())
                 code = server.stop()
