@@ -118,7 +118,7 @@ fn body(i: usize) -> Value {
         "n_predict": 20 + i % 30, "temperature": 0, "n_probs": 2,
     });
     match kind(i) {
-        Kind::Auto if i % 16 == 0 => body["model"] = json!("auto"),
+        Kind::Auto if i.is_multiple_of(16) => body["model"] = json!("auto"),
         Kind::Auto => body["svf"] = json!({ "adapt": "classifier" }),
         Kind::Replaced => body["model"] = json!(REPLACED),
         _ => {
