@@ -1,0 +1,15 @@
+//! `llama-svf serve` under bad treatment: clients that all want something else at once, go away, send what cannot be or
+//! nothing at all, and a server that is ended, killed and started again. Each test starts the program itself.
+//!
+//! `LLAMA_SVF_SEED` gives another seed to what is random.
+
+mod access;
+mod answers;
+mod bodies;
+mod harness;
+mod http;
+mod leaving;
+mod loading;
+mod mixtures;
+mod process;
+mod random;
