@@ -14,3 +14,6 @@ fi
 cargo check --release --lib --no-default-features --features openmp
 RUSTDOCFLAGS="-D warnings" cargo doc --release --lib --no-deps
 scripts/check_cuda.sh --if-present
+# The server, as real clients and llama.cpp's own tests see it.
+scripts/serve_clients.sh
+scripts/llama_server_suite.sh

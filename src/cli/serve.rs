@@ -242,7 +242,8 @@ impl Args {
             }
             let known = |(name, path): (&str, Option<&Path>)| NamedExpert {
                 name: name.to_owned(),
-                path: path.map(Path::to_path_buf),
+                // As clients can give it back.
+                path: path.map(|path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf())),
             };
             named.extend(adapter.named().map(known));
         }

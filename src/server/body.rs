@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
 use super::router::App;
+use super::state::aside;
 
 /// A JSON value that a client sent.
 pub struct JsonBody(pub Value);
@@ -23,15 +24,24 @@ impl ObjectBody {
     }
 }
 
+/// Bytes that are parsed in less time than it takes to hand them to another thread.
+const LONG: usize = 1 << 16;
+
+fn parse(bytes: &[u8]) -> ApiResult<Value> {
+    // The parser itself bounds how deep values may be nested.
+    serde_json::from_slice(bytes).map_err(|error| ApiError::invalid(format!("no JSON: {error}")))
+}
+
 impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> ApiResult<Self> {
         let bytes = read(request.into_body(), app).await?;
-        // The parser itself bounds how deep values may be nested.
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| ApiError::invalid(format!("no JSON: {error}")))
+        match bytes.len() {
+            0..=LONG => parse(&bytes),
+            _ => aside(move || parse(&bytes)).await,
+        }
+        .map(Self)
     }
 }
 

@@ -141,7 +141,7 @@ impl Choice {
         let requests = inquiry.take_requests();
         let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
         if longest > state.scheduler.n_ctx_seq() {
-            return Err(ApiError::too_long(longest, state.scheduler.n_ctx_seq()));
+            return Err(ApiError::too_long_for_pass_1(longest, state.scheduler.n_ctx_seq()));
         }
         let answers =
             Answers::submit(&state.scheduler, requests, false).map_err(|error| error.field("pass 1"))?;

@@ -46,6 +46,16 @@ impl ApiError {
         error
     }
 
+    /// The same where it is the question of pass 1, with its own words, that is too long.
+    pub fn too_long_for_pass_1(n_prompt: usize, n_ctx: usize) -> Self {
+        let message = format!(
+            "to choose an expert, the model reads {n_prompt} tokens: the question, and what the experts are for. That exceeds the \
+             available context size of {n_ctx} tokens: shorten the question, start the server with a larger context, or name the \
+             experts ('svf': {{'mix': …}})"
+        );
+        Self { message, ..Self::too_long(n_prompt, n_ctx) }
+    }
+
     /// No key, or a wrong one.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "Invalid API Key")

@@ -172,6 +172,34 @@ fn an_expert_that_computes_nan_spoils_nobody_else_not_even_later() {
 }
 
 #[test]
+fn a_sequence_that_nan_has_spoilt_serves_again_while_others_are_at_work() {
+    let adapted = tiny();
+    let options = SessionOptions { n_batch: 16, n_ubatch: 16, ..options(2, false) };
+    let scheduler = Scheduler::new(vec![session(&adapted, &options, 3)], QUEUE).unwrap();
+    let mut session = session(&adapted, &self::options(1, true), 2);
+    let mut endless = request(tokens(1, 20), mixture(9), 230);
+    // Nothing else ends it.
+    let ends = adapted.model().end_tokens();
+    how(&mut endless).sampler.logit_bias = ends.into_iter().map(|it| (it, f32::NEG_INFINITY)).collect();
+    let going = scheduler.submit(endless).unwrap();
+    for round in 0..5 {
+        let bad = request(tokens(round, 30), Mixture::single("nan"), 10);
+        let ticket = scheduler.submit(bad.clone()).unwrap();
+        match round % 2 {
+            0 => assert!(ticket.completion().unwrap_err().to_string().contains("NaN")),
+            // It goes away perhaps before anybody knows.
+            _ => drop(ticket),
+        }
+        let good = request(tokens(round + 50, 40), mixture(round as usize), 8);
+        let completion = scheduler.submit(good.clone()).unwrap().completion().unwrap();
+        is_as_alone(&mut session, &good, &completion);
+    }
+    assert_eq!(scheduler.load().n_running, 1, "the first one goes on all the time");
+    drop(going);
+    assert_idle(&scheduler);
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_its_own_error_and_says_its_kind() {
     let adapted = tiny();
     let scheduler = scheduler(&adapted, 2, false);

@@ -50,6 +50,7 @@ fn nothing_is_done_without_a_key() {
         "/v1/load_lora_adapter",
         "/v1/unload_lora_adapter",
         "/v1/messages",
+        "/v1/responses",
         "/nowhere",
     ];
     let gets = ["/props", "/slots", "/metrics", "/v1/experts", "/lora-adapters", "/v1/models/x", "//health"];

@@ -141,7 +141,7 @@ fn broken() -> Vec<Vec<u8>> {
     all
 }
 
-pub const POSTS: [&str; 13] = [
+pub const POSTS: [&str; 17] = [
     "/completion",
     "/completions",
     "/v1/completions",
@@ -149,6 +149,10 @@ pub const POSTS: [&str; 13] = [
     CHAT,
     "/v1/chat/completions/input_tokens",
     "/chat/completions/input_tokens",
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/tokenize",
     "/detokenize",
     "/apply-template",

@@ -149,11 +149,18 @@ impl Worker {
             }
         }
         for seat in 0..self.seats.len() {
-            let over = self.at(seat).and_then(|running| running.job.is_over(now));
-            if let Some(over) = over {
-                if let Some(running) = self.leave(seat) {
-                    running.stop(over);
-                }
+            let Some(running) = self.at(seat) else { continue };
+            let Some(over) = running.job.is_over(now) else { continue };
+            // Of an expert that computes NaN nobody knows before the first logits.
+            let is_unknown =
+                running.is_at_prompt() && running.n_past > 0 && running.key().contents != Contents::BASE;
+            if let Some(running) = self.leave(seat) {
+                running.stop(over);
+            }
+            if is_unknown && !self.is_shared {
+                self.clear(seat);
+                self.seats[seat] = Seat::Spoilt;
+                self.heal();
             }
         }
     }
@@ -472,6 +479,28 @@ impl Worker {
             let result = take(running, self.session.logits(i), &self.session);
             self.end(seat, result);
         }
+        self.heal();
+    }
+
+    /// Overwrites the memory of spoilt sequences with that of one that is known to hold numbers, as far as there is one.
+    fn heal(&mut self) {
+        if self.is_shared {
+            return;
+        }
+        let is_sound = |seat: &Seat| match seat {
+            Seat::Free(_) => true,
+            // Whoever wrote something had logits that were numbers.
+            Seat::Busy(running) => !running.is_at_prompt(),
+            Seat::Spoilt => false,
+        };
+        for seat in 0..self.seats.len() {
+            let sound =
+                self.seats.iter().position(is_sound).filter(|_| matches!(self.seats[seat], Seat::Spoilt));
+            let Some(sound) = sound else { continue };
+            if self.session.copy(sound as u32, seat as u32).is_ok() {
+                self.clear(seat);
+            }
+        }
     }
 
     /// Those who wait for what `seat` has just read wholly: they can have its logits too.
@@ -600,10 +629,13 @@ fn take(
     session: &Session,
 ) -> std::result::Result<Option<Ended>, Trouble> {
     if has_nan(logits) {
-        return Err(Trouble::Numbers(
-            Error::engine("the model computed NaN")
-                .hint("check model and sidecar with `Sidecar::verify`, or lower `strength`"),
-        ));
+        let error = match running.key().contents == Contents::BASE {
+            true => Error::engine("the model computed NaN"),
+            // Whoever asked for the mixture can ask for less.
+            false => Error::invalid("the model computed NaN with this mixture"),
+        };
+        let hint = "check model and sidecar with `Sidecar::verify`, or lower `strength`";
+        return Err(Trouble::Numbers(error.hint(hint)));
     }
     running.take(logits, session.model(), session.n_ctx_seq() as usize).map_err(Trouble::Own)
 }

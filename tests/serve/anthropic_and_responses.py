@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Anthropic's and OpenAI's own clients.
 
-    tests/serve/clients.py URL [--key KEY] [--only CHECK...]
+    tests/serve/anthropic_and_responses.py URL [--key KEY] [--only CHECK...]
 
 asks a running `llama-svf serve`, of one of Qwen2.5's models, through PyPI's packages `anthropic` and `openai`.
 Prints a line for each check; exits with 1 where one failed.
