@@ -153,7 +153,7 @@ impl<F: Format> Talk<F> {
                 }
             }
             Event::Piece(piece) => {
-                let part = self.answers[i].take(piece, &self.wishes, self.state.model())?;
+                let part = self.answers[i].take(piece, self.state.model())?;
                 Ok(part.map_or_else(Vec::new, |part| self.format.part(&self.answers[i], part)))
             }
             Event::Done(outcome) => {

@@ -141,7 +141,7 @@ impl Answer {
     }
 
     /// Takes in a token; what can be handed out now, if anything can.
-    pub fn take(&mut self, piece: Piece, wishes: &Wishes, model: &Model) -> ApiResult<Option<Part>> {
+    pub fn take(&mut self, piece: Piece, model: &Model) -> ApiResult<Option<Part>> {
         let Piece { token, log_prob, top, text } = piece;
         if let Some(token) = token {
             self.n_written += 1;
@@ -168,7 +168,6 @@ impl Answer {
         let mut part = Part { text, deltas, ..Part::default() };
         part.tokens = std::mem::take(&mut self.pending.tokens);
         part.probs = std::mem::take(&mut self.pending.probs);
-        let _ = wishes;
         Ok(Some(part))
     }
 
