@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cache::{self, Held, Key, Place};
+use super::cache::{self, Held, Key, Place, Source};
 use super::inbox::{Inbox, Job, Load, Progress};
 use super::plan::{plan, Need};
 use super::running::{stop_waiting, Running};
@@ -201,6 +201,7 @@ impl Worker {
             let old = self.slots.contents(slot);
             self.forget(|held| Some(held.key.contents) == old);
         }
+        let seat = self.beside(seat, source);
         // What is only remembered makes room, what was used longest ago first.
         while wanted + self.n_remembered(seat) > n_ctx {
             let oldest = (0..self.seats.len())
@@ -210,6 +211,31 @@ impl Worker {
             self.clear(oldest.2);
         }
         Some((seat, slot))
+    }
+
+    /// A free sequence among those at work or next to them, in the place of `seat`: llama.cpp computes neighbours together.
+    /// What it remembers moves to `seat`, if that is worth it; else `seat` itself.
+    fn beside(&mut self, seat: usize, source: Option<Source>) -> usize {
+        let is_source = source.is_some_and(|source| source.seat == seat);
+        if !self.is_moving_cheap || is_source || seat >= self.n_open {
+            return seat;
+        }
+        let at_work: Vec<_> = self.running().map(|(seat, _)| seat).filter(|&it| it < self.n_open).collect();
+        let (Some(&first), Some(&last)) = (at_work.first(), at_work.last()) else { return seat };
+        let mut near = (first..=last).chain([last + 1]).chain(first.checked_sub(1));
+        let place = near.find(|&it| it < self.n_open && matches!(self.seats[it], Seat::Free(_)));
+        let Some(place) = place.filter(|&place| place != seat) else { return seat };
+        // What `seat` remembers had to go in any case.
+        self.clear(seat);
+        if let Some(held) = self.held(place).filter(|held| !held.is_disposable).cloned() {
+            let n = held.tokens.len();
+            match self.copy(place, seat, n) {
+                Ok(n_copied) if n_copied == n => self.seats[seat] = Seat::Free(Some(held)),
+                _ => self.clear(seat),
+            }
+        }
+        self.clear(place);
+        place
     }
 
     fn held(&self, seat: usize) -> Option<&Held> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{json, Map, Value};
 
 use super::native::final_json;
-use super::{fingerprint, probs_json, progress_json, Answer, Format, Frame, Part};
+use super::{accounted, fingerprint, probs_json, progress_json, Answer, Format, Frame, Part};
 use crate::engine::scheduler::Reading;
 use crate::engine::{AnswerMessage, ChatDelta};
 use crate::server::state::{now, State};
@@ -110,19 +110,6 @@ pub fn message_json(message: &AnswerMessage) -> Value {
     json
 }
 
-/// The tokens of all answers; those of a prompt count once.
-pub fn total_usage(answers: &[Answer]) -> Value {
-    let Some(first) = answers.first() else { return Value::Null };
-    let n_prompt = first.prompt.len();
-    let n_written: usize = answers.iter().map(|answer| answer.n_written).sum();
-    json!({
-        "completion_tokens": n_written,
-        "prompt_tokens": n_prompt,
-        "total_tokens": n_prompt + n_written,
-        "prompt_tokens_details": { "cached_tokens": first.timings.n_cached },
-    })
-}
-
 impl Format for Chat {
     fn progress(&mut self, answer: &Answer, reading: &Reading) -> Vec<Frame> {
         let opening = self.opening(answer);
@@ -183,15 +170,7 @@ impl Format for Chat {
             }
             choice
         };
-        let mut json = self.object("chat.completion", answers.iter().map(choice).collect());
-        json["usage"] = total_usage(answers);
-        if let Some(first) = answers.first() {
-            json["timings"] = first.timings.json();
-            json["svf"] = first.chosen.report();
-            if self.wishes.is_verbose {
-                json["__verbose"] = final_json(&self.state, &self.wishes, first, false);
-            }
-        }
-        json
+        let json = self.object("chat.completion", answers.iter().map(choice).collect());
+        accounted(json, answers, &self.state, &self.wishes)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{json, Value};
 
 use super::native::final_json;
-use super::{fingerprint, probs_json, progress_json, Answer, Format, Frame, Part, TokenProbs};
+use super::{accounted, fingerprint, probs_json, progress_json, Answer, Format, Frame, Part, TokenProbs};
 use crate::engine::scheduler::Reading;
 use crate::server::prompt;
 use crate::server::state::{now, State};
@@ -90,15 +90,7 @@ impl Format for Completions {
         let choice = |answer: &Answer| {
             self.choice(answer.index, &self.text(answer), &answer.probs, Some(finish_reason(answer)))
         };
-        let mut json = self.object(answers.iter().map(choice).collect());
-        json["usage"] = super::chat::total_usage(answers);
-        if let Some(first) = answers.first() {
-            json["timings"] = first.timings.json();
-            json["svf"] = first.chosen.report();
-            if self.wishes.is_verbose {
-                json["__verbose"] = final_json(&self.state, &self.wishes, first, false);
-            }
-        }
-        json
+        let json = self.object(answers.iter().map(choice).collect());
+        accounted(json, answers, &self.state, &self.wishes)
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{json, Value};
 
 use super::choose::Chosen;
 use super::error::{ApiError, ApiResult};
+use super::state::State;
 use super::wishes::Wishes;
 use crate::engine::scheduler::{Completion, Ended, Piece, Reading};
 use crate::engine::{AnswerMessage, ChatDelta, ChatParser, Model, Token};
@@ -255,6 +256,33 @@ impl Timings {
             "predicted_per_second": ratio(1e3 * steps, predicted_ms),
         })
     }
+}
+
+/// The tokens of all answers, `n` of which each prompt has; those of a prompt count once.
+fn total_usage(answers: &[Answer], n: usize) -> Value {
+    let firsts = || answers.iter().step_by(n.max(1));
+    let n_prompt: usize = firsts().map(|answer| answer.prompt.len()).sum();
+    let n_cached: usize = firsts().map(|answer| answer.timings.n_cached).sum();
+    let n_written: usize = answers.iter().map(|answer| answer.n_written).sum();
+    json!({
+        "completion_tokens": n_written,
+        "prompt_tokens": n_prompt,
+        "total_tokens": n_prompt + n_written,
+        "prompt_tokens_details": { "cached_tokens": n_cached },
+    })
+}
+
+/// `json`, all answers in one of OpenAI's forms, with what they took and who gave them.
+fn accounted(mut json: Value, answers: &[Answer], state: &State, wishes: &Wishes) -> Value {
+    json["usage"] = total_usage(answers, wishes.n);
+    if let Some(first) = answers.first() {
+        json["timings"] = first.timings.json();
+        json["svf"] = first.chosen.report();
+        if wishes.is_verbose {
+            json["__verbose"] = native::final_json(state, wishes, first, false);
+        }
+    }
+    json
 }
 
 /// How much of a prompt is read, as llama-server tells it.
