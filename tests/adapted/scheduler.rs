@@ -174,10 +174,10 @@ fn an_expert_that_computes_nan_spoils_nobody_else_not_even_later() {
 #[test]
 fn a_sequence_that_nan_has_spoilt_serves_again_while_others_are_at_work() {
     let adapted = tiny();
-    let options = SessionOptions { n_batch: 16, n_ubatch: 16, ..options(2, false) };
+    let options = SessionOptions { n_ctx: 2 * 8192, n_batch: 16, n_ubatch: 16, ..options(2, false) };
     let scheduler = Scheduler::new(vec![session(&adapted, &options, 3)], QUEUE).unwrap();
     let mut session = session(&adapted, &self::options(1, true), 2);
-    let mut endless = request(tokens(1, 20), mixture(9), 230);
+    let mut endless = request(tokens(1, 20), mixture(9), 8000);
     // Nothing else ends it.
     let ends = adapted.model().end_tokens();
     how(&mut endless).sampler.logit_bias = ends.into_iter().map(|it| (it, f32::NEG_INFINITY)).collect();
