@@ -79,6 +79,7 @@ fn names(row: &Row) -> String {
             _ => names.push(name.clone()),
         }
     }
+    names.sort();
     let more = names.len().saturating_sub(MAX_NAMES);
     names.truncate(MAX_NAMES);
     if more > 0 {
