@@ -11,7 +11,8 @@ median. A difference below it says little. Memory is that of the process, model 
     base     nobody has an expert
     one      everybody has the same expert; llama-server the same as a LoRA adapter, loaded with --lora
     eight    8 clients, each with another of 8 experts; llama-server has 8 adapters, each request names one
-    many     a folder of 1000 experts: each request draws one, beside all with one; llama-svf alone
+    many     a folder of 1000 experts: each request draws one, beside all with one; in a chat, where requests with one mixture
+             share the reading of the template's beginning, and without a template; llama-svf alone
     long     short requests while a prompt of 4000 tokens is read
 
 Experts are random, adapters computed from them and the sidecar: they do the same to the answers, so that answers can be
@@ -54,7 +55,7 @@ N_EIGHT = 8
 WARM_UP = -1
 SHORT_TOKENS = 8
 SHORT_WORDS = 8
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
 class Files:
@@ -100,10 +101,15 @@ class Files:
 
 
 class Contender:
-    """A server, and what its requests say about adapters."""
+    """A server, what its requests say about adapters, and whether a chat template surrounds their words."""
 
-    def __init__(self, name, server, adapter=lambda client, number: {}):
-        self.name, self.server, self.adapter = name, server, adapter
+    def __init__(self, name, server, adapter=lambda client, number: {}, is_chat=True):
+        self.name, self.server, self.adapter, self.is_chat = name, server, adapter, is_chat
+
+    async def ask(self, http, words, n_tokens, *who):
+        path = CHAT if self.is_chat else COMPLETIONS
+        asked = body(words, n_tokens, self.is_chat, **self.adapter(*who))
+        return check(await serving.ask(http, self.server.url + path, asked))
 
 
 def say(text):
@@ -113,9 +119,9 @@ def say(text):
 # --- workloads ---------------------------------------------------------------------------------------------
 
 
-def body(words, n_tokens, **more):
+def body(words, n_tokens, is_chat, **more):
     return {
-        "messages": [{"role": "user", "content": words}],
+        **({"messages": [{"role": "user", "content": words}]} if is_chat else {"prompt": words}),
         "max_tokens": n_tokens,
         "temperature": 0,
         # Every answer has the same length.
@@ -145,8 +151,7 @@ async def load(args, contender, n_clients, seed):
     async def client(index):
         for number in range(index, n_requests, n_clients):
             words = serving.prompt((args.seed, *seed, number), args.prompt_words)
-            asked = body(words, args.tokens, **contender.adapter(index, number))
-            answers[number] = check(await serving.ask(http, contender.server.url + CHAT, asked))
+            answers[number] = await contender.ask(http, words, args.tokens, index, number)
 
     clock = asyncio.get_running_loop().time
     async with session() as http:
@@ -166,22 +171,21 @@ async def load(args, contender, n_clients, seed):
 
 async def beside_long(args, contender, seed):
     """Figures of a client that asks short questions, alone and while the server reads a long prompt."""
-    url, alone, meanwhile = contender.server.url + CHAT, [], []
+    alone, meanwhile = [], []
 
     async def short(number):
         words = serving.prompt((args.seed, *seed, number), SHORT_WORDS)
-        answer = await serving.ask(http, url, body(words, SHORT_TOKENS, **contender.adapter(0, number)))
-        return 1e3 * check(answer).seconds
+        return 1e3 * (await contender.ask(http, words, SHORT_TOKENS, 0, number)).seconds
 
     async with session() as http:
         for number in range(8):
             alone.append(await short(number))
         words = serving.prompt((args.seed, *seed, "long"), args.long_words)
-        long = asyncio.create_task(serving.ask(http, url, body(words, 1, **contender.adapter(1, 0))))
+        long = asyncio.create_task(contender.ask(http, words, 1, 1, 0))
         await asyncio.sleep(0.1)
         while not long.done():
             meanwhile.append(await short(100 + len(meanwhile)))
-        answer = check(await long)
+        answer = await long
     return {
         "short alone, ms": statistics.median(alone),
         "short meanwhile, ms": statistics.median(meanwhile or [float("nan")]),
@@ -277,12 +281,14 @@ class Bench:
             server = self.serve(stack, OURS, *arguments, slots=n, context=self.args.context)
             say(f"{self.args.experts} experts are there after {server.start_seconds:.1f} s")
             drawn = lambda client, number: mix(f"e{(7919 * number + 13) % self.args.experts}")
+            # Without a template prompts have nothing in common, so that nobody saves reading.
             contenders = [
-                Contender(f"{OURS}, one", server, lambda client, number: mix("e0")),
-                Contender(f"{OURS}, drawn", server, drawn),
+                Contender(f"{OURS}, {name}", server, adapter, is_chat)
+                for is_chat, names in ((True, ("one", "drawn")), (False, ("one, no template", "drawn, no template")))
+                for name, adapter in zip(names, (lambda client, number: mix("e0"), drawn))
             ]
             self.clients(f"{self.args.experts} experts", contenders, [n])
-            for row in self.rows[-2:]:
+            for row in self.rows[-len(contenders):]:
                 row["start, s"] = [server.start_seconds]
 
     def long(self):
