@@ -165,7 +165,7 @@ function(svf_add_op)
 endfunction()
 
 function(svf_add_hook)
-    set(sources "${SVF_KERNELS}/llama/svf_hook.cpp" "${SVF_KERNELS}/llama/svf_guard.cpp")
+    set(sources "${SVF_KERNELS}/llama/svf_guard.cpp" "${SVF_KERNELS}/llama/svf_hook.cpp" "${SVF_KERNELS}/llama/svf_pool.cpp")
     target_sources(llama PRIVATE ${sources})
     # A unity build would merge them with llama.cpp's model files.
     set_source_files_properties(${sources} TARGET_DIRECTORY llama PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)

@@ -197,6 +197,41 @@ fn a_shuffled_stream_is_scored_with_the_experts_that_the_model_chooses() {
 }
 
 #[test]
+fn described_experts_are_compared_with_the_question() {
+    for skill in Skill::ALL {
+        let output = run(
+            &format!(
+                "describe @{skill}.expert.gguf -m @model.gguf --svf @model.svf.gguf --task {skill} --examples 2 \
+                 --description skill-{skill} -o @described-{skill}.expert.gguf --force"
+            ),
+            &[],
+        );
+        assert_code(&output, 0);
+        assert!(stderr(&output).contains("2 examples"), "{}", stderr(&output));
+        let [before, after] = ["", "described-"]
+            .map(|before| Expert::open(folder().join(format!("{before}{skill}.expert.gguf"))).unwrap());
+        assert_eq!((before.multipliers, before.profile.questions.len()), (after.multipliers, 0));
+        assert_eq!((after.description, after.profile.questions.len()), (format!("skill-{skill}"), 2));
+    }
+    let experts = "-m @model.gguf --svf @model.svf.gguf --expert @described-math.expert.gguf --expert \
+                   @described-code.expert.gguf --expert @described-reasoning.expert.gguf";
+    let prompt = question(Skill::Code, false, 1, 5).prompt;
+    let value = json(&format!("run {experts} --temp 0 --chat --json --adapt nearest -n 4"), &["-p", &prompt]);
+    assert_eq!((value["strategy"].as_str(), value["label"].as_str()), (Some("nearest"), Some("code")));
+    let value = json(&format!("eval {experts} --task math,code,reasoning -n 30 --adapt nearest --json"), &[]);
+    assert!(number(&value, "/dispatch/accuracy") >= 0.96, "{value}");
+    // One that was not described is never taken, and that is said.
+    let output = run(
+        &format!("run {experts} --expert @bad.expert.gguf --chat --adapt nearest -n 4"),
+        &["-p", &prompt],
+    );
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("never chooses it (`describe` adds them): bad"), "{}", stderr(&output));
+    let shown = run("inspect @described-math.expert.gguf", &[]);
+    assert!(stdout(&shown).contains("2 examples"), "{}", stdout(&shown));
+}
+
+#[test]
 fn a_trace_of_an_adapted_run_goes_on_with_the_same_choice_only() {
     let trace = folder().join("adapted.jsonl");
     let _ = fs::remove_file(&trace);
@@ -382,7 +417,7 @@ fn experts_of_another_base_model_are_refused_wherever_experts_are_chosen() {
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 23] = [
+const BAD: [(&str, &[&str]); 28] = [
     ("run -m @model.gguf --svf @model.svf.gguf --adapt prompt -p a", &["an expert to choose", "--expert"]),
     ("run EXPERTS --adapt classifier -p a", &["expert cls", "--classifier"]),
     (
@@ -404,6 +439,14 @@ const BAD: [(&str, &[&str]); 23] = [
     (
         "eval EXPERTS --expert Math=@code.expert.gguf --adapt prompt --task math",
         &["expert math", "differs from Math in capitals only", "NAME=FILE"],
+    ),
+    ("run EXPERTS --adapt nearest -p a", &["hidden states", "--adapt", "describe"]),
+    ("run EXPERTS --adapt nearest --adapt-read text -p a", &["asks nobody", "--adapt-read"]),
+    ("describe @math.expert.gguf -m @model.gguf --svf @model.svf.gguf --task nothing", &["nothing", "hint"]),
+    ("describe @foreign.expert.gguf --task math", &["expert foreign"]),
+    (
+        "describe @math.expert.gguf -m @model.gguf --svf @model.svf.gguf --task math -o @code.expert.gguf",
+        &["code.expert.gguf", "exists already", "--force"],
     ),
     ("run EXPERTS --adapt prompt --threshold nan -p a", &["--threshold", "NaN"]),
     ("run EXPERTS --adapt prompt --threshold 2 -p a", &["--threshold", "2"]),

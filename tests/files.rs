@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use drafts::{base_model, expert, f16_bytes, f32_bytes, random, sidecar, Bench, Draft, Value, WEIGHTS};
 use half::f16;
 use llama_svf::error::{Error, Result};
-use llama_svf::expert::{Expert, ExpertSet, Mixture, Training};
+use llama_svf::expert::profile::{Rows, States};
+use llama_svf::expert::{Expert, ExpertSet, Mixture, Profile, Training};
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::{self, TensorType};
 use llama_svf::progress::Silent;
@@ -920,6 +921,53 @@ fn an_expert_survives_saving() {
 }
 
 #[test]
+fn a_profile_survives_saving_and_what_is_wrong_with_one_is_said() {
+    let bench = Bench::new();
+    let sidecar = open_sidecar(&bench);
+    let rows = |n: usize, width: usize| -> Vec<Vec<f32>> {
+        (0..n).map(|i| (0..width).map(|k| ((i * 7 + k) % 11) as f32 / 11.0 - 0.4).collect()).collect()
+    };
+    // Rows that fill the blocks of Q8_0, and rows that do not.
+    for width in [64, 20] {
+        let mut expert = Expert::identity("described", &sidecar);
+        let own = Rows::new(width, &rows(5, width)).unwrap();
+        let other = Rows::new(width, &rows(3, width)).unwrap();
+        expert.profile = Profile {
+            questions: vec!["What is 1 + 1?".into(), "Zwei\nund drei?".into()],
+            states: Some(States { layer: 2, own, other }),
+        };
+        let path = bench.path("described.expert.gguf");
+        expert.save(&path).unwrap();
+        assert_eq!(Expert::open(&path).unwrap(), expert);
+        assert_eq!(Expert::open(&path).unwrap().digest(), Expert::identity("x", &sidecar).digest());
+        // A flipped bit in a hidden state is noticed.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 33;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(Expert::open(&path).is_err());
+    }
+    let refused = |profile: Profile, fragment: &str| {
+        let expert = Expert { profile, ..Expert::identity("bad", &sidecar) };
+        assert_refused(fragment, expert.save(bench.path("bad.expert.gguf")), &[fragment]);
+    };
+    let questions = |questions: &[&str]| Profile {
+        questions: questions.iter().map(|&it| it.to_owned()).collect(),
+        states: None,
+    };
+    refused(questions(&[" "]), "svf.profile.questions");
+    refused(questions(&["a\0b"]), "svf.profile.questions");
+    refused(questions(&["long"; 33]), "at most 32 questions");
+    let own = Rows::new(20, &rows(1, 20)).unwrap();
+    let other = Rows::new(24, &rows(1, 24)).unwrap();
+    refused(
+        Profile { questions: Vec::new(), states: Some(States { layer: 0, own, other }) },
+        "svf.profile.other",
+    );
+    assert!(Rows::new(20, &rows(1, 21)).is_err());
+}
+
+#[test]
 fn an_expert_that_cannot_be_saved_leaves_the_old_file() {
     let bench = Bench::new();
     let sidecar = open_sidecar(&bench);
@@ -979,6 +1027,7 @@ fn a_full_disk_leaves_no_broken_expert() {
             fingerprint,
             multipliers,
             training: None,
+            profile: Profile::default(),
         };
         assert_refused("limit", expert.save(path), &["big.expert.gguf: cannot write: "]);
         return;

@@ -49,7 +49,7 @@ const KNOWN_ONLY_TO: [(&str, &[&str]); 11] = [
     ("prometheus", &["server"]),
     ("tokio", &["server"]),
     ("llama_cpp_sys_2", &["ffi"]),
-    ("faer", &["svd", "gradient"]),
+    ("faer", &["svd", "gradient", "dispatch"]),
     ("pulp", &["gradient"]),
 ];
 

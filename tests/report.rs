@@ -203,7 +203,16 @@ fn what_was_chosen_sums_to_the_items_and_the_best_is_marked() {
 fn its_pages_show_all_pictures_and_need_nothing_from_elsewhere() {
     whole();
     let (markdown, html) = (read("whole/report.md"), read("whole/report.html"));
-    for name in ["experts", "strategies", "dispatch-prompt", "dispatch-classifier", "mixtures"] {
+    let pictures = [
+        "experts",
+        "strategies",
+        "dispatch-prompt",
+        "reliability-prompt",
+        "dispatch-classifier",
+        "reliability-classifier",
+        "mixtures",
+    ];
+    for name in pictures {
         assert!(markdown.contains(&format!("({name}.svg)")), "{name}");
         let svg = read(&format!("whole/{name}.svg"));
         assert!(
@@ -211,7 +220,10 @@ fn its_pages_show_all_pictures_and_need_nothing_from_elsewhere() {
             "{name}"
         );
     }
-    assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (5, 5));
+    assert_eq!(
+        (html.matches("<svg").count(), html.matches("</svg>").count()),
+        (pictures.len(), pictures.len())
+    );
     for outside in ["src=", "href=", "@import", "url(", "<script"] {
         assert!(!html.contains(outside), "{outside}");
     }
@@ -225,6 +237,33 @@ fn its_pages_show_all_pictures_and_need_nothing_from_elsewhere() {
     let widths =
         markdown.lines().filter(|line| line.starts_with("| ")).map(|line| line.matches(" |").count());
     assert!(widths.min() > Some(1));
+}
+
+#[test]
+fn confidence_is_compared_with_what_is_right() {
+    let report = whole();
+    for strategy in ["prompt", "classifier"] {
+        let reliability = &report["reliability"][strategy];
+        let steps = reliability["steps"].as_array().unwrap();
+        // Counted again from the table of choices, over the tasks that have an expert of their own.
+        let rows = report["dispatch"].as_array().unwrap().iter();
+        let is_counted = |row: &&Value| {
+            row["strategy"] == strategy
+                && row["accuracy"].is_f64()
+                && row["labels"].as_object().unwrap().len() == 1
+        };
+        let rows: Vec<_> = rows.filter(is_counted).collect();
+        let count = |row: &&Value| row["n"].as_f64().unwrap();
+        let n: f64 = rows.iter().map(count).sum();
+        assert_eq!(number(reliability, "/n"), n);
+        let right: f64 = rows.iter().map(|row| count(row) * number(row, "/accuracy")).sum();
+        let of_steps = |key: &str| -> f64 { steps.iter().map(|it| number(it, "/n") * number(it, key)).sum() };
+        assert!((of_steps("/right") - right).abs() < 1e-6, "{reliability}");
+        let sure: f64 = rows.iter().map(|row| count(row) * number(row, "/confidence")).sum();
+        assert!((of_steps("/confidence") - sure).abs() < 1e-6, "{reliability}");
+        let error = number(reliability, "/error");
+        assert!(error >= (sure - right).abs() / n - 1e-9 && error <= 1.0, "{reliability}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #include "svf_exception.h"
 #include "svf_graph.h"
 #include "svf_mul_mat.h"
+#include "svf_pool.h"
 
 #include "ggml-backend.h"
 #include "llama-context.h"
@@ -21,6 +22,8 @@ struct svf_binding {
     svf_op   op;
     int32_t  fused_tokens;
     std::array<int32_t, LLAMA_MAX_SEQ> slots = {}; // slot of each sequence
+    llama_context * context;
+    svf_pools       pools;
 
     struct adapted {
         svf_weight factors;
@@ -47,10 +50,11 @@ namespace {
 // the rows of the latter, in batch order.
 class graph_input_slots : public llm_graph_input_i {
 public:
-    graph_input_slots(const svf_binding * binding, ggml_context * ctx, int64_t n_tokens, int64_t n_outputs)
+    graph_input_slots(svf_binding * binding, ggml_context * ctx, int64_t n_tokens, int64_t n_outputs)
         : tokens(new_ids(ctx, n_tokens, "svf_slots")), outputs(new_ids(ctx, n_outputs, "svf_slots_out")), binding(binding) {}
 
     void set_input(const llama_ubatch * ubatch) override {
+        binding->pools.begin(*ubatch);
         const bool every = outputs->ne[0] == tokens->ne[0];
         int64_t n_outputs = 0;
         for (uint32_t i = 0; i < ubatch->n_tokens; i++) {
@@ -71,7 +75,7 @@ public:
     ggml_tensor * outputs; // I32 [n_outputs]
 
 private:
-    const svf_binding * binding;
+    svf_binding * binding;
 
     static ggml_tensor * new_ids(ggml_context * ctx, int64_t n, const char * name) {
         ggml_tensor * ids = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n);
@@ -208,6 +212,16 @@ void llama_context::set_svf(svf_binding * binding) {
     sched_need_reserve = true; // reserving drops every graph built for another binding
 }
 
+void llama_context::set_svf_eval(ggml_backend_sched_eval_callback callback, void * user_data) {
+    synchronize();
+    cparams.cb_eval           = callback;
+    cparams.cb_eval_user_data = user_data;
+    // A graph that is used again keeps its scheduler.
+    if (sched) {
+        ggml_backend_sched_set_eval_callback(sched.get(), callback, user_data);
+    }
+}
+
 const ggml_tensor * svf_model_tensor(const llama_model * model, const char * name) {
     return model->get_tensor(name);
 }
@@ -217,6 +231,7 @@ svf_binding * svf_bind(
     int32_t fused_tokens, char * error, size_t error_size) {
     svf_binding * bound = svf_guarded<svf_binding *>(nullptr, error, error_size, [&] {
         auto binding  = std::make_unique<svf_binding>();
+        binding->context = context;
         binding->form = form;
         binding->op   = op;
         binding->fused_tokens = fused_tokens;
@@ -239,12 +254,26 @@ svf_binding * svf_bind(
 }
 
 void svf_unbind(llama_context * context, svf_binding * binding) {
+    context->set_svf_eval(nullptr, nullptr);
     context->set_svf(nullptr);
     delete binding;
 }
 
 void svf_assign(svf_binding * binding, llama_seq_id sequence, int32_t slot) {
     binding->slots[sequence] = slot;
+}
+
+void svf_pool(svf_binding * binding, llama_seq_id sequence, int32_t layer, llama_pos first, llama_pos end) {
+    const bool was_used = binding->pools.is_used();
+    binding->pools.set(sequence, layer, first, end);
+    if (binding->pools.is_used() != was_used) {
+        // Only while somebody asks: the scheduler has to stop at each backend for it.
+        binding->context->set_svf_eval(was_used ? nullptr : svf_pools::eval, &binding->pools);
+    }
+}
+
+int32_t svf_pooled(const svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean) {
+    return binding->pools.mean(sequence, layer, mean);
 }
 
 svf_way svf_way_of(const svf_binding * binding, const ggml_tensor * weight) {

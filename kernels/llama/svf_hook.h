@@ -64,6 +64,16 @@ LLAMA_API void svf_unbind(struct llama_context * context, struct svf_binding * b
 // Tokens of `sequence`, one of the context's, use slot `slot` from the next decode on. Sequences start at slot 0.
 LLAMA_API void svf_assign(struct svf_binding * binding, llama_seq_id sequence, int32_t slot);
 
+// Lets `sequence`, one of the context's, sum up hidden states from the next decode on: what block `layer` leaves for the
+// tokens at positions `first` to `end`, the last one not included. Takes the place of what the sequence summed up of that
+// layer before; an empty range ends it. `layer` is not the model's last, which computes some rows only.
+LLAMA_API void svf_pool(
+    struct svf_binding * binding, llama_seq_id sequence, int32_t layer, llama_pos first, llama_pos end);
+
+// Writes the mean of what `sequence` has summed up of `layer` to `mean`, [n_embd], and returns of how many tokens it is: fewer
+// than those of its range while not all of them are decoded, or where this model has no such hidden states.
+LLAMA_API int32_t svf_pooled(const struct svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean);
+
 // How a bound weight runs.
 enum svf_way {
     SVF_WAY_FUSED    = 0, // few tokens do; many may run composed

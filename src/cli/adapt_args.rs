@@ -13,7 +13,8 @@ use crate::expert::ExpertSet;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Adaptation")]
 pub struct AdaptArgs {
-    /// Let the model choose the expert for each question: in its own words, or with an expert trained to choose
+    /// Let the model choose the expert for each question: in its own words, with an expert trained to choose, or the one
+    /// whose questions are nearest
     #[arg(long, value_enum, conflicts_with_all = ["use_expert", "mix"])]
     adapt: Option<StrategyFlag>,
     /// The expert that chooses; it is never chosen itself
@@ -37,6 +38,8 @@ enum StrategyFlag {
     Prompt,
     /// The expert --classifier chooses
     Classifier,
+    /// The question is compared with those of the experts' files
+    Nearest,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -58,6 +61,7 @@ impl AdaptArgs {
         self.adapt.map(|flag| match flag {
             StrategyFlag::Prompt => Strategy::Prompt,
             StrategyFlag::Classifier => Strategy::Classifier,
+            StrategyFlag::Nearest => Strategy::Nearest,
         })
     }
 
@@ -95,7 +99,7 @@ impl AdaptArgs {
             None => AdaptPrompt::suited(model, &Candidates::new(experts.iter(), &self.classifier)?),
         };
         let dispatcher = Dispatcher::new(experts, prompt, options)?;
-        for note in dispatcher.candidates().notes() {
+        for note in dispatcher.notes() {
             printer::note(format_args!("note: {note}"));
         }
         Ok(Some(dispatcher))

@@ -16,6 +16,7 @@ pub fn json(dispatched: &Dispatched, pass2_seconds: Option<f64>) -> Value {
         "accuracy": dispatched.accuracy(),
         "confusion": dispatched.confusion(),
         "confidence": dispatched.confidence(),
+        "calibration_error": dispatched.reliability().map(|reliability| reliability.error),
         "n_fallback": dispatched.n_fallback(),
         "pass1_tokens": n_tokens,
         "pass1_ms": ms,
@@ -45,7 +46,14 @@ pub fn table(dispatched: &Dispatched, pass2_seconds: Option<f64>) -> String {
         text.push('\n');
     }
     if let Some(accuracy) = dispatched.accuracy() {
-        let _ = writeln!(text, "{:.1} % by the expert of their task", 100.0 * accuracy);
+        let error = dispatched.reliability().map_or(0.0, |reliability| reliability.error);
+        let _ = writeln!(
+            text,
+            "{:.1} % by the expert of their task; {:.1} % sure on average, calibration error {:.1} %",
+            100.0 * accuracy,
+            100.0 * dispatched.confidence(),
+            100.0 * error
+        );
     }
     let Cost { n_tokens, ms } = dispatched.cost();
     let _ = write!(text, "pass 1: {n_tokens} tokens in {:.2} s", ms / 1e3);

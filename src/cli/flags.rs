@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 73] = [
+const WORDS: [(&str, &str); 77] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -74,6 +74,10 @@ const WORDS: [(&str, &str); 73] = [
     ("Evolution", "--estimator evolution"),
     // Choosing experts.
     ("strategy", "--adapt"),
+    ("nearest", "--adapt nearest"),
+    ("reading", "--adapt-read"),
+    ("describe", "llama-svf describe"),
+    ("examples", "--examples"),
     ("adapt_prompt", "--adapt-prompt"),
     ("classifier", "--classifier"),
     ("threshold", "--threshold"),

@@ -1,12 +1,14 @@
 //! What the commands read that answer a task's questions: the task and the model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::runtime_args::ChatModelArgs;
 use super::{ctrl_c, printer};
-use crate::engine::Model;
-use crate::error::Result;
+use crate::engine::{AdaptedModel, Model};
+use crate::error::{Error, Result};
 use crate::sidecar::Sidecar;
 use crate::task::{LoadOptions, Overrides, Part, Task};
 use crate::{decompose, embedded};
@@ -18,6 +20,32 @@ pub struct TaskArgs {
     task: String,
     #[command(flatten)]
     options: TaskOptions,
+}
+
+/// A model and its sidecar.
+#[derive(clap::Args)]
+pub struct AdaptedFiles {
+    /// The model, a GGUF file [default: the embedded model]
+    #[arg(short, long, value_name = "FILE", requires = "svf")]
+    pub model: Option<PathBuf>,
+    /// The model's sidecar, made by `llama-svf decompose` [default for the embedded model: all weights, full rank]
+    #[arg(long, value_name = "FILE")]
+    pub svf: Option<PathBuf>,
+}
+
+impl AdaptedFiles {
+    /// The model with its sidecar, and what keeps temporary files in place.
+    pub fn open(&self, how: &ChatModelArgs, n_threads: u32) -> Result<(Arc<AdaptedModel>, ModelFile)> {
+        let sidecar = self.svf.as_deref().map(Sidecar::open).transpose()?;
+        let file = ModelFile::new(self.model.as_deref())?;
+        let sidecar = match (sidecar, &file) {
+            (Some(sidecar), _) => sidecar,
+            (None, ModelFile::Embedded(embedded)) => embedded_sidecar(embedded, n_threads)?,
+            (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
+        };
+        let model = how.load(file.path())?;
+        Ok((AdaptedModel::new(&model, sidecar)?, file))
+    }
 }
 
 /// Of what a task's items are made, and whether scoring may run programs.

@@ -10,6 +10,7 @@ mod bench;
 mod ctrl_c;
 mod decompose;
 mod demo;
+mod describe;
 mod dispatched;
 mod eval;
 mod experts;
@@ -55,6 +56,7 @@ use crate::temporary;
         llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths -p 'Hello'\n  \
         llama-svf serve -m model.gguf --svf model.svf.gguf --experts-dir experts     as llama-server does\n  \
         llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.expert.gguf\n  \
+        llama-svf describe maths.expert.gguf -m model.gguf --svf model.svf.gguf --task gsm8k     so that it can be chosen\n  \
         llama-svf task my-task.toml -m model.gguf          whether a task is in order\n  \
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf score --task gsm8k --answers FILE.jsonl  how good answers are that you have\n  \
@@ -75,6 +77,7 @@ enum Command {
     #[cfg(feature = "serve")]
     Serve(serve::Args),
     Train(train::Args),
+    Describe(describe::Args),
     Eval(eval::Args),
     Task(task::Args),
     Score(score::Args),
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::main(args),
         Command::Train(args) => train::main(&args),
+        Command::Describe(args) => describe::main(&args),
         Command::Eval(args) => eval::main(&args),
         Command::Task(args) => task::main(&args),
         Command::Score(args) => score::main(&args),

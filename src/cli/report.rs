@@ -159,14 +159,6 @@ impl Args {
         experts: &ExpertSet,
         prompt: Option<AdaptPrompt>,
     ) -> Result<Vec<Dispatcher>> {
-        let names = experts.names();
-        let mut strategies = Vec::new();
-        if names.iter().any(|&name| name != self.classifier) {
-            strategies.push(Strategy::Prompt);
-            if names.contains(&self.classifier.as_str()) {
-                strategies.push(Strategy::Classifier);
-            }
-        }
         let dispatcher = |strategy| {
             let prompt = match &prompt {
                 Some(prompt) => prompt.clone(),
@@ -180,6 +172,6 @@ impl Args {
             };
             Dispatcher::new(experts, prompt, options)
         };
-        strategies.into_iter().map(dispatcher).collect()
+        Strategy::possible(experts, &self.classifier).into_iter().map(dispatcher).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Both passes: a question comes in, the model chooses an expert for it, and answers with it.
 
-use super::{Cost, Decision, Dispatcher};
+use super::{Cost, Decision, Dispatcher, Question};
 use crate::engine::scheduler::Generate;
 use crate::engine::{ChatMessage, Request, Scheduler, Ticket, Token};
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Adaptive {
     ///
     /// # Errors
     /// Those of [`Dispatcher::decide`], or a strength that is no number.
-    pub fn choose(&self, question: &str) -> Result<(Mixture, Decision, Cost)> {
+    pub fn choose<'a>(&self, question: impl Into<Question<'a>>) -> Result<(Mixture, Decision, Cost)> {
         let (decision, cost) = self.dispatcher.decide(&self.scheduler, question)?;
         Ok((decision.mixture().strength(self.strength)?, decision, cost))
     }
@@ -67,7 +67,7 @@ impl Adaptive {
     /// # Errors
     /// Those of [`Self::choose`], or a request that [`Scheduler::submit`] refuses.
     pub fn continue_prompt(&self, question: &str, prompt: Vec<Token>, how: Generate) -> Result<Reply> {
-        let (mixture, decision, cost) = self.choose(question)?;
+        let (mixture, decision, cost) = self.choose(Question { text: question, prompt: Some(&prompt) })?;
         let ticket = self.scheduler.submit(Request::generate(prompt, mixture.clone(), how))?;
         Ok(Reply { decision, cost, mixture, ticket })
     }

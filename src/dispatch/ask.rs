@@ -1,6 +1,6 @@
 //! One question, put into the adaptation prompt and turned into tokens.
 
-use super::prompt::Filled;
+use super::prompt::{Example, Filled};
 use super::{AdaptPrompt, Candidates, LabelTree};
 use crate::engine::{ChatMessage, Model, Thinking, Token};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Puts `question` into `prompt`, within `model`'s chat template if it has one.
+    /// Puts `question` into `prompt`, with the examples of `candidates`, within `model`'s chat template if it has one.
     ///
     /// # Errors
     /// A template that cannot be filled in, an expert whose description holds control tokens of the model, or labels
@@ -29,7 +29,10 @@ impl Ask {
                     .hint("such an expert is not to be trusted; train it again"));
             }
         }
-        let text = around(model, &prompt.fill(&model.shield(question), candidates)?)?;
+        let shown = candidates.shown().into_iter();
+        let examples: Vec<_> =
+            shown.map(|(question, label)| Example { question: model.shield(question), label }).collect();
+        let text = around(model, &prompt.fill(&model.shield(question), candidates, &examples)?)?;
         let tokens = |label: &str| model.tokenize_shielded(&format!("{text}{label}"));
         let texts = candidates.labels().iter().map(|label| tokens(label)).collect::<Result<Vec<_>>>()?;
         let tree = LabelTree::new(&texts)?;
@@ -41,11 +44,17 @@ impl Ask {
 }
 
 /// All that comes before a label.
-fn around(model: &Model, Filled { message, answer }: &Filled) -> Result<String> {
+fn around(model: &Model, Filled { turns, message, answer }: &Filled) -> Result<String> {
     if !model.has_chat_template() {
-        return Ok(format!("{message}\n{answer}"));
+        let before: String =
+            turns.iter().map(|(message, answer)| format!("{message}\n{answer}\n\n")).collect();
+        return Ok(format!("{before}{message}\n{answer}"));
     }
-    let (prompt, thinking) = model.render_shielded(&[ChatMessage::user(message.as_str())])?;
+    let before = turns.iter().flat_map(|(message, answer)| {
+        [ChatMessage::user(message.as_str()), ChatMessage::assistant(answer.as_str())]
+    });
+    let messages: Vec<_> = before.chain([ChatMessage::user(message.as_str())]).collect();
+    let (prompt, thinking) = model.render_shielded(&messages)?;
     Ok(format!("{prompt}{}{answer}", Thinking::closed(thinking.as_ref())))
 }
 

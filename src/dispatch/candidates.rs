@@ -15,7 +15,18 @@ pub struct Candidate {
     pub name: String,
     /// What it is good at, one line; may be empty.
     pub description: String,
+    /// Questions that it is for, the most typical first; may be none.
+    pub questions: Vec<String>,
 }
+
+/// Questions of each label that a prompt shows, while labels are few.
+const N_SHOWN: usize = 2;
+/// Questions that a prompt shows of all labels together.
+const MAX_SHOWN: usize = 24;
+/// Questions of nobody's, one on each line.
+pub(super) const OTHER_QUESTIONS: &str = include_str!("words/other.txt");
+/// As many of them as an expert's file has of its own.
+const N_OTHER: usize = 8;
 
 /// At least one expert; their order is that of their names.
 #[derive(Clone, Debug)]
@@ -37,6 +48,7 @@ impl Candidates {
             .map(|expert| Candidate {
                 name: expert.name.clone(),
                 description: expert.description.trim().to_owned(),
+                questions: expert.profile.questions.clone(),
             })
             .collect();
         experts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -78,6 +90,48 @@ impl Candidates {
     /// The names of the experts, and then [`OTHER`].
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Questions of each label, with that of [`OTHER`] as the last; none of any where no expert has some.
+    fn questions(&self) -> Vec<Vec<&str>> {
+        if self.experts.iter().all(|expert| expert.questions.is_empty()) {
+            return vec![Vec::new(); self.labels.len()];
+        }
+        let mut questions: Vec<Vec<&str>> =
+            self.experts.iter().map(|expert| expert.questions.iter().map(String::as_str).collect()).collect();
+        questions.push(OTHER_QUESTIONS.lines().take(N_OTHER).collect());
+        questions
+    }
+
+    /// Questions of each label that are shown.
+    fn n_shown(&self) -> usize {
+        N_SHOWN.min(MAX_SHOWN / self.labels.len())
+    }
+
+    /// The questions that the prompt shows as examples, with their labels: one of each label in turn, in the order of the
+    /// labels and back, so that none stands always last.
+    pub(super) fn shown(&self) -> Vec<(&str, &str)> {
+        let questions = self.questions();
+        let mut shown = Vec::new();
+        for round in 0..self.n_shown() {
+            let mut of_round: Vec<_> = questions
+                .iter()
+                .zip(&self.labels)
+                .filter_map(|(questions, label)| Some((*questions.get(round)?, label.as_str())))
+                .collect();
+            if round % 2 == 1 {
+                of_round.reverse();
+            }
+            shown.extend(of_round);
+        }
+        shown
+    }
+
+    /// The questions that are not shown, each with the number of its label.
+    pub(super) fn held_out(&self) -> Vec<(&str, usize)> {
+        let n_shown = self.n_shown();
+        let questions = self.questions().into_iter().enumerate();
+        questions.flat_map(|(label, of)| of.into_iter().skip(n_shown).map(move |it| (it, label))).collect()
     }
 
     /// What a user should know: experts that the model knows by name only.

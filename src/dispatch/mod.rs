@@ -5,10 +5,11 @@
 //! |---|---|
 //! | [`Strategy::Prompt`] | the base model names the expert that fits, or `other` |
 //! | [`Strategy::Classifier`] | the same, by an expert that was trained to do so |
+//! | [`Strategy::Nearest`] | the base model reads the question; the expert is taken whose own questions left hidden states like it |
 //!
 //! (The third strategy of the paper is once for a task: [`crate::few_shot`].) [`Adaptive`] does both passes.
 //!
-//! The strategies ask an [`AdaptPrompt`], which lists the loaded experts ([`Candidates`]), and read the answer from the
+//! The first two ask an [`AdaptPrompt`], which lists the loaded experts ([`Candidates`]), and read the answer from the
 //! probabilities of the labels ([`LabelTree`]) or from what the model writes. `other`, and any choice that is less
 //! sure than the threshold, is the base model, *slot 0*: never the mixture that was used last, as in the released
 //! code.
@@ -30,16 +31,22 @@
 
 mod adaptive;
 mod ask;
+mod calibration;
 mod candidates;
+mod describe;
+mod discriminant;
 mod dispatcher;
 mod labels;
+mod nearest;
 mod prompt;
+mod stance;
 mod written;
 
 pub use adaptive::{Adaptive, Reply};
 pub use ask::Ask;
 pub use candidates::{Candidate, Candidates, OTHER};
-pub use dispatcher::{Cost, Decision, Dispatcher, Inquiry, Options, Reading, Strategy, CLASSIFIER};
+pub use describe::{describe, Description};
+pub use dispatcher::{Cost, Decision, Dispatcher, Inquiry, Options, Question, Reading, Strategy, CLASSIFIER};
 pub use labels::LabelTree;
 pub use prompt::AdaptPrompt;
 pub use written::named_in;

@@ -1,9 +1,10 @@
 //! The adaptation prompt: a Jinja template that asks which expert fits a question.
 //!
-//! It gets `question`, `experts` (with `name` and `description`), `labels` (their names and the last one, `other`)
-//! and `other`. What stands before `{{ answer }}` is the message to the model, inside its chat template if it has
-//! one; what stands after is how the model's answer begins, and the label follows at once. Line breaks at the end of
-//! a file do not count.
+//! It gets `question`, `experts` (with `name` and `description`), `labels` (their names and the last one, `other`),
+//! `other`, and `examples`: questions of all labels in turn, each with its `question` and `label`. What stands before
+//! `{{ answer }}` is the message to the model, inside its chat template if it has one; what stands after is how the model's
+//! answer begins, and the label follows at once. `{{ turn }}` ends an answer, after which the next message of the same
+//! conversation follows: so examples become turns of their own. Line breaks at the end of a file do not count.
 
 use std::path::Path;
 
@@ -33,12 +34,23 @@ struct Fields<'a> {
     experts: &'a [Candidate],
     labels: &'a [String],
     other: &'a str,
+    examples: &'a [Example<'a>],
     answer: char,
+    turn: char,
+}
+
+/// A question whose label is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Example<'a> {
+    pub question: String,
+    pub label: &'a str,
 }
 
 /// A prompt that was filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filled {
+    /// What the user said and what the model answered, before.
+    pub turns: Vec<(String, String)>,
     /// What the user says.
     pub message: String,
     /// How the answer begins.
@@ -47,6 +59,8 @@ pub(super) struct Filled {
 
 /// Where the template says `{{ answer }}`: a character that no question holds.
 const ANSWER: char = *RESERVED.end();
+/// Where it says `{{ turn }}`.
+const TURN: char = '\u{10FFFC}';
 /// Prompts are short; more is a mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const KEY: &str = "prompt";
@@ -124,8 +138,19 @@ impl AdaptPrompt {
         &self.name
     }
 
-    /// Fills the template in for a question that is [shielded](Model::shield).
-    pub(super) fn fill(&self, question: &str, candidates: &Candidates) -> Result<Filled> {
+    /// Whether it shows examples, where there are some.
+    pub fn has_examples(&self) -> bool {
+        let template = self.environment.get_template(KEY);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains("examples"))
+    }
+
+    /// Fills the template in for a question that is [shielded](Model::shield), as the examples are.
+    pub(super) fn fill(
+        &self,
+        question: &str,
+        candidates: &Candidates,
+        examples: &[Example],
+    ) -> Result<Filled> {
         let wrong = |error: minijinja::Error| {
             let problem = format!("the template cannot be filled in: {}", plainly(&error));
             Error::invalid(problem).file(&self.name).setting("adapt_prompt")
@@ -139,12 +164,19 @@ impl AdaptPrompt {
                     experts: candidates.experts(),
                     labels: candidates.labels(),
                     other: OTHER,
+                    examples,
                     answer: ANSWER,
+                    turn: TURN,
                 }))
             })
             .map_err(wrong)?;
-        let (message, answer) = text.rsplit_once(ANSWER).unwrap_or((&text, ""));
-        Ok(Filled { message: message.to_owned(), answer: answer.to_owned() })
+        let parted = |turn: &str| {
+            let (message, answer) = turn.rsplit_once(ANSWER).unwrap_or((turn, ""));
+            (message.to_owned(), answer.to_owned())
+        };
+        let mut turns: Vec<_> = text.split(TURN).map(parted).collect();
+        let (message, answer) = turns.pop().unwrap_or_default();
+        Ok(Filled { turns, message, answer })
     }
 }
 
@@ -153,24 +185,51 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::expert::Expert;
+    use crate::expert::{Expert, Profile};
     use crate::sidecar::Fingerprint;
 
-    #[test]
-    fn templates_may_be_written_as_for_python() {
-        let expert = |name: &str| Expert {
+    fn expert(name: &str) -> Expert {
+        Expert {
             name: name.to_owned(),
             description: format!(" good at {name} "),
             fingerprint: Fingerprint::parse(&"0".repeat(64)).unwrap(),
             multipliers: BTreeMap::new(),
             training: None,
-        };
+            profile: Profile::default(),
+        }
+    }
+
+    #[test]
+    fn templates_may_be_written_as_for_python() {
         let candidates = Candidates::new(&[expert("maths"), expert("code")], "cls").unwrap();
         let text = "{{ question.strip().split('\\n')[-1].lower() }} {{ ', '.join(labels[:-1]) }} \
                     {{ labels.index('maths') }} {% for e in experts %}{{ e.description.strip().title() }}; {% endfor %}\
                     {{ answer }}{{ other.upper() }}:";
-        let filled = AdaptPrompt::parse("own", text).unwrap().fill(" One.\nTWO? ", &candidates).unwrap();
+        let filled = AdaptPrompt::parse("own", text).unwrap().fill(" One.\nTWO? ", &candidates, &[]).unwrap();
         assert_eq!(filled.message, "two? code, maths 1 Good At Code; Good At Maths; ");
         assert_eq!(filled.answer, "OTHER:");
+        assert_eq!(filled.turns, []);
+    }
+
+    #[test]
+    fn examples_become_turns() {
+        let experts = [expert("maths"), expert("code")];
+        let candidates = Candidates::new(&experts, "cls").unwrap();
+        let examples = [("1 + 1?", "maths"), ("Print 1.", "code")]
+            .map(|(question, label)| Example { question: question.into(), label });
+        let prompt = AdaptPrompt::general();
+        let filled = prompt.fill("2 + 2?", &candidates, &examples).unwrap();
+        assert!(prompt.has_examples() && !AdaptPrompt::embedded().has_examples());
+        let [(first, maths), (second, code)] = &filled.turns[..] else { panic!("{:?}", filled.turns) };
+        assert!(
+            first.contains("- maths: good at maths") && first.ends_with("\n\nQuestion: 1 + 1?"),
+            "{first}"
+        );
+        assert_eq!((maths.as_str(), second.as_str(), code.as_str()), ("maths", "Question: Print 1.", "code"));
+        assert_eq!((filled.message.as_str(), filled.answer.as_str()), ("Question: 2 + 2?", ""));
+        // Without any the question comes with all that is to be said.
+        let filled = prompt.fill("2 + 2?", &candidates, &[]).unwrap();
+        assert!(filled.turns.is_empty() && filled.message.contains("\n2 + 2?\n"), "{}", filled.message);
+        assert_eq!(filled.answer, "Answer: ");
     }
 }

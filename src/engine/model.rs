@@ -125,6 +125,16 @@ impl Model {
         self.handle.llama().n_vocab() as usize
     }
 
+    /// Numbers of a hidden state.
+    pub fn n_embd(&self) -> usize {
+        self.handle.llama().n_embd() as usize
+    }
+
+    /// Blocks.
+    pub fn n_layer(&self) -> u32 {
+        self.handle.llama().n_layer()
+    }
+
     /// Tokens of context the model was trained with.
     pub fn n_ctx_train(&self) -> u32 {
         self.handle.llama().n_ctx_train()

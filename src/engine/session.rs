@@ -4,6 +4,7 @@
 //! its mixture and the LoRA adapters, so none of these can change under a sequence that holds tokens: that
 //! is an error, never a silently wrong answer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::{AdaptedModel, GraphOp, Lora, Model, Placement, Token};
@@ -495,6 +496,44 @@ impl Session {
     /// The last decode had no more than `i` output tokens.
     pub fn logits(&self, i: usize) -> &[f32] {
         self.context.logits(i)
+    }
+
+    /// Lets `seq` sum up what block `layer` leaves for its tokens at positions `range`, from the next decode on; an empty
+    /// range ends it.
+    ///
+    /// # Errors
+    /// No such sequence, no sidecar, or a layer that is not before the model's last.
+    pub fn pool(&mut self, seq: u32, layer: u32, range: Range<u32>) -> Result<()> {
+        self.sequence(seq)?;
+        self.check_pooled_layer(layer)?;
+        self.context.pool(seq, layer, range);
+        Ok(())
+    }
+
+    /// The mean `[n_embd]` of what `seq` has summed up of block `layer`, and of how many tokens it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::pool`].
+    pub fn pooled(&self, seq: u32, layer: u32) -> Result<(Vec<f32>, u32)> {
+        self.sequence(seq)?;
+        self.check_pooled_layer(layer)?;
+        Ok(self.context.pooled(seq, layer))
+    }
+
+    /// Blocks of which [`Self::pool`] can be asked; none without a sidecar, because our hook does it. The last one computes
+    /// what outputs need, and no more.
+    pub fn n_pooled_layers(&self) -> u32 {
+        let n_layer = self.model.handle.llama().n_layer();
+        self.adapter.as_ref().map_or(0, |_| n_layer.saturating_sub(1))
+    }
+
+    fn check_pooled_layer(&self, layer: u32) -> Result<()> {
+        self.adapter.as_ref().ok_or_else(no_sidecar)?;
+        let n = self.n_pooled_layers();
+        match layer < n {
+            true => Ok(()),
+            false => Err(Error::expected(format!("a block below {n}"), layer).field("layer")),
+        }
     }
 
     fn write_slot(&mut self, slot: u32, mixture: &ResolvedMixture) -> Result<()> {

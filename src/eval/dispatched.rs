@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Reliability;
 use crate::dispatch::{Cost, Decision, Dispatcher};
 
 /// The decisions about the items of one measurement.
@@ -30,7 +31,7 @@ impl Dispatched {
         }
     }
 
-    /// Who decided: `prompt` or `classifier`.
+    /// Who decided: `prompt`, `classifier` or `nearest`.
     pub fn strategy(&self) -> &'static str {
         self.strategy
     }
@@ -69,6 +70,21 @@ impl Dispatched {
             *counts.entry(source).or_default().entry(of(decision)).or_default() += 1;
         }
         counts
+    }
+
+    /// The task of each item, the label that was chosen for it, and how sure that was.
+    pub fn choices(&self) -> impl Iterator<Item = (&str, &str, f64)> {
+        self.sources
+            .iter()
+            .zip(&self.decisions)
+            .map(|(source, decision)| (source.as_str(), decision.label.as_str(), decision.confidence))
+    }
+
+    /// Whether confidence means what it says; `None` where experts have other names than the tasks.
+    pub fn reliability(&self) -> Option<Reliability> {
+        let choices: Vec<_> =
+            self.choices().map(|(source, label, confidence)| (confidence, source == label)).collect();
+        self.is_named.then(|| Reliability::new(&choices)).flatten()
     }
 
     /// Share of items that the expert of their task answers; `None` where experts have other names.

@@ -4,6 +4,7 @@
 //! second pass. Items are what statistics count: several samples of one item give one mean score.
 
 mod dispatched;
+mod reliability;
 pub mod rescore;
 mod runner;
 pub mod scores;
@@ -13,6 +14,7 @@ mod trace;
 use std::time::{Duration, Instant};
 
 pub use dispatched::Dispatched;
+pub use reliability::{Reliability, Step};
 pub use runner::{check_oracle, Choice, Measured, Routed, Runner};
 pub use scores::Comparison;
 pub use trace::Trace;

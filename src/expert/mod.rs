@@ -4,11 +4,16 @@
 //! `svf.base.fingerprint`, `general.name`, `general.description`, the checksums of [`crate::sidecar::seal`],
 //! and, if it was trained, all of `svf.training.{task,steps,validation_before,validation_after,seed}`.
 //! Each tensor is an F32 vector m of ne `[r]`, named like the weight whose σ it multiplies. A weight
-//! that is missing keeps m = 1. Every byte of the vectors is covered by a checksum.
+//! that is missing keeps m = 1.
+//!
+//! Where the file says for which questions the expert is ([`Profile`]), it also has `svf.profile.questions`, some of them,
+//! and `svf.profile.layer` with the matrices `svf.profile.own` and `svf.profile.other` of ne `[n_embd, n]`, hidden states
+//! in Q8_0 (F16 where rows do not fit its blocks). Every byte of all tensors is covered by a checksum.
 
 mod folder;
 pub mod mixture;
 mod multipliers;
+pub mod profile;
 pub mod set;
 pub mod transfer;
 
@@ -19,7 +24,7 @@ use serde::Serialize;
 
 use crate::atomic;
 use crate::error::{Error, Result};
-use crate::ffi::gguf::GgufFile;
+use crate::ffi::gguf::{GgufFile, TensorInfo};
 use crate::ffi::tensor_type::TensorType;
 use crate::resume::Digest;
 use crate::sidecar::header::new_header;
@@ -28,6 +33,7 @@ use crate::sidecar::{self, seal, Fingerprint, Sidecar};
 pub use folder::open_folder;
 pub use mixture::Mixture;
 pub use multipliers::Multipliers;
+pub use profile::Profile;
 pub use set::{Contents, ExpertSet, ResolvedMixture};
 
 const ADAPTER_TYPE: &str = "svf-expert";
@@ -59,6 +65,8 @@ pub struct Expert {
     pub multipliers: BTreeMap<String, Vec<f32>>,
     /// How it was trained, if it was.
     pub training: Option<Training>,
+    /// Which questions it is for.
+    pub profile: Profile,
 }
 
 /// Where an expert comes from.
@@ -86,6 +94,7 @@ impl Expert {
             fingerprint: sidecar.fingerprint.clone(),
             multipliers: sidecar.weights.iter().map(ones).collect(),
             training: None,
+            profile: Profile::default(),
         }
     }
 
@@ -116,17 +125,21 @@ impl Expert {
     fn read(file: &GgufFile) -> Result<Self> {
         sidecar::check_kind(file, ADAPTER_TYPE, "an expert")?;
         let checksums = seal::check_header(file)?;
-        let n_multipliers: usize = file.tensors().iter().map(|tensor| tensor.n_elements()).sum();
+        let is_m = |tensor: &&TensorInfo| !tensor.name.starts_with(profile::PREFIX);
+        let n_multipliers: usize = file.tensors().iter().filter(is_m).map(TensorInfo::n_elements).sum();
         if n_multipliers > MAX_MULTIPLIERS {
             return Err(Error::expected(format!("at most {MAX_MULTIPLIERS} multipliers"), n_multipliers));
         }
         let mut multipliers = BTreeMap::new();
         for (tensor, checksum) in file.tensors().iter().zip(checksums) {
+            seal::check_data(file, tensor, checksum)?;
+            if !is_m(&tensor) {
+                continue;
+            }
             if tensor.ty != TensorType::F32 || tensor.n_dims != 1 {
                 return Err(Error::expected("an f32 vector", format!("{} {}", tensor.ty, tensor.shape()))
                     .field(format!("tensor {}", tensor.name)));
             }
-            seal::check_data(file, tensor, checksum)?;
             multipliers.insert(tensor.name.clone(), file.to_f32(tensor)?);
         }
         let training = match file.str(TASK)? {
@@ -145,6 +158,7 @@ impl Expert {
             fingerprint: sidecar::require_fingerprint(file)?,
             multipliers,
             training,
+            profile: Profile::read(file)?,
         })
     }
 
@@ -172,15 +186,16 @@ impl Expert {
         let mut data = Vec::new();
         for (weight, m) in &self.multipliers {
             header.add_tensor(weight, &[m.len()], TensorType::F32)?;
-            data.push(m.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+            data.push((weight.as_str(), m.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()));
         }
-        let checksums: Vec<_> = data.iter().map(|bytes| blake3::hash(bytes)).collect();
+        data.extend(self.profile.write(&mut header)?);
+        let checksums: Vec<_> = data.iter().map(|(_, bytes)| blake3::hash(bytes)).collect();
         let encoded = seal::encode(&mut header, &checksums)?;
         atomic::write(path, |out| {
             out.write_all(&encoded)?;
             let mut written = encoded.len();
-            for (weight, bytes) in self.multipliers.keys().zip(&data) {
-                let offset = header.data_offset(weight).unwrap_or(written);
+            for (tensor, bytes) in &data {
+                let offset = header.data_offset(tensor).unwrap_or(written);
                 out.write_all(&vec![0; offset - written])?;
                 out.write_all(bytes)?;
                 written = offset + bytes.len();
@@ -249,6 +264,7 @@ impl Expert {
                 }
             }
         }
+        self.profile.validate()?;
         if self.multipliers.is_empty() {
             return Err(Error::expected("multipliers for at least one weight", "none").field("tensors"));
         }

@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::set::layer;
-use super::{Expert, MAX_DESCRIPTION_CHARS};
+use super::{Expert, Profile, MAX_DESCRIPTION_CHARS};
 use crate::error::{Error, Result};
 use crate::sidecar::Sidecar;
 
@@ -69,6 +69,8 @@ impl Expert {
             fingerprint: sidecar.fingerprint.clone(),
             multipliers,
             training: None,
+            // Hidden states are those of another model.
+            profile: Profile { questions: self.profile.questions.clone(), states: None },
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::ops::Range;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -284,6 +285,34 @@ impl Context {
         assert!(slot < binding.n_slots && sequence < self.n_seq_max());
         // SAFETY: the binding is alive and the sequence in range.
         unsafe { svf::svf_assign(binding.pointer.as_ptr(), sequence as i32, slot as i32) };
+    }
+
+    /// Lets `sequence` sum up what block `layer` leaves for its tokens at positions `range`, from the next decode on; an
+    /// empty range ends it.
+    ///
+    /// # Panics
+    /// No factors are bound, or sequence or layer is out of range.
+    pub fn pool(&mut self, sequence: u32, layer: u32, range: Range<u32>) {
+        let binding = self.binding.as_ref().expect("factors are bound");
+        assert!(sequence < self.n_seq_max() && layer < self.model.llama().n_layer());
+        let (first, end) = (range.start as i32, range.end as i32);
+        // SAFETY: the binding is alive and the sequence in range.
+        unsafe { svf::svf_pool(binding.pointer.as_ptr(), sequence as i32, layer as i32, first, end) };
+    }
+
+    /// The mean, `[n_embd]`, of what `sequence` has summed up of block `layer`, and of how many tokens it is.
+    ///
+    /// # Panics
+    /// No factors are bound, or the sequence is out of range.
+    pub fn pooled(&self, sequence: u32, layer: u32) -> (Vec<f32>, u32) {
+        let binding = self.binding.as_ref().expect("factors are bound");
+        assert!(sequence < self.n_seq_max());
+        let mut mean = vec![0.0; self.model.llama().n_embd() as usize];
+        // SAFETY: the binding is alive and the sequence in range; a hidden state has `n_embd` numbers.
+        let n = unsafe {
+            svf::svf_pooled(binding.pointer.as_ptr(), sequence as i32, layer as i32, mean.as_mut_ptr())
+        };
+        (mean, n as u32)
     }
 
     fn n_seq_max(&self) -> u32 {

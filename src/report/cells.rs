@@ -25,7 +25,7 @@ pub enum Cell {
 pub struct Answers {
     /// The target's name.
     pub target: String,
-    /// `base`, a mixture, `adapt prompt`, `adapt classifier` or `oracle`.
+    /// `base`, a mixture, `adapt prompt`, `adapt classifier`, `adapt nearest` or `oracle`.
     pub configuration: String,
     /// By item, from 0 to 1.
     pub scores: Vec<f64>,
@@ -46,6 +46,9 @@ pub struct Answers {
 pub struct Pass1 {
     /// Task, then the label that was chosen, then how often.
     pub labels: BTreeMap<String, BTreeMap<String, usize>>,
+    /// By item: its task, the label that was chosen, and how sure that was.
+    #[serde(default)]
+    pub choices: Vec<(String, String, f64)>,
     /// Mean confidence.
     pub confidence: f64,
     /// Choices that the threshold gave to the base model.

@@ -4,13 +4,15 @@ use super::folder::Folder;
 use super::results::{Dispatch, Measured, Passes, Results, BASE, FEW_SHOT, ORACLE, SINGLE};
 use crate::dispatch::OTHER;
 use crate::error::{Error, Result};
+use crate::eval::{Reliability, Step};
 use crate::page::{self, Bar, Bars, Block, Cell, Document, Entry, Matrix, Table};
 
 /// The strategies, what each does, and its colour.
-const STRATEGIES: [(&str, &str, &str); 6] = [
+const STRATEGIES: [(&str, &str, &str); 7] = [
     (BASE, "the model without experts", "#9aa3b2"),
     ("prompt", "the model names the expert for each question", "#2563a8"),
     ("classifier", "the same, by an expert that was trained to name skills", "#12908e"),
+    ("nearest", "the expert whose own questions left hidden states like those of the question", "#b83280"),
     (
         FEW_SHOT,
         "a mixture of experts for the whole task, found by the cross-entropy method on a few training items",
@@ -154,6 +156,9 @@ impl Results {
             blocks.push(Block::Table(self.dispatch_table(strategy, &of)));
             let (title, file) = (format!("Chosen by {strategy}"), format!("dispatch-{strategy}.svg"));
             blocks.push(Block::Picture(file, self.confusion(&title, &of).svg()));
+            if let Some(reliability) = self.reliability.get(strategy) {
+                reliability_of(strategy, reliability, blocks);
+            }
         }
     }
 
@@ -396,6 +401,30 @@ fn find<'a>(entries: &'a [Measured], name: &str, task: &str) -> Option<&'a Measu
 }
 
 /// Each once, in the order of the first.
+/// Whether the choices of `strategy` are right as often as they say.
+fn reliability_of(strategy: &str, reliability: &Reliability, blocks: &mut Vec<Block>) {
+    blocks.push(Block::Text(format!(
+        "Of {} choices whose right answer is known: confidence and the share of right ones are {:.1} % apart (expected \
+         calibration error, in steps of a tenth).",
+        reliability.n,
+        100.0 * reliability.error
+    )));
+    let group = |step: &Step| {
+        let sure = Bar {
+            name: "confidence",
+            colour: "#9aa3b2",
+            value: step.confidence,
+            interval: (step.confidence, step.confidence),
+        };
+        let right = Bar { name: "right", colour: "#2563a8", value: step.right, interval: step.ci95 };
+        let (low, high) = step.range;
+        (format!("{:.0}–{:.0} % sure ({})", 100.0 * low, 100.0 * high, step.n), vec![sure, right])
+    };
+    let title = format!("How sure choices by {strategy} are, and how often they are right");
+    let picture = Bars { title: &title, groups: reliability.steps.iter().map(group).collect() };
+    blocks.push(Block::Picture(format!("reliability-{strategy}.svg"), picture.svg()));
+}
+
 fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for name in names {

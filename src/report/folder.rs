@@ -17,7 +17,7 @@ const SCHEMA: &str = "llama-svf/report-cells/2";
 const CELLS: &str = "cells.jsonl";
 const GO_ON: &str = "`Earlier::Resume` needs this report, with the settings it was begun with; `Earlier::Replace` starts over";
 /// What a report can consist of; a new one takes an old one's away.
-const FILES: [&str; 8] = [
+const FILES: [&str; 12] = [
     "report.md",
     "report.html",
     "report.json",
@@ -25,6 +25,10 @@ const FILES: [&str; 8] = [
     "strategies.svg",
     "dispatch-prompt.svg",
     "dispatch-classifier.svg",
+    "dispatch-nearest.svg",
+    "reliability-prompt.svg",
+    "reliability-classifier.svg",
+    "reliability-nearest.svg",
     "mixtures.svg",
 ];
 

@@ -169,8 +169,11 @@ fn pass1(dispatched: &Dispatched) -> Pass1 {
     let labels =
         labels.into_iter().map(|(task, row)| (task.to_owned(), row.into_iter().map(owned).collect()));
     let cost = dispatched.cost();
+    let choice =
+        |(task, label, confidence): (&str, &str, f64)| (task.to_owned(), label.to_owned(), confidence);
     Pass1 {
         labels: labels.collect(),
+        choices: dispatched.choices().map(choice).collect(),
         confidence: dispatched.confidence(),
         n_fallback: dispatched.n_fallback(),
         tokens: cost.n_tokens,

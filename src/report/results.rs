@@ -10,7 +10,7 @@ use super::plan::{Kind, Plan, Target};
 use super::Folder;
 use crate::dispatch::Strategy;
 use crate::error::{Error, Result};
-use crate::eval::{scores, Choice};
+use crate::eval::{scores, Choice, Reliability};
 use crate::expert::Mixture;
 use crate::sidecar::Fingerprint;
 
@@ -34,6 +34,8 @@ pub struct Results {
     pub strategies_by_task: Vec<Measured>,
     /// What pass 1 chose.
     pub dispatch: Vec<Dispatch>,
+    /// Whether the strategies that choose are right as often as they say, over all tasks whose own expert is known.
+    pub reliability: BTreeMap<String, Reliability>,
     /// What few-shot adaptation found.
     pub mixtures: Vec<Found>,
     /// What the passes took.
@@ -118,7 +120,7 @@ pub struct Against {
 /// What a strategy chose for a target.
 #[derive(Serialize)]
 pub struct Dispatch {
-    /// `prompt` or `classifier`.
+    /// `prompt`, `classifier` or `nearest`.
     pub strategy: String,
     /// The target.
     pub task: String,
@@ -208,11 +210,13 @@ impl Results {
             experts_by_task: Vec::new(),
             strategies_by_task: Vec::new(),
             dispatch: Vec::new(),
+            reliability: BTreeMap::new(),
             mixtures: Vec::new(),
             passes: Vec::new(),
             notes: notes(plan),
             settings: plan.settings()?,
         };
+        let mut choices: BTreeMap<String, Vec<(f64, bool)>> = BTreeMap::new();
         for target in targets {
             let of = |configuration: &str| answers(folder, target, configuration);
             if target.kind != Kind::Stream {
@@ -228,6 +232,15 @@ impl Results {
                 let cell = of(&Choice::Adapted.name(Some(dispatcher)))?;
                 if let Some(pass1) = &cell.pass1 {
                     results.dispatch.push(dispatch(plan, name, cell, pass1));
+                    if target.kind != Kind::Stream {
+                        let judged = |(source, label, confidence): &(String, String, f64)| {
+                            Some((*confidence, plan.own(source)? == label))
+                        };
+                        choices
+                            .entry(name.to_owned())
+                            .or_default()
+                            .extend(pass1.choices.iter().filter_map(judged));
+                    }
                 }
                 strategies.push((name.to_owned(), cell));
             }
@@ -267,6 +280,8 @@ impl Results {
             }
             results.strategies_by_task.extend(compared(&strategies));
         }
+        let measured = choices.into_iter().filter_map(|(name, of)| Some((name, Reliability::new(&of)?)));
+        results.reliability = measured.collect();
         Ok(results)
     }
 }
@@ -387,11 +402,17 @@ fn notes(plan: &Plan) -> Vec<String> {
     } else if !has(Strategy::Classifier) {
         add(format!("No classifier: no expert called {} is loaded.", plan.classifier));
     }
+    if has(Strategy::Prompt) && !has(Strategy::Nearest) {
+        add(
+            "No nearest: no expert's file has hidden states to compare with; `llama-svf describe` adds them."
+                .into(),
+        );
+    }
     for target in &plan.targets.targets {
         plan.impossible(target).into_iter().for_each(&mut add);
     }
     for dispatcher in plan.dispatchers {
-        dispatcher.candidates().notes().into_iter().for_each(|note| add(format!("Experts with {note}.")));
+        dispatcher.notes().iter().for_each(|note| add(format!("Experts with {note}.")));
     }
     notes
 }

@@ -2,6 +2,7 @@
 //! pass 1 chooses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::HeaderValue;
@@ -10,8 +11,8 @@ use serde_json::{json, Map, Value};
 use super::answers::Answers;
 use super::error::{ApiError, ApiResult};
 use super::fields::Fields;
-use super::state::State;
-use crate::dispatch::{Cost, Decision, Strategy};
+use super::state::{aside, State};
+use crate::dispatch::{Cost, Decision, Question, Strategy};
 use crate::expert::Mixture;
 
 /// Who answers where a request does not say.
@@ -104,13 +105,13 @@ impl Choice {
             }
             (Some(mix), _) => Default::Fixed(mixture(mix, state)?),
             (None, Some("off")) => Default::Fixed(Mixture::base()),
-            (None, Some("prompt")) => Default::Adapt(Strategy::Prompt),
-            (None, Some("classifier")) => Default::Adapt(Strategy::Classifier),
-            (None, Some(other)) => {
-                return Err(ApiError::field(
-                    "svf",
-                    format!("expected prompt, classifier or off for 'adapt', found '{other}'"),
-                ));
+            (None, Some(name)) => {
+                let wrong = || {
+                    let expected =
+                        format!("expected {} or off", Strategy::ALL.map(Strategy::name).join(", "));
+                    ApiError::field("svf", format!("{expected} for 'adapt', found '{name}'"))
+                };
+                Default::Adapt(Strategy::named(name).ok_or_else(wrong)?)
             }
             (None, None) => state.experts.default_choice(),
         };
@@ -122,7 +123,7 @@ impl Choice {
     }
 
     /// The mixture for `question`, after pass 1 where it decides.
-    pub async fn choose(&self, state: &State, question: &str) -> ApiResult<Chosen> {
+    pub async fn choose(&self, state: &Arc<State>, question: Question<'_>) -> ApiResult<Chosen> {
         let (mixture, pass1) = match &self.who {
             Default::Fixed(mixture) => (mixture.clone(), None),
             Default::Adapt(strategy) => {
@@ -133,9 +134,19 @@ impl Choice {
         Ok(Chosen { mixture: mixture.strength(self.strength)?, pass1 })
     }
 
-    async fn pass1(&self, state: &State, strategy: Strategy, question: &str) -> ApiResult<Pass1> {
+    async fn pass1(
+        &self,
+        state: &Arc<State>,
+        strategy: Strategy,
+        question: Question<'_>,
+    ) -> ApiResult<Pass1> {
         let began = Instant::now();
         let dispatcher = state.experts.dispatcher(strategy, state.model())?;
+        if !dispatcher.is_calibrated() {
+            // The first to ask.
+            let (dispatcher, state) = (Arc::clone(&dispatcher), Arc::clone(state));
+            aside(move || Ok(dispatcher.calibrate(&state.scheduler)?)).await?;
+        }
         let inquiry = dispatcher.inquiry(state.model(), question, self.threshold);
         let mut inquiry = inquiry.map_err(|error| error.field("pass 1"))?;
         let requests = inquiry.take_requests();

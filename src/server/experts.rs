@@ -109,14 +109,7 @@ impl Experts {
     pub fn strategies(&self) -> Vec<Strategy> {
         let inner = self.lock();
         let Some(set) = &inner.set else { return Vec::new() };
-        let classifier = &self.adaptation.options.classifier;
-        let mut strategies = Vec::new();
-        if set.names().iter().any(|name| name != classifier) {
-            strategies.push(Strategy::Prompt);
-            if set.get(classifier).is_ok() {
-                strategies.push(Strategy::Classifier);
-            }
-        }
+        let mut strategies = Strategy::possible(set, &self.adaptation.options.classifier);
         if let Default::Adapt(usual) = inner.default {
             strategies.sort_by_key(|strategy| *strategy != usual);
         }

@@ -17,6 +17,7 @@ use super::prompt::Prompt;
 use super::slots::Registered;
 use super::state::{aside, State};
 use super::wishes::Wishes;
+use crate::dispatch::Question;
 use crate::engine::scheduler::Probe;
 use crate::engine::scheduler::{Completion, Event, Generate, Outcome};
 use crate::engine::{ChatParser, Request, Token};
@@ -44,7 +45,8 @@ pub async fn reply<F: Format>(state: Arc<State>, job: Job, format: F) -> ApiResu
     let mut answers = Vec::new();
     let mut header = None;
     for prompt in &job.prompts {
-        let chosen = job.choice.choose(&state, &prompt.question).await?;
+        let question = Question { text: &prompt.question, prompt: Some(&prompt.tokens) };
+        let chosen = job.choice.choose(&state, question).await?;
         header = header.or_else(|| chosen.header());
         let chosen = Arc::new(chosen);
         for n in 0..job.wishes.n {
@@ -128,12 +130,10 @@ impl<F: Format> Talk<F> {
 
     /// Takes in how answer `i` ended.
     fn end(&mut self, i: usize, outcome: Outcome) -> ApiResult<()> {
-        let (completion, usage) = match outcome {
-            Outcome::Completion(completion) => {
-                let usage = completion.usage;
-                (completion, usage)
-            }
-            Outcome::Scores(scores) => (Completion::empty(scores.usage), scores.usage),
+        let usage = outcome.usage();
+        let completion = match outcome {
+            Outcome::Completion(completion) => completion,
+            Outcome::Scores(_) | Outcome::Pooled(_) => Completion::empty(usage),
         };
         let answer = &mut self.answers[i];
         let room = self.state.n_ctx - answer.prompt.len();

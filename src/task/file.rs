@@ -18,6 +18,7 @@ pub struct TaskFile {
     pub name: Option<String>,
     pub description: Option<String>,
     pub prompt: Option<String>,
+    pub question: Option<String>,
     pub completion: Option<String>,
     pub gold: Option<String>,
     #[serde(default)]

@@ -6,7 +6,8 @@ use crate::resume::Digest;
 impl Item {
     /// Changes with the question, and with everything by which answers to it are scored beside the task's rules.
     pub fn digest(&self) -> String {
-        let Self { id, prompt, gold, completion, answer } = self;
+        // The bare question changes neither answers nor scores.
+        let Self { id, prompt, question: _, gold, completion, answer } = self;
         let mut digest = Digest::new();
         digest.text("id", id).text("prompt", prompt).text("gold", gold).text("completion", completion);
         answer.feed(&mut digest);

@@ -53,6 +53,7 @@ impl Task {
         let prompt = file.prompt.ok_or_else(|| missing("prompt"))?;
         let gold = file.gold.ok_or_else(|| missing("gold"))?;
         let completion = file.completion.unwrap_or_else(|| gold.clone());
+        let question = file.question.unwrap_or_else(|| prompt.clone());
         let generation = file.generation;
         generation.check(&|key, error| source.blame(&format!("generation.{key}"), error))?;
         let generation = generation.with(&options.overrides)?;
@@ -61,6 +62,7 @@ impl Task {
         let mut add =
             |key: &str, text: &str| templates.add(key, text).map_err(|error| source.blame(key, error));
         add("prompt", &prompt)?;
+        add("question", &question)?;
         add("gold", &gold)?;
         add("completion", &completion)?;
         if let file::Reward::Code { continues, tests, .. } = &spec {

@@ -7,6 +7,7 @@
 //! name = "capitals"                       # default: the file's name
 //! description = "Capitals of countries"
 //! prompt = "What is the capital of {{ country }}?"
+//! question = "Capital of {{ country }}?"  # what a user would ask, for choosing experts; default: the prompt
 //! completion = "It is {{ capital }}."     # what a perfect model would write; default: the gold answer
 //! gold = "{{ capital }}"
 //! keep_thinking = false                   # true: what a reasoning model thinks is a part of its answer
@@ -134,6 +135,8 @@ pub struct Item {
     pub id: String,
     /// The prompt, before the chat template.
     pub prompt: String,
+    /// The question as a user would ask it, without what the prompt adds to tell how to answer.
+    pub question: String,
     /// The answer, for people.
     pub gold: String,
     /// The reference completion: what a perfect model would have written.

@@ -198,10 +198,13 @@ fn of_another_task(item: &Item) -> Error {
 /// Makes the item of a row, and checks that its answer can be scored.
 pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward, reward: &Reward) -> Result<Item> {
     let prompt = templates.render("prompt", row)?;
+    let question = templates.render("question", row)?;
     let mut gold = templates.render("gold", row)?;
     let completion = templates.render("completion", row)?;
     let at_gold = |error: Error| error.field("gold").file(&row.place);
-    for (key, text) in [("prompt", &prompt), ("gold", &gold), ("completion", &completion)] {
+    for (key, text) in
+        [("prompt", &prompt), ("question", &question), ("gold", &gold), ("completion", &completion)]
+    {
         if text.trim().is_empty() {
             return Err(Error::invalid("the template gives nothing").field(key).file(&row.place));
         }
@@ -252,5 +255,5 @@ pub(super) fn item(row: &Row, templates: &Templates, spec: &file::Reward, reward
     if let (Reward::Json(json), Answer::Json(gold)) = (reward, &answer) {
         json.check(gold).map_err(at_gold)?;
     }
-    Ok(Item { id: row.place.display().to_string(), prompt, gold, completion, answer })
+    Ok(Item { id: row.place.display().to_string(), prompt, question, gold, completion, answer })
 }

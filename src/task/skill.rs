@@ -38,6 +38,7 @@ impl Task {
                 let items = if is_new { parts.of_mut(part) } else { &mut duplicates };
                 items.push(Item {
                     id: format!("{name}:{index}"),
+                    question: question.prompt.clone(),
                     prompt: question.prompt,
                     gold: question.answer,
                     completion: question.completion,

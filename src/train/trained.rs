@@ -10,10 +10,12 @@ use super::options::Options;
 use super::report::Report;
 use super::run::Ended;
 use super::state::{mean, State};
-use crate::engine::AdaptedModel;
+use crate::dispatch::{describe, Description};
+use crate::engine::{AdaptedModel, ModelWithExperts};
 use crate::error::Result;
-use crate::expert::{Expert, Multipliers, Training as Origin};
-use crate::task::Task;
+use crate::expert::{Expert, Multipliers, Profile, Training as Origin};
+use crate::progress::{Interrupt, Progress};
+use crate::task::{Part, Task};
 
 /// A run that ended, one way or another.
 pub struct Trained<'a> {
@@ -31,6 +33,8 @@ pub struct Trained<'a> {
     pub settings: Value,
     /// What was learnt from.
     pub task: &'a Task,
+    /// What the expert's file is to tell of the questions that it is for; see [`Self::describe`].
+    pub profile: Profile,
     pub(super) adapted: Arc<AdaptedModel>,
 }
 
@@ -55,7 +59,22 @@ impl Trained<'_> {
                 seed: self.options.seed,
             });
         }
-        Expert { description: description.to_owned(), ..expert }
+        Expert { description: description.to_owned(), profile: self.profile.clone(), ..expert }
+    }
+
+    /// Finds out what the file is to tell of the train questions.
+    ///
+    /// # Errors
+    /// Those of [`describe`].
+    pub fn describe(
+        &mut self,
+        how: &Description,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let joined = ModelWithExperts::residual(Arc::clone(&self.adapted), Vec::new());
+        self.profile = describe(&joined, self.task.items(Part::Train), how, progress, interrupt)?;
+        Ok(())
     }
 
     /// Writes the expert, if it [is kept](Self::is_kept), and the report.

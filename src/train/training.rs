@@ -19,6 +19,7 @@ use super::state::State;
 use super::trained::Trained;
 use crate::engine::{AdaptedModel, Form, Placement};
 use crate::error::{Error, Result};
+use crate::expert::Profile;
 use crate::progress::{Interrupt, Progress};
 use crate::resume::Earlier;
 use crate::task::{Item, Part, Task};
@@ -197,6 +198,7 @@ impl<'a> Training<'a> {
             options: self.options.learning,
             settings: self.settings,
             folder: self.folder,
+            profile: Profile::default(),
             ended,
             state,
         })

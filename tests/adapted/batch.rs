@@ -43,7 +43,7 @@ fn with(request: Request, change: impl FnOnce(&mut Generate)) -> Request {
 fn how(request: &mut Request) -> &mut Generate {
     match &mut request.work {
         Work::Generate(how) => how,
-        Work::Score(_) => panic!("a request to score"),
+        Work::Score(_) | Work::Pool(_) => panic!("a request that writes nothing"),
     }
 }
 

@@ -2,16 +2,23 @@
 
 use crate::models::{exact, logits, tokens, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
+use std::sync::Arc;
+
 use llama_svf::dispatch::{
-    AdaptPrompt, Ask, Candidates, Decision, Dispatcher, Options, Reading, Strategy, OTHER,
+    describe, AdaptPrompt, Ask, Candidates, Decision, Description, Dispatcher, Options, Question, Reading,
+    Strategy, OTHER,
 };
 use llama_svf::embedded;
-use llama_svf::engine::scheduler::QUEUE;
-use llama_svf::engine::{AdapterOptions, Form, GraphOp, Scheduler, Session, SessionOptions, Token};
+use llama_svf::engine::scheduler::{Generate, QUEUE};
+use llama_svf::engine::{
+    AdapterOptions, ChatMessage, Form, GraphOp, ModelWithExperts, Request, Scheduler, Session,
+    SessionOptions, Token,
+};
 use llama_svf::expert::{Expert, ExpertSet, Mixture};
 use llama_svf::ffi::tensor_type::TensorType;
-use llama_svf::progress::Interrupt;
+use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::skills::{question, Skill};
+use llama_svf::task::{LoadOptions, Part, Task};
 
 /// The embedded model, decomposed, in a folder that lives as long as it.
 fn embedded_model() -> (embedded::Temporary, Adapted) {
@@ -90,7 +97,7 @@ fn the_embedded_model_chooses_among_its_skills_alone_and_in_batches() {
         let single = scheduler(&adapted, 1);
         let mut n_tokens = 0;
         for (text, batched) in texts.iter().zip(&decisions) {
-            let (decision, cost) = dispatcher.decide(&single, text).unwrap();
+            let (decision, cost) = dispatcher.decide(&single, *text).unwrap();
             n_tokens += cost.n_tokens;
             let sum: f64 = decision.probabilities.iter().map(|(_, p)| p).sum();
             assert!((sum - 1.0).abs() < 1e-9, "{sum}");
@@ -248,7 +255,7 @@ fn labels_that_begin_each_other_share_what_there_is() {
     let dispatcher =
         Dispatcher::new(&set(&adapted, &names), AdaptPrompt::embedded(), options(Strategy::Prompt)).unwrap();
     let text = question(Skill::Math, false, 21, 3).prompt;
-    let (one, _) = dispatcher.decide(&scheduler(&adapted, 1), &text).unwrap();
+    let (one, _) = dispatcher.decide(&scheduler(&adapted, 1), text.as_str()).unwrap();
     println!("{:?}", one.probabilities);
     let sum: f64 = one.probabilities.iter().map(|(_, p)| p).sum();
     assert!((sum - 1.0).abs() < 1e-9 && one.probabilities.len() == 7, "{sum}");
@@ -314,4 +321,127 @@ fn what_cannot_be_chosen_from_is_refused() {
     let candidates = Candidates::new(forged.iter(), "cls").unwrap();
     let error = Ask::new(embedded.model(), &prompt(), &candidates, "x").unwrap_err().to_string();
     assert!(error.contains("expert a") && error.contains("control tokens"), "{error}");
+}
+
+/// Experts for the skills that change nothing, described by their train questions.
+fn described(adapted: &Adapted, examples: usize) -> ExpertSet {
+    let joined = ModelWithExperts::residual(Arc::clone(&adapted.adapted), Vec::new());
+    let how = Description { examples, n_threads: 2, ..Description::default() };
+    let mut set = ExpertSet::new(adapted.adapted.sidecar());
+    for (name, about) in &SKILLS[..3] {
+        let task = Task::load(name, &LoadOptions::default()).unwrap();
+        let mut expert = Expert::identity(name, adapted.adapted.sidecar());
+        expert.description = (*about).into();
+        expert.profile =
+            describe(&joined, task.items(Part::Train), &how, &Silent, &Interrupt::new()).unwrap();
+        set.insert(expert).unwrap();
+    }
+    set
+}
+
+#[test]
+fn the_nearest_questions_choose() {
+    let (_file, adapted) = embedded_model();
+    let set = described(&adapted, 3);
+    let profile = &set.get("math").unwrap().profile;
+    assert_eq!(profile.questions.len(), 3);
+    // What is chosen does not depend on the wording of a prompt, and nobody is asked in words.
+    let dispatcher = Dispatcher::new(&set, AdaptPrompt::general(), options(Strategy::Nearest)).unwrap();
+    assert_eq!(dispatcher.candidates().labels(), ["code", "math", "reasoning", OTHER]);
+    assert_eq!(dispatcher.notes(), [""; 0]);
+    let questions = questions();
+    let texts: Vec<_> = questions.iter().map(|(_, text)| text.as_str()).collect();
+    let (batched, _) = dispatcher.decide_all(&scheduler(&adapted, 8), &texts, &Interrupt::new()).unwrap();
+    let single = scheduler(&adapted, 1);
+    let mut n_right = 0;
+    for ((skill, text), batched) in questions.iter().zip(&batched) {
+        let (decision, cost) = dispatcher.decide(&single, text.as_str()).unwrap();
+        n_right += usize::from(decision.expert.as_deref() == Some(skill.name()));
+        let sum: f64 = decision.probabilities.iter().map(|(_, p)| p).sum();
+        assert!((sum - 1.0).abs() < 1e-9 && cost.n_tokens > 0, "{sum}");
+        for (a, b) in decision.probabilities.iter().zip(&batched.probabilities) {
+            assert!(a.0 == b.0 && (a.1 - b.1).abs() < 3e-3, "{a:?} {b:?}");
+        }
+    }
+    println!("{n_right} of {}", questions.len());
+    assert!(n_right >= 89, "{n_right} of 90");
+    // What is not sure enough is the base model's.
+    let unsure = Options { threshold: 1.0, ..options(Strategy::Nearest) };
+    let unsure = Dispatcher::new(&set, AdaptPrompt::general(), unsure).unwrap();
+    let (decision, _) = unsure.decide(&single, texts[0]).unwrap();
+    assert!(decision.expert.is_none() || decision.confidence == 1.0, "{decision:?}");
+}
+
+#[test]
+fn what_was_read_to_compare_serves_the_base_models_answer() {
+    let (_file, adapted) = embedded_model();
+    let dispatcher =
+        Dispatcher::new(&described(&adapted, 0), AdaptPrompt::general(), options(Strategy::Nearest)).unwrap();
+    let scheduler = scheduler(&adapted, 2);
+    let text = &questions()[0].1;
+    let prompt = adapted.model().chat_prompt(&[ChatMessage::user(text.as_str())]).unwrap().tokens;
+    let (alone, _) = dispatcher.decide(&scheduler, text.as_str()).unwrap();
+    let (decision, cost) = dispatcher.decide(&scheduler, Question { text, prompt: Some(&prompt) }).unwrap();
+    assert_eq!(decision.label, alone.label);
+    assert_eq!(cost.n_tokens, prompt.len());
+    let answer = Request::generate(prompt.clone(), Mixture::base(), Generate::greedy(4));
+    let usage = scheduler.submit(answer).unwrap().completion().unwrap().usage;
+    assert_eq!(usage.n_cached, prompt.len() - 1);
+}
+
+#[test]
+fn experts_that_cannot_be_compared_are_named_and_never_nearest() {
+    let (_file, adapted) = embedded_model();
+    let prompt = AdaptPrompt::general;
+    let plain = set(&adapted, &SKILLS);
+    let error = |set: &ExpertSet, options| Dispatcher::new(set, prompt(), options).err().unwrap().to_string();
+    assert!(error(&plain, options(Strategy::Nearest)).contains("hidden states"));
+    let mut some = described(&adapted, 0);
+    some.remove("code").unwrap();
+    some.insert(Expert::identity("code", adapted.adapted.sidecar())).unwrap();
+    let dispatcher = Dispatcher::new(&some, prompt(), options(Strategy::Nearest)).unwrap();
+    assert_eq!(dispatcher.candidates().labels(), ["math", "reasoning", OTHER]);
+    assert!(matches!(dispatcher.notes(), [note] if note.ends_with(": code")), "{:?}", dispatcher.notes());
+    let text = Options { reading: Reading::Text, ..options(Strategy::Nearest) };
+    assert!(error(&some, text).contains("asks nobody"));
+    // States of another block are of no use beside them.
+    let mut other = some.get("math").unwrap().clone();
+    other.name = "later".into();
+    other.profile.states.as_mut().unwrap().layer += 1;
+    some.insert(other).unwrap();
+    let problem = error(&some, options(Strategy::Nearest));
+    assert!(problem.contains("expert m") && problem.contains("block"), "{problem}");
+    assert_eq!(Strategy::possible(&some, "cls"), [Strategy::Prompt, Strategy::Nearest]);
+    assert_eq!(Strategy::possible(&plain, "cls"), [Strategy::Prompt, Strategy::Classifier]);
+}
+
+#[test]
+fn examples_are_read_once_and_calibrate_what_the_labels_mean() {
+    let (_file, adapted) = embedded_model();
+    let set = described(&adapted, 6);
+    let dispatcher = Dispatcher::new(&set, AdaptPrompt::general(), options(Strategy::Prompt)).unwrap();
+    let adapter = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 3 };
+    let long = SessionOptions { n_ctx: 2048, ..exact(2) };
+    let session = Session::adapted(&adapted.adapted, &long, &adapter).unwrap();
+    let scheduler = Scheduler::new(vec![session], QUEUE).unwrap();
+    assert!(!dispatcher.is_calibrated());
+    let text = &questions()[0].1;
+    let raw = |dispatcher: &Dispatcher| {
+        let mut inquiry = dispatcher.inquiry(adapted.model(), text.as_str(), None).unwrap();
+        let requests = inquiry.take_requests();
+        let outcomes = requests.into_iter().map(|it| scheduler.submit(it).unwrap().outcome().unwrap());
+        dispatcher.conclude(&inquiry, outcomes.collect()).unwrap()
+    };
+    let (before, _) = raw(&dispatcher);
+    dispatcher.calibrate(&scheduler).unwrap();
+    assert!(dispatcher.is_calibrated());
+    let (after, n_tokens) = raw(&dispatcher);
+    assert!(before.probabilities != after.probabilities);
+    // Only the question, and what the template puts after it.
+    let bare = adapted.model().tokenize(&format!("Question: {text}"), false, false).unwrap().len();
+    assert!(n_tokens <= bare + 10, "{n_tokens} tokens for a question of {bare}");
+    // Without examples there is nothing to calibrate by.
+    let plain =
+        Dispatcher::new(&self::set(&adapted, &SKILLS), AdaptPrompt::general(), options(Strategy::Prompt));
+    assert!(plain.unwrap().is_calibrated());
 }

@@ -12,6 +12,7 @@ mod gpu;
 mod gradient;
 mod models;
 mod oracle;
+mod pooling;
 mod reading;
 mod scheduler;
 mod slots;

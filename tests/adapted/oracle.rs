@@ -117,8 +117,19 @@ impl Oracle {
         tensors
     }
 
+    /// What block `layer` of the base model leaves for each token.
+    pub fn hidden(&self, layer: usize, tokens: &[Token]) -> Vec<Vector> {
+        self.blocks(&self.with(&self.ones()), tokens, layer + 1)
+    }
+
     fn logits(&self, t: &HashMap<&str, Vector>, tokens: &[Token]) -> Vec<Vector> {
-        let RandomModel { layers, width, heads, kv_heads, ref arch, .. } = self.shape;
+        let xs = self.blocks(t, tokens, self.shape.layers);
+        xs.iter().map(|x| times(&t["output.weight"], &rms_norm(x, &t["output_norm.weight"]))).collect()
+    }
+
+    /// What the first `layers` blocks make of the tokens.
+    fn blocks(&self, t: &HashMap<&str, Vector>, tokens: &[Token], layers: usize) -> Vec<Vector> {
+        let RandomModel { width, heads, kv_heads, ref arch, .. } = self.shape;
         let size = width / heads;
         let mut xs: Vec<Vector> = tokens
             .iter()
@@ -174,7 +185,7 @@ impl Oracle {
                 add(x, linear("ffn_down", &act));
             }
         }
-        xs.iter().map(|x| times(&t["output.weight"], &rms_norm(x, &t["output_norm.weight"]))).collect()
+        xs
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::batch::alone;
 use crate::models::{exact, tokens, Adapted, RandomModel};
 use llama_svf::decompose::{RankPolicy, Selection};
-use llama_svf::engine::scheduler::{Completion, Ended, Event, Generate, Load, Probe, Scheduler, Work, QUEUE};
+use llama_svf::engine::scheduler::{
+    Completion, Ended, Event, Generate, Load, Pool, Probe, Scheduler, Work, QUEUE,
+};
 use llama_svf::engine::{
     AdapterOptions, Form, GraphOp, Request, SamplerOptions, Session, SessionOptions, Ticket, Token,
 };
@@ -139,7 +141,7 @@ fn sixty_four_mixtures_over_eight_sequences_each_answer_as_alone() {
 fn how(request: &mut Request) -> &mut Generate {
     match &mut request.work {
         Work::Generate(how) => how,
-        Work::Score(_) => panic!("a request to score"),
+        Work::Score(_) | Work::Pool(_) => panic!("a request that writes nothing"),
     }
 }
 
@@ -497,6 +499,10 @@ fn random_schedule(adapted: &Adapted, session: &mut Session, seed: u64) {
             assert_eq!(n, probes.iter().map(|probe| probe.tokens.len()).collect::<Vec<_>>());
             assert!(scores.log_probs.concat().iter().all(|p| p.is_finite() && *p <= 0.0), "seed {seed}");
         }
+        Work::Pool(_) => {
+            let pooled = ticket.outcome().unwrap_or_else(|error| panic!("seed {seed}: {error}")).pooled();
+            assert!(pooled.unwrap().mean.iter().any(|x| *x != 0.0), "seed {seed}");
+        }
     };
     for _ in 0..40 {
         match rng.random_range(0..10) {
@@ -509,12 +515,18 @@ fn random_schedule(adapted: &Adapted, session: &mut Session, seed: u64) {
                     prompt.extend(tokens(rng.random_range(50..90), rng.random_range(0..40)));
                 }
                 let mixture = mixture(rng.random_range(0..4));
-                let request = match rng.random_bool(0.2) {
-                    true => {
+                let request = match rng.random_range(0..10) {
+                    // The tiny model has two blocks, and shows the first.
+                    0 => {
+                        let first = rng.random_range(0..prompt.len());
+                        let tokens = first..rng.random_range(first + 1..=prompt.len());
+                        Request::pool(prompt, mixture, Pool { layer: 0, tokens })
+                    }
+                    1 | 2 => {
                         let after = rng.random_range(1..=prompt.len());
                         Request::score(prompt, mixture, vec![Probe { after, tokens: vec![3, 4] }])
                     }
-                    false => request(prompt, mixture, rng.random_range(1..20)),
+                    _ => request(prompt, mixture, rng.random_range(1..20)),
                 };
                 if let Ok(ticket) = scheduler.submit(request.clone()) {
                     open.push((request, ticket));

@@ -11,5 +11,6 @@ mod http;
 mod leaving;
 mod loading;
 mod mixtures;
+mod nearest;
 mod process;
 mod random;

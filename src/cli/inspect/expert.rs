@@ -16,7 +16,16 @@ pub struct ExpertView {
     fingerprint: String,
     n_multipliers: usize,
     training: Option<TrainingView>,
+    profile: Option<ProfileView>,
     weights: Vec<WeightView>,
+}
+
+#[derive(Serialize)]
+struct ProfileView {
+    examples: Vec<String>,
+    /// Block whose hidden states the file has, and of how many texts.
+    layer: Option<u32>,
+    n_states: usize,
 }
 
 #[derive(Serialize)]
@@ -55,6 +64,11 @@ pub fn view(path: &Path) -> Result<(View, Result<()>)> {
             validation_before: training.validation_before,
             validation_after: training.validation_after,
             seed: training.seed,
+        }),
+        profile: (!expert.profile.is_empty()).then(|| ProfileView {
+            layer: expert.profile.states.as_ref().map(|states| states.layer),
+            n_states: expert.profile.states.as_ref().map_or(0, |states| states.own.len()),
+            examples: expert.profile.questions,
         }),
         weights: expert.multipliers.iter().map(|(name, m)| WeightView::new(name, m)).collect(),
     };
@@ -101,6 +115,27 @@ impl ExpertView {
             ),
             None => writeln!(text, "not trained\n"),
         };
+        let _ = match &self.profile {
+            Some(ProfileView { examples, layer: Some(layer), n_states }) => writeln!(
+                text,
+                "described by {} examples and {n_states} hidden states of block {layer}\n",
+                examples.len()
+            ),
+            Some(ProfileView { examples, .. }) => {
+                writeln!(text, "described by {} examples\n", examples.len())
+            }
+            None => writeln!(text, "not described: `llama-svf describe` lets models choose it by examples\n"),
+        };
+        if let Some(profile) = &self.profile {
+            for example in &profile.examples {
+                let _ = writeln!(
+                    text,
+                    "  e.g. {}",
+                    plain(&example.split_whitespace().collect::<Vec<_>>().join(" "))
+                );
+            }
+            text.push('\n');
+        }
         let width = name_width(self.weights.iter().map(|weight| weight.name.as_str()));
         let full = self.weights.iter().flat_map(|weight| &weight.curve).copied().fold(0.0, f32::max);
         let _ = writeln!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ctrl_c;
-use crate::dispatch::{Adaptive, Cost, Decision};
+use crate::dispatch::{Adaptive, Cost, Decision, Question};
 use crate::engine::scheduler::{Completion, Ended, Event, Generate, Outcome, Probe, Usage};
 use crate::engine::{Request, SamplerOptions, Scheduler, Thinking, Ticket, Token};
 use crate::error::{Error, Result};
@@ -127,11 +127,11 @@ impl Replies {
         let room = self.room(&prompt)?;
         let (pass1, outcome) = self.outcome(prompt, 0, sink)?;
         Ok(match outcome {
-            Outcome::Scores(scores) => Reply {
+            Outcome::Scores(_) | Outcome::Pooled(_) => Reply {
                 text: String::new(),
                 n_generated: 0,
                 ended: Ended::Length,
-                usage: scores.usage,
+                usage: outcome.usage(),
                 pass1,
             },
             Outcome::Completion(Completion { text, tokens, ended, usage, .. }) => Reply {
@@ -176,7 +176,8 @@ impl Replies {
         let Prompt { question, tokens, thinking } = prompt;
         let mut pass1 = None;
         if let (Engine::Adaptive(adaptive), true) = (&self.engine, self.is_adaptive) {
-            let (mixture, decision, cost) = adaptive.choose(question)?;
+            let asked = Question { text: question, prompt: Some(&tokens) };
+            let (mixture, decision, cost) = adaptive.choose(asked)?;
             let strategy = adaptive.dispatcher().options().strategy.name();
             pass1 = Some(Pass1 { strategy, decision, cost });
             self.mixture = mixture;

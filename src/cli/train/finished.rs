@@ -64,7 +64,7 @@ impl Finished<'_> {
         let scores = state.best.as_ref().map_or(&state.before, |best| &best.scores);
         json!({
             "schema": "llama-svf/train/1",
-            "model": args.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
+            "model": args.files.model.as_ref().map_or("embedded".into(), |model| model.display().to_string()),
             "task": task.name(),
             "output": trained.is_kept().then(|| folder.output()),
             "folder": folder.path(),

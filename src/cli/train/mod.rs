@@ -3,20 +3,18 @@
 mod finished;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::describe::ExamplesArg;
 use super::experts::FormFlag;
-use super::inputs::{check_template, embedded_sidecar, ModelFile, TaskArgs};
+use super::inputs::{check_template, AdaptedFiles, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, printer};
-use crate::engine::AdaptedModel;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expert;
 use crate::optimiser::Shape;
 use crate::resume::Earlier;
-use crate::sidecar::Sidecar;
 use crate::task::Task;
 use crate::train::{EstimatorName, Folder, Options, Parametrisation, RewardName, Training, TrainingOptions};
 
@@ -40,12 +38,8 @@ use crate::train::{EstimatorName, Folder, Options, Parametrisation, RewardName, 
     questions are informative (answered both rightly and wrongly). A question that the model never answers rightly\n\
     teaches nothing. --kl keeps an expert closer to the base model.")]
 pub struct Args {
-    /// The model, a GGUF file [default: the embedded model]
-    #[arg(short, long, value_name = "FILE", requires = "svf")]
-    model: Option<PathBuf>,
-    /// The model's sidecar, made by `llama-svf decompose` [default for the embedded model: all weights, full rank]
-    #[arg(long, value_name = "FILE")]
-    svf: Option<PathBuf>,
+    #[command(flatten)]
+    files: AdaptedFiles,
     #[command(flatten)]
     task: TaskArgs,
     /// The expert to write; its run is kept in NAME.train beside it
@@ -57,6 +51,8 @@ pub struct Args {
     /// What it is good at, in a line; dispatch reads it [default: the task's description]
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    examples: ExamplesArg,
     /// Go on with the run that the output's folder holds
     #[arg(long)]
     resume: bool,
@@ -192,13 +188,19 @@ pub fn main(args: &Args) -> Result<u8> {
     Folder::of(&args.output).check(earlier)?;
     let task = args.task.load()?;
     let (name, description) = args.about(&task)?;
+    let how = args.examples.description(&args.batch)?;
 
-    let (adapted, _files) = args.open(options.n_threads)?;
+    let (adapted, _files) = args.files.open(&args.batch.model, options.n_threads)?;
     check_template(&task, adapted.model())?;
     let training = Training::open(&adapted, &task, &args.output, earlier, options)?;
     training.fallback().into_iter().for_each(printer::note_error);
     training.notes().iter().for_each(|note| printer::note(format_args!("note: {note}")));
-    let trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
+    let mut trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
+    if trained.ended.is_success() {
+        // What was learnt is not lost for want of it.
+        let described = trained.describe(&how, &printer::Bar::new("describing"), &ctrl_c::INTERRUPT);
+        described.unwrap_or_else(|error| printer::note_error(&error));
+    }
     trained.save(&name, &description)?;
     finished::tell(args, trained)
 }
@@ -260,18 +262,5 @@ impl Args {
         };
         expert::check_line(&description).map_err(|error| error.field("--description"))?;
         Ok((name, description))
-    }
-
-    /// The model with its sidecar, and what keeps temporary files in place.
-    fn open(&self, n_threads: u32) -> Result<(Arc<AdaptedModel>, ModelFile)> {
-        let sidecar = self.svf.as_deref().map(Sidecar::open).transpose()?;
-        let file = ModelFile::new(self.model.as_deref())?;
-        let sidecar = match (sidecar, &file) {
-            (Some(sidecar), _) => sidecar,
-            (None, ModelFile::Embedded(embedded)) => embedded_sidecar(embedded, n_threads)?,
-            (None, ModelFile::Given(_)) => return Err(Error::expected("a sidecar", "none").field("--svf")),
-        };
-        let model = self.batch.model.load(file.path())?;
-        Ok((AdaptedModel::new(&model, sidecar)?, file))
     }
 }

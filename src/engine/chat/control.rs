@@ -22,6 +22,8 @@ use crate::ffi::model::ModelHandle;
 /// Characters of no language, which mark places in prompts. Where text from outside holds one, it is lost:
 /// U+FFFD takes its place.
 pub const RESERVED: RangeInclusive<char> = '\u{10F000}'..='\u{10FFFD}';
+/// So many of them, the last, are left to others.
+const N_LEFT: usize = 2;
 
 /// A token that only a template may say.
 struct Special {
@@ -71,8 +73,7 @@ impl ControlTokens {
         specials.sort_by_key(|special| std::cmp::Reverse(special.text.len()));
         let ends = |special: &Special| [special.text.chars().next(), special.text.chars().next_back()];
         let marked: BTreeSet<char> = specials.iter().flat_map(ends).flatten().collect();
-        // The last character is for others to use.
-        let marked = marked.into_iter().take(RESERVED.count() - 1).collect();
+        let marked = marked.into_iter().take(RESERVED.count() - N_LEFT).collect();
         Self { specials, marked }
     }
 

@@ -45,8 +45,8 @@ use worker::Worker;
 #[cfg(test)]
 pub(crate) use cache::PLANTED;
 pub use inbox::{Load, Progress};
-pub use request::{Generate, Probe, Request, Work};
-pub use ticket::{Completion, Ended, Event, Handle, Outcome, Piece, Reading, Scores, Ticket, Usage};
+pub use request::{Generate, Pool, Probe, Request, Work};
+pub use ticket::{Completion, Ended, Event, Handle, Outcome, Piece, Pooled, Reading, Scores, Ticket, Usage};
 
 use crate::engine::{Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};

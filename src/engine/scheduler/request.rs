@@ -1,5 +1,6 @@
-//! What is wanted: a text that goes on from a prompt, or the probabilities of given tokens.
+//! What is wanted: a text that goes on from a prompt, the probabilities of given tokens, or a mean of hidden states.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::engine::sampler::Sampler;
@@ -32,6 +33,17 @@ pub enum Work {
     Generate(Box<Generate>),
     /// It is looked at. Probes come in the order of the places they are about.
     Score(Vec<Probe>),
+    /// Hidden states of it are averaged.
+    Pool(Pool),
+}
+
+/// Which hidden states of a prompt are averaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The block that leaves them, counted from 0; see [`Session::n_pooled_layers`].
+    pub layer: u32,
+    /// The tokens of the prompt whose states they are, 1 or more.
+    pub tokens: Range<usize>,
 }
 
 /// How a prompt is continued.
@@ -92,6 +104,11 @@ impl Request {
         Self { prompt, mixture, work: Work::Score(probes), deadline: None, scope: 0, is_kept: false }
     }
 
+    /// The mean hidden state of some tokens of `prompt`, read with `mixture`.
+    pub fn pool(prompt: Vec<Token>, mixture: Mixture, pool: Pool) -> Self {
+        Self { prompt, mixture, work: Work::Pool(pool), deadline: None, scope: 0, is_kept: false }
+    }
+
     /// ln p of each token of `continuation` after `prompt`, each a probe of its own.
     pub fn likelihood(prompt: &[Token], continuation: &[Token], mixture: Mixture) -> Self {
         let probe = |(i, &token): (usize, &Token)| Probe { after: prompt.len() + i, tokens: vec![token] };
@@ -108,7 +125,7 @@ impl Request {
             Work::Generate(how) => {
                 how.max_tokens.map_or(n_ctx, |n| self.prompt.len().saturating_add(n.saturating_sub(1)))
             }
-            Work::Score(_) => self.prompt.len(),
+            Work::Score(_) | Work::Pool(_) => self.prompt.len(),
         }
     }
 
@@ -117,14 +134,15 @@ impl Request {
         match &self.work {
             Work::Generate(_) => self.prompt.len() - 1,
             Work::Score(probes) => probes.first().map_or(self.prompt.len(), |probe| probe.after) - 1,
+            Work::Pool(pool) => pool.tokens.start.min(self.prompt.len() - 1),
         }
     }
 
     /// Checks the request for sessions like `session`, and builds its sampler, if it needs one.
     ///
     /// # Errors
-    /// An empty prompt, a token that there is not, an empty stop string, probes out of order or place, sampler options
-    /// out of range, or more tokens than the context of a sequence holds.
+    /// An empty prompt, a token that there is not, an empty stop string, probes out of order or place, a pool of no tokens
+    /// or of a layer that is not read, sampler options out of range, or more tokens than the context of a sequence holds.
     pub(super) fn check(&self, session: &Limits) -> Result<Option<Sampler>> {
         let model = &session.model;
         if self.prompt.is_empty() {
@@ -139,12 +157,16 @@ impl Request {
                 check_probes(probes, self.prompt.len(), model)?;
                 None
             }
+            Work::Pool(pool) => {
+                pool.check(self.prompt.len(), session)?;
+                None
+            }
         };
         let n_ctx = session.n_ctx_seq;
         let n_prompt = self.prompt.len();
         let max_tokens = match &self.work {
             Work::Generate(how) => how.max_tokens,
-            Work::Score(_) => None,
+            Work::Score(_) | Work::Pool(_) => None,
         };
         let found = match max_tokens {
             Some(n) if self.n_cells(n_ctx) > n_ctx => format!("{n_prompt} of the prompt and {n} to write"),
@@ -161,11 +183,30 @@ impl Request {
 pub(super) struct Limits {
     pub model: std::sync::Arc<Model>,
     pub n_ctx_seq: usize,
+    pub n_pooled_layers: u32,
 }
 
 impl Limits {
     pub fn new(session: &Session) -> Self {
-        Self { model: session.model().clone(), n_ctx_seq: session.n_ctx_seq() as usize }
+        Self {
+            model: session.model().clone(),
+            n_ctx_seq: session.n_ctx_seq() as usize,
+            n_pooled_layers: session.n_pooled_layers(),
+        }
+    }
+}
+
+impl Pool {
+    fn check(&self, n: usize, session: &Limits) -> Result<()> {
+        if self.tokens.is_empty() || self.tokens.end > n {
+            let expected = format!("1 token or more of {n}");
+            return Err(Error::expected(expected, format!("{:?}", self.tokens)).field("pool"));
+        }
+        if self.layer >= session.n_pooled_layers {
+            let expected = format!("a block below {}", session.n_pooled_layers);
+            return Err(Error::expected(expected, self.layer).field("pool"));
+        }
+        Ok(())
     }
 }
 

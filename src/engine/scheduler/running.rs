@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::cache::Key;
 use super::inbox::Progress;
 use super::inbox::{Job, Over};
-use super::request::{Generate, Work};
+use super::request::{Generate, Pool, Work};
 use super::stream::Stream;
-use super::ticket::{Completion, Ended, Event, Outcome, Piece, Reading, Scores, Usage};
+use super::ticket::{Completion, Ended, Event, Outcome, Piece, Pooled, Reading, Scores, Usage};
 use crate::engine::sampler::{log_probs, top};
 use crate::engine::{Model, Thinking, Token};
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub(super) struct Running {
     stream: Stream,
     /// Answers to the probes, as far as they are known.
     scores: Vec<Vec<f32>>,
+    /// The mean hidden state, once it is known.
+    mean: Vec<f32>,
     /// Tokens of the prompt of which the caller knows that they are known; `None` if that is not asked.
     n_told: Option<usize>,
     admitted: Instant,
@@ -44,7 +46,7 @@ impl Running {
     pub fn new(job: Job, order: u64) -> Self {
         let stop = match &job.request.work {
             Work::Generate(generate) => generate.stop.clone(),
-            Work::Score(_) => Vec::new(),
+            Work::Score(_) | Work::Pool(_) => Vec::new(),
         };
         Self {
             job,
@@ -58,6 +60,7 @@ impl Running {
             top: Vec::new(),
             stream: Stream::new(stop),
             scores: Vec::new(),
+            mean: Vec::new(),
             n_told: None,
             admitted: Instant::now(),
             read: None,
@@ -102,7 +105,7 @@ impl Running {
         let end = self.prompt().len() + self.tokens.len();
         let n_known = self.scores.len();
         let is_asked = move |after: usize| match &self.job.request.work {
-            Work::Generate(_) => after == end,
+            Work::Generate(_) | Work::Pool(_) => after == end,
             Work::Score(probes) => {
                 probes[n_known..].binary_search_by_key(&after, |probe| probe.after).is_ok()
             }
@@ -146,6 +149,25 @@ impl Running {
         generates(self) && generates(other) && self.key() == other.key() && self.prompt() == other.prompt()
     }
 
+    /// Which hidden states it wants, if it wants any.
+    pub fn pool(&self) -> Option<&Pool> {
+        match &self.job.request.work {
+            Work::Pool(pool) => Some(pool),
+            _ => None,
+        }
+    }
+
+    /// Uses `mean`, of the hidden states of `n` tokens, and ends.
+    pub fn take_mean(&mut self, mean: Vec<f32>, n: usize) -> Result<Option<Ended>> {
+        self.read.get_or_insert_with(Instant::now);
+        let n_wanted = self.pool().map_or(0, |pool| pool.tokens.len());
+        if n != n_wanted || mean.iter().any(|x| !x.is_finite()) {
+            return Err(Error::engine("llama.cpp shows no hidden states of this kind of model"));
+        }
+        self.mean = mean;
+        Ok(Some(Ended::Length))
+    }
+
     /// Uses the `logits` after the last token that was asked about; why it ends, if it does. `n_ctx` tokens fit into a
     /// sequence.
     pub fn take(&mut self, logits: &[f32], model: &Model, n_ctx: usize) -> Result<Option<Ended>> {
@@ -160,6 +182,7 @@ impl Running {
                 let Generate { max_tokens, log_probs, n_top, sampled_probs, .. } = **generate;
                 self.write(logits, model, max_tokens, Wanted { log_probs, n_top, sampled_probs }, n_ctx)
             }
+            Work::Pool(_) => Err(Error::engine("a mean of hidden states comes of no logits")),
         }
     }
 
@@ -211,18 +234,21 @@ impl Running {
     fn shows(&self, token: Token) -> bool {
         match &self.job.request.work {
             Work::Generate(generate) => generate.shown.contains(&token),
-            Work::Score(_) => false,
+            Work::Score(_) | Work::Pool(_) => false,
         }
     }
 
     /// Ends it, because of `ended`.
     pub fn finish(mut self, ended: Ended) {
         let outcome = match self.job.request.work {
-            Work::Score(_) if ended == Ended::Cancelled => Err(cancelled()),
+            Work::Score(_) | Work::Pool(_) if ended == Ended::Cancelled => Err(cancelled()),
             Work::Score(_) => Ok(Outcome::Scores(Scores {
                 log_probs: std::mem::take(&mut self.scores),
                 usage: self.usage(),
             })),
+            Work::Pool(_) => {
+                Ok(Outcome::Pooled(Pooled { mean: std::mem::take(&mut self.mean), usage: self.usage() }))
+            }
             Work::Generate(_) => Ok(Outcome::Completion(self.completion(ended))),
         };
         self.job.sink.end(outcome);
@@ -260,7 +286,7 @@ impl Running {
     fn completion(&mut self, ended: Ended) -> Completion {
         let thinking = match &self.job.request.work {
             Work::Generate(generate) => generate.thinking.as_ref(),
-            Work::Score(_) => None,
+            Work::Score(_) | Work::Pool(_) => None,
         };
         Completion {
             text: Thinking::whole(thinking, self.stream.text()),

@@ -67,6 +67,8 @@ pub enum Outcome {
     Completion(Completion),
     /// The answer to each probe: ln p of each of its tokens.
     Scores(Scores),
+    /// A mean of hidden states.
+    Pooled(Pooled),
 }
 
 /// Why a completion ended.
@@ -109,6 +111,15 @@ pub struct Completion {
 pub struct Scores {
     /// By probe and token: ln p under the model's own distribution.
     pub log_probs: Vec<Vec<f32>>,
+    /// What it took.
+    pub usage: Usage,
+}
+
+/// The mean hidden state of a request.
+#[derive(Clone, Debug)]
+pub struct Pooled {
+    /// `[n_embd]`, finite.
+    pub mean: Vec<f32>,
     /// What it took.
     pub usage: Usage,
 }
@@ -243,7 +254,7 @@ impl Outcome {
     pub fn completion(self) -> Result<Completion> {
         match self {
             Self::Completion(completion) => Ok(completion),
-            Self::Scores(_) => Err(Error::expected("a completion", "scores")),
+            other => Err(Error::expected("a completion", other.name())),
         }
     }
 
@@ -254,7 +265,35 @@ impl Outcome {
     pub fn scores(self) -> Result<Scores> {
         match self {
             Self::Scores(scores) => Ok(scores),
-            Self::Completion(_) => Err(Error::expected("scores", "a completion")),
+            other => Err(Error::expected("scores", other.name())),
+        }
+    }
+
+    /// The mean hidden state.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn pooled(self) -> Result<Pooled> {
+        match self {
+            Self::Pooled(pooled) => Ok(pooled),
+            other => Err(Error::expected("a mean of hidden states", other.name())),
+        }
+    }
+
+    /// What it took, whatever it is.
+    pub fn usage(&self) -> Usage {
+        match self {
+            Self::Completion(Completion { usage, .. })
+            | Self::Scores(Scores { usage, .. })
+            | Self::Pooled(Pooled { usage, .. }) => *usage,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Completion(_) => "a completion",
+            Self::Scores(_) => "scores",
+            Self::Pooled(_) => "a mean of hidden states",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::cache::{self, Held, Key, Place, Source};
 use super::inbox::{Inbox, Job, Load, Progress};
 use super::plan::{plan, Need};
+use super::request::Pool;
 use super::running::{stop_waiting, Running};
 use super::slots::{Found, Slots, Use};
 use super::ticket::Ended;
@@ -309,6 +310,9 @@ impl Worker {
         };
         self.slots.take(slot, Some(contents));
         self.session.assign(seq, slot)?;
+        if let Some(Pool { layer, tokens }) = running.pool() {
+            self.session.pool(seq, *layer, tokens.start as u32..tokens.end as u32)?;
+        }
         Ok(n_past as usize)
     }
 
@@ -356,7 +360,8 @@ impl Worker {
     }
 
     /// Moves requests into free sequences before them: llama.cpp computes neighbours together, and others in graphs of
-    /// their own. Only where nobody waits for these sequences, and what they hold serves nobody later.
+    /// their own. Only where nobody waits for these sequences, and what they hold serves nobody later. What is being averaged
+    /// belongs to a sequence: such requests stay.
     fn compact(&mut self) {
         if !self.is_moving_cheap || !self.waiting.is_empty() {
             return;
@@ -367,7 +372,8 @@ impl Worker {
                 _ => false,
             };
             let hole = self.seats.iter().position(is_hole);
-            let last = self.running().filter(|(_, running)| !running.is_new).map(|(seat, _)| seat).last();
+            let is_moved = |running: &Running| !running.is_new && running.pool().is_none();
+            let last = self.running().filter(|(_, running)| is_moved(running)).map(|(seat, _)| seat).last();
             let (Some(hole), Some(last)) = (hole, last) else { return };
             if hole > last {
                 return;
@@ -502,7 +508,10 @@ impl Worker {
                 followers.into_iter().for_each(|follower| self.share(seat, follower, &logits));
             }
             let Seat::Busy(running) = &mut self.seats[seat] else { continue };
-            let result = take(running, self.session.logits(i), &self.session);
+            let result = match running.pool() {
+                Some(pool) => take_mean(pool.layer, seat, running, &self.session),
+                None => take(running, self.session.logits(i), &self.session),
+            };
             self.end(seat, result);
         }
         self.heal();
@@ -589,6 +598,10 @@ impl Worker {
     fn leave(&mut self, seat: usize) -> Option<Box<Running>> {
         match std::mem::replace(&mut self.seats[seat], Seat::Free(None)) {
             Seat::Busy(running) => {
+                if let Some(pool) = running.pool() {
+                    // It was checked when it came; what ends here would only be added up for nobody.
+                    _ = self.session.pool(seat as u32, pool.layer, 0..0);
+                }
                 self.n_cached += running.n_cached;
                 self.n_left += 1;
                 let held = Held {
@@ -664,6 +677,17 @@ fn take(
         return Err(Trouble::Numbers(error.hint(hint)));
     }
     running.take(logits, session.model(), session.n_ctx_seq() as usize).map_err(Trouble::Own)
+}
+
+fn take_mean(
+    layer: u32,
+    seat: usize,
+    running: &mut Running,
+    session: &Session,
+) -> std::result::Result<Option<Ended>, Trouble> {
+    let (mean, n) = session.pooled(seat as u32, layer).map_err(Trouble::Own)?;
+    let has_nan = mean.iter().any(|x| x.is_nan());
+    running.take_mean(mean, n as usize).map_err(if has_nan { Trouble::Numbers } else { Trouble::Own })
 }
 
 fn has_nan(logits: &[f32]) -> bool {

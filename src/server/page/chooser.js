@@ -6,7 +6,7 @@ import { expertWords, picker } from "./picker.js";
 import { keep, load } from "./store.js";
 
 const MODES = { auto: "Choose for me", base: "Base", one: "One expert", mix: "Mixture" };
-const STRATEGIES = { prompt: "By a prompt", classifier: "By the classifier expert" };
+const STRATEGIES = { prompt: "By a prompt", classifier: "By the classifier expert", nearest: "By the nearest questions" };
 
 /** The choice as it was made here, `null` until then: the server's default. */
 let made = load("who", null);

@@ -6,7 +6,12 @@ import { mixtureChips, mixtureParts, short, tone } from "./experts.js";
 /** More labels than these are summed up. */
 const MAX_BARS = 6;
 
-const BY = { prompt: "chosen by a prompt", classifier: "chosen by the classifier", fixed: "as you chose" };
+const BY = {
+  prompt: "chosen by a prompt",
+  classifier: "chosen by the classifier",
+  nearest: "chosen by the nearest questions",
+  fixed: "as you chose",
+};
 
 const isNumber = value => typeof value === "number" && Number.isFinite(value);
 const percent = value => `${(value * 100).toFixed(1)} %`;
