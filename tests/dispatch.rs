@@ -112,6 +112,15 @@ fn a_run_chooses_its_expert_and_says_what_that_took() {
     assert_eq!((fallback["fallback"].as_bool(), &fallback["mixture"]), (Some(true), &serde_json::json!({})));
     assert_eq!(ask("--adapt prompt --strength 0.5")["mixture"][label], 0.5);
     assert!(ask("--use math").get("strategy").is_none());
+    // Each as much as it is likely, if that is not too little, and the base model the rest.
+    let blended = ask("--adapt prompt --blend");
+    let likely = blended["probabilities"].as_object().unwrap().iter();
+    let heard: Vec<_> = likely.filter(|(name, p)| *name != "other" && p.as_f64().unwrap() >= 0.01).collect();
+    assert_eq!(blended["mixture"].as_object().unwrap().len(), heard.len(), "{blended}");
+    for (name, p) in heard {
+        let alpha = blended["mixture"][name].as_f64().unwrap();
+        assert!((alpha - p.as_f64().unwrap()).abs() < 1e-6, "{blended}");
+    }
 
     let classified = ask("--adapt classifier --expert @cls.expert.gguf");
     assert_eq!(classified["strategy"], "classifier");
@@ -417,7 +426,7 @@ fn experts_of_another_base_model_are_refused_wherever_experts_are_chosen() {
 }
 
 /// Arguments that are refused, and what the message must name.
-const BAD: [(&str, &[&str]); 28] = [
+const BAD: [(&str, &[&str]); 29] = [
     ("run -m @model.gguf --svf @model.svf.gguf --adapt prompt -p a", &["an expert to choose", "--expert"]),
     ("run EXPERTS --adapt classifier -p a", &["expert cls", "--classifier"]),
     (
@@ -448,6 +457,7 @@ const BAD: [(&str, &[&str]); 28] = [
         "describe @math.expert.gguf -m @model.gguf --svf @model.svf.gguf --task math -o @code.expert.gguf",
         &["code.expert.gguf", "exists already", "--force"],
     ),
+    ("run EXPERTS --adapt prompt --adapt-read text --blend -p a", &["--blend", "no probabilities"]),
     ("run EXPERTS --adapt prompt --threshold nan -p a", &["--threshold", "NaN"]),
     ("run EXPERTS --adapt prompt --threshold 2 -p a", &["--threshold", "2"]),
     ("run EXPERTS --adapt prompt --adapt-prompt @absent.jinja -p a", &["absent.jinja", "--adapt-prompt"]),

@@ -30,6 +30,9 @@ pub struct AdaptArgs {
     #[arg(long, value_name = "P", default_value_t = 0.0, requires = "adapt")]
     #[arg(allow_negative_numbers = true)]
     threshold: f64,
+    /// Let all experts answer together, each as much as it is likely, instead of the likeliest alone
+    #[arg(long, requires = "adapt")]
+    blend: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,6 +78,7 @@ impl AdaptArgs {
                 ReadingFlag::Text => Reading::Text,
             },
             threshold: self.threshold,
+            blend: self.blend,
         }
     }
 

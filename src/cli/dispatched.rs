@@ -10,13 +10,15 @@ use crate::eval::Dispatched;
 /// For `--json`; `pass2_seconds` where pass 2 was timed alone.
 pub fn json(dispatched: &Dispatched, pass2_seconds: Option<f64>) -> Value {
     let Cost { n_tokens, ms } = dispatched.cost();
+    let reliability = dispatched.reliability();
     json!({
         "strategy": dispatched.strategy(),
         "threshold": dispatched.threshold(),
         "accuracy": dispatched.accuracy(),
         "confusion": dispatched.confusion(),
         "confidence": dispatched.confidence(),
-        "calibration_error": dispatched.reliability().map(|reliability| reliability.error),
+        "calibration_error": reliability.as_ref().map(|reliability| reliability.error),
+        "best_threshold": reliability.as_ref().map(|reliability| reliability.threshold),
         "n_fallback": dispatched.n_fallback(),
         "pass1_tokens": n_tokens,
         "pass1_ms": ms,

@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 77] = [
+const WORDS: [(&str, &str); 78] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -76,6 +76,7 @@ const WORDS: [(&str, &str); 77] = [
     ("strategy", "--adapt"),
     ("nearest", "--adapt nearest"),
     ("reading", "--adapt-read"),
+    ("blend", "--blend"),
     ("describe", "llama-svf describe"),
     ("examples", "--examples"),
     ("adapt_prompt", "--adapt-prompt"),

@@ -169,6 +169,7 @@ impl Args {
                 classifier: self.classifier.clone(),
                 reading: Reading::Labels,
                 threshold: self.threshold,
+                blend: false,
             };
             Dispatcher::new(experts, prompt, options)
         };

@@ -48,7 +48,8 @@ impl Adaptive {
     /// Those of [`Dispatcher::decide`], or a strength that is no number.
     pub fn choose<'a>(&self, question: impl Into<Question<'a>>) -> Result<(Mixture, Decision, Cost)> {
         let (decision, cost) = self.dispatcher.decide(&self.scheduler, question)?;
-        Ok((decision.mixture().strength(self.strength)?, decision, cost))
+        let mixture = self.dispatcher.mixture_for(&decision).strength(self.strength)?;
+        Ok((mixture, decision, cost))
     }
 
     /// Both passes for a conversation whose last message is the question. Returns when pass 1 has decided.

@@ -89,6 +89,9 @@ pub enum Reading {
 /// Name of the classifier where no other is given.
 pub const CLASSIFIER: &str = "cls";
 
+/// What is less likely has no part in a blend.
+const MIN_BLENDED: f64 = 0.01;
+
 /// Most tokens that an answer in words may have.
 const MAX_TOKENS: usize = 16;
 
@@ -107,6 +110,8 @@ pub struct Options {
     pub reading: Reading,
     /// From 0 to 1; a choice that is less sure is given to the base model.
     pub threshold: f64,
+    /// Whether all experts answer together, each as much as it is likely, in the place of the likeliest alone.
+    pub blend: bool,
 }
 
 impl Default for Options {
@@ -117,6 +122,7 @@ impl Default for Options {
             classifier: CLASSIFIER.into(),
             reading: Reading::Labels,
             threshold: 0.0,
+            blend: false,
         }
     }
 }
@@ -137,9 +143,23 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The mixture for pass 2.
+    /// The mixture for pass 2 that has the likeliest expert alone.
     pub fn mixture(&self) -> Mixture {
         self.expert.as_ref().map_or_else(Mixture::base, Mixture::single)
+    }
+
+    /// The mixture for pass 2 that has all experts, each with its probability as weight α, so that `other` is the base
+    /// model's share. The same as [`Self::mixture`] where the threshold overruled the label, or there are no probabilities.
+    pub fn blend(&self) -> Mixture {
+        if self.is_fallback || self.probabilities.is_empty() {
+            return self.mixture();
+        }
+        let is_heard = |(name, p): &&(String, f64)| name != OTHER && *p >= MIN_BLENDED;
+        let heard: Vec<_> = self.probabilities.iter().filter(is_heard).collect();
+        let (names, alphas): (Vec<_>, Vec<_>) =
+            heard.into_iter().map(|(name, p)| (name.as_str(), *p)).unzip();
+        // None is likely, or a name that no mixture can have, which no expert has.
+        Mixture::grouped(&names, &alphas).unwrap_or_else(|_| Mixture::base())
     }
 }
 
@@ -189,6 +209,11 @@ impl Dispatcher {
     /// with, an answer in words from a strategy that asks nobody, or a threshold that is no probability.
     pub fn new(experts: &ExpertSet, prompt: AdaptPrompt, options: Options) -> Result<Self> {
         check_threshold(options.threshold)?;
+        if options.blend && options.reading == Reading::Text {
+            return Err(
+                Error::invalid("an answer in words has no probabilities to blend by").setting("blend")
+            );
+        }
         if options.strategy == Strategy::Classifier {
             let names = experts.names();
             if !names.contains(&options.classifier.as_str()) {
@@ -266,7 +291,7 @@ impl Dispatcher {
     /// # Errors
     /// A prompt that cannot be filled in.
     pub fn identity(&self) -> Result<Value> {
-        let Options { strategy, classifier, reading, threshold } = &self.options;
+        let Options { strategy, classifier, reading, threshold, blend } = &self.options;
         if let Some(nearest) = &self.nearest {
             let labels = self.candidates.labels();
             return Ok(json!({
@@ -274,6 +299,7 @@ impl Dispatcher {
                 "labels": labels,
                 "states": nearest.digest(),
                 "threshold": threshold,
+            "blend": blend,
             }));
         }
         // The wording, with the experts that it names.
@@ -298,7 +324,16 @@ impl Dispatcher {
                 Reading::Text => "text",
             },
             "threshold": threshold,
+            "blend": blend,
         }))
+    }
+
+    /// The mixture that answers after `decision`.
+    pub fn mixture_for(&self, decision: &Decision) -> Mixture {
+        match self.options.blend {
+            true => decision.blend(),
+            false => decision.mixture(),
+        }
     }
 
     /// The mixture that decides.

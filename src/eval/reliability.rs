@@ -16,6 +16,9 @@ pub struct Reliability {
     pub error: f64,
     /// The steps.
     pub steps: Vec<Step>,
+    /// Below this confidence choices are more often wrong than right, so that they are better left to the base model: of
+    /// all thresholds the lowest with the most right choices less wrong ones above it.
+    pub threshold: f64,
 }
 
 /// Choices of about the same confidence.
@@ -52,13 +55,40 @@ impl Reliability {
         let steps: Vec<_> = (0..N_STEPS).filter_map(step).collect();
         let gap = |step: &Step| step.n as f64 * (step.confidence - step.right).abs();
         let error = steps.iter().map(gap).sum::<f64>() / n as f64;
-        (n > 0).then_some(Self { n, error, steps })
+        (n > 0).then(|| Self { n, error, steps, threshold: threshold(choices) })
+    }
+}
+
+fn threshold(choices: &[(f64, bool)]) -> f64 {
+    let mut sorted = choices.to_vec();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // From the surest down; what is equally sure stands or falls together.
+    let (mut gain, mut best) = (0i64, (i64::MIN, 1.0));
+    for (i, &(confidence, is_right)) in sorted.iter().enumerate() {
+        gain += if is_right { 1 } else { -1 };
+        let is_last = sorted.get(i + 1).is_none_or(|next| next.0 < confidence);
+        if is_last && gain >= best.0 {
+            best = (gain, confidence);
+        }
+    }
+    match best.1 <= sorted.last().map_or(0.0, |last| last.0) {
+        true => 0.0,
+        false => best.1,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_threshold_leaves_out_what_is_more_often_wrong() {
+        let of = |choices: &[(f64, bool)]| Reliability::new(choices).unwrap().threshold;
+        assert_eq!(of(&[(0.9, true), (0.8, true), (0.5, false), (0.4, true), (0.3, false)]), 0.8);
+        assert_eq!(of(&[(0.9, true), (0.5, false), (0.4, true), (0.3, true)]), 0.0);
+        assert_eq!(of(&[(0.9, true), (0.5, false), (0.5, true), (0.4, false)]), 0.5);
+        assert_eq!(of(&[(0.7, true)]), 0.0);
+    }
 
     #[test]
     fn the_error_is_the_mean_gap() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{By, Configuration, Dispatched, EvalOptions, Evaluation, Questions, Trace};
-use crate::dispatch::{Decision, Dispatcher};
+use crate::dispatch::Dispatcher;
 use crate::engine::scheduler::sessions_for;
 use crate::engine::{Model, ModelWithExperts, Scheduler};
 use crate::error::{Error, Result};
@@ -116,16 +116,22 @@ impl<'a> Runner<'a> {
                 n_ctx_seq.max(u32::try_from(wanted).unwrap_or(u32::MAX)).min(self.model.n_ctx_train());
         }
         let scheduler = self.scheduler(n_ctx_seq)?;
-        let mut dispatched = None;
+        let (mut dispatched, mut mixtures) = (None, Vec::new());
         if let Some(dispatcher) = self.dispatcher {
             let (decisions, cost) = dispatcher.decide_all(&scheduler, &prompts, interrupt)?;
+            mixtures = decisions.iter().map(|decision| dispatcher.mixture_for(decision)).collect();
             let sources = items.iter().map(|item| task.source(item).to_owned()).collect();
             dispatched = Some(Dispatched::new(dispatcher, sources, decisions, cost));
         }
         let configuration = |choice: &Choice| {
             let by = match (choice, &dispatched) {
                 (Choice::Fixed(mixture), _) => By::One(mixture.clone()),
-                (Choice::Adapted, Some(dispatched)) => By::Each(self.chosen(dispatched)?),
+                (Choice::Adapted, Some(_)) => By::Each(
+                    mixtures
+                        .iter()
+                        .map(|it: &Mixture| it.clone().strength(self.strength))
+                        .collect::<Result<_>>()?,
+                ),
                 (Choice::Adapted, None) => return Err(Error::expected("who chooses", "nobody")),
                 (Choice::Oracle, _) => {
                     let own = |item: &Item| Mixture::single(task.source(item)).strength(self.strength);
@@ -155,11 +161,6 @@ impl<'a> Runner<'a> {
             true => Err(Error::interrupted("interrupted")),
             false => Ok(measured),
         }
-    }
-
-    fn chosen(&self, dispatched: &Dispatched) -> Result<Vec<Mixture>> {
-        let mixture = |decision: &Decision| decision.mixture().strength(self.strength);
-        dispatched.decisions().iter().map(mixture).collect()
     }
 }
 

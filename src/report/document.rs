@@ -405,9 +405,18 @@ fn find<'a>(entries: &'a [Measured], name: &str, task: &str) -> Option<&'a Measu
 fn reliability_of(strategy: &str, reliability: &Reliability, blocks: &mut Vec<Block>) {
     blocks.push(Block::Text(format!(
         "Of {} choices whose right answer is known: confidence and the share of right ones are {:.1} % apart (expected \
-         calibration error, in steps of a tenth).",
+         calibration error, in steps of a tenth). {}",
         reliability.n,
-        100.0 * reliability.error
+        100.0 * reliability.error,
+        match reliability.threshold > 0.0 {
+            true => format!(
+                "Those less than {:.1} % sure are more often wrong than right: a threshold of {:.3} leaves them to the base \
+                 model.",
+                100.0 * reliability.threshold,
+                reliability.threshold
+            ),
+            false => "No threshold would make them better.".to_owned(),
+        }
     )));
     let group = |step: &Step| {
         let sure = Bar {

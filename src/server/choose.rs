@@ -32,6 +32,8 @@ pub struct Choice {
     strength: f32,
     /// How sure pass 1 must be; `None` as the server has it.
     threshold: Option<f64>,
+    /// Whether experts answer together; `None` as the server has it.
+    blend: Option<bool>,
 }
 
 /// Who answers.
@@ -54,7 +56,8 @@ impl Choice {
     /// Reads what a body says.
     pub fn read(fields: Fields, state: &State) -> ApiResult<Self> {
         let experts = &state.experts;
-        let fixed = |mixture| Self { who: Default::Fixed(mixture), strength: 1.0, threshold: None };
+        let fixed =
+            |mixture| Self { who: Default::Fixed(mixture), strength: 1.0, threshold: None, blend: None };
         if let Some(svf) = fields.object("svf")? {
             return Self::of_svf(svf, state);
         }
@@ -80,7 +83,7 @@ impl Choice {
         if experts.has(model) {
             return Ok(fixed(Mixture::single(model)));
         }
-        let mut choice = Self { who: experts.default_choice(), strength: 1.0, threshold: None };
+        let mut choice = Self { who: experts.default_choice(), strength: 1.0, threshold: None, blend: None };
         if model == "auto" {
             if let Default::Fixed(_) = choice.who {
                 let strategy = experts.strategies().first().copied();
@@ -92,7 +95,7 @@ impl Choice {
     }
 
     fn of_svf(svf: Fields, state: &State) -> ApiResult<Self> {
-        let known = ["mix", "adapt", "strength", "threshold"];
+        let known = ["mix", "adapt", "strength", "threshold", "blend"];
         if let Some(other) = svf.0.keys().find(|key| !known.contains(&key.as_str())) {
             return Err(ApiError::field(
                 "svf",
@@ -119,6 +122,7 @@ impl Choice {
             who,
             strength: svf.number("strength")?.unwrap_or(1.0),
             threshold: svf.number("threshold")?.map(f64::from),
+            blend: svf.bool("blend")?,
         })
     }
 
@@ -128,7 +132,13 @@ impl Choice {
             Default::Fixed(mixture) => (mixture.clone(), None),
             Default::Adapt(strategy) => {
                 let pass1 = self.pass1(state, *strategy, question).await?;
-                (pass1.decision.mixture(), Some(pass1))
+                let dispatcher = state.experts.dispatcher(*strategy, state.model())?;
+                let mixture = match self.blend {
+                    Some(true) => pass1.decision.blend(),
+                    Some(false) => pass1.decision.mixture(),
+                    None => dispatcher.mixture_for(&pass1.decision),
+                };
+                (mixture, Some(pass1))
             }
         };
         Ok(Chosen { mixture: mixture.strength(self.strength)?, pass1 })

@@ -50,7 +50,7 @@ const SKILLS: [(&str, &str); 4] = [
 ];
 
 fn options(strategy: Strategy) -> Options {
-    Options { strategy, classifier: "cls".into(), reading: Reading::Labels, threshold: 0.0 }
+    Options { strategy, classifier: "cls".into(), reading: Reading::Labels, threshold: 0.0, blend: false }
 }
 
 fn scheduler(adapted: &Adapted, n_seq: u32) -> Scheduler {

@@ -34,6 +34,10 @@ fn the_nearest_experts_answer_and_the_base_model_goes_on_from_what_was_read() {
         // Those that tell nothing are no labels.
         assert!(svf["probabilities"].get("math").is_none(), "{svf}");
     }
+    // Together, each as much as it is likely.
+    let svf = ask(Skill::Math, json!({ "adapt": "nearest", "blend": true }))["svf"].take();
+    let (alpha, p) = (&svf["mixture"]["sums"], &svf["probabilities"]["sums"]);
+    assert!((alpha.as_f64().unwrap() - p.as_f64().unwrap()).abs() < 1e-6, "{svf}");
     // The base model answers: all but the last token is known from pass 1.
     let reply = ask(Skill::Reasoning, json!({ "adapt": "nearest", "threshold": 1 }));
     assert_eq!(reply["svf"]["mixture"], json!({}), "{reply}");

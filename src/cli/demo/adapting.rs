@@ -41,6 +41,7 @@ pub fn adapt(
         classifier: CLASSIFIER.into(),
         reading: Reading::Labels,
         threshold: 0.0,
+        blend: false,
     };
     let dispatcher = Dispatcher::new(&experts, AdaptPrompt::embedded(), options)?;
     let runner = Runner {
