@@ -272,8 +272,9 @@ void svf_pool(svf_binding * binding, llama_seq_id sequence, int32_t layer, llama
     }
 }
 
-int32_t svf_pooled(const svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean) {
-    return binding->pools.mean(sequence, layer, mean);
+int32_t svf_pooled(
+    const svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean, size_t n_embd) {
+    return binding->pools.mean(sequence, layer, mean, n_embd);
 }
 
 svf_way svf_way_of(const svf_binding * binding, const ggml_tensor * weight) {

@@ -71,8 +71,9 @@ LLAMA_API void svf_pool(
     struct svf_binding * binding, llama_seq_id sequence, int32_t layer, llama_pos first, llama_pos end);
 
 // Writes the mean of what `sequence` has summed up of `layer` to `mean`, [n_embd], and returns of how many tokens it is: fewer
-// than those of its range while not all of them are decoded, or where this model has no such hidden states.
-LLAMA_API int32_t svf_pooled(const struct svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean);
+// than those of its range while not all of them are decoded, or where this model has no hidden states of that kind and width.
+LLAMA_API int32_t svf_pooled(
+    const struct svf_binding * binding, llama_seq_id sequence, int32_t layer, float * mean, size_t n_embd);
 
 // How a bound weight runs.
 enum svf_way {

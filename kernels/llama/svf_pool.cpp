@@ -41,9 +41,9 @@ void svf_pools::set(llama_seq_id sequence, int32_t layer, llama_pos first, llama
     }
 }
 
-int32_t svf_pools::mean(llama_seq_id sequence, int32_t layer, float * mean) const {
+int32_t svf_pools::mean(llama_seq_id sequence, int32_t layer, float * mean, size_t n_embd) const {
     const auto found = pools.find({ sequence, layer });
-    if (found == pools.end()) {
+    if (found == pools.end() || found->second.sum.size() != n_embd) {
         return 0;
     }
     const pool & pool = found->second;

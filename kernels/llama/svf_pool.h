@@ -4,6 +4,7 @@
 #include "ggml.h"
 #include "llama.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <utility>
@@ -18,7 +19,7 @@ public:
 
     // See svf_hook.h.
     void set(llama_seq_id sequence, int32_t layer, llama_pos first, llama_pos end);
-    int32_t mean(llama_seq_id sequence, int32_t layer, float * mean) const;
+    int32_t mean(llama_seq_id sequence, int32_t layer, float * mean, size_t n_embd) const;
 
     // Whether any sequence sums up.
     bool is_used() const { return !pools.empty(); }

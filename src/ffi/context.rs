@@ -308,9 +308,15 @@ impl Context {
         let binding = self.binding.as_ref().expect("factors are bound");
         assert!(sequence < self.n_seq_max());
         let mut mean = vec![0.0; self.model.llama().n_embd() as usize];
-        // SAFETY: the binding is alive and the sequence in range; a hidden state has `n_embd` numbers.
+        // SAFETY: the binding is alive and the sequence in range; `mean` has the stated length.
         let n = unsafe {
-            svf::svf_pooled(binding.pointer.as_ptr(), sequence as i32, layer as i32, mean.as_mut_ptr())
+            svf::svf_pooled(
+                binding.pointer.as_ptr(),
+                sequence as i32,
+                layer as i32,
+                mean.as_mut_ptr(),
+                mean.len(),
+            )
         };
         (mean, n as u32)
     }

@@ -38,7 +38,8 @@
 //! text holds, and `tojson`.
 //!
 //! `base = "gsm8k"`, or the name of another task file, takes from there what the file does not say, also single keys of
-//! `[generation]`, `[split]` and `[reward]`; a `reward` of another `kind` begins anew. Where rows come in several forms,
+//! `[generation]`, `[split]` and `[reward]`; a `reward` of another `kind` begins anew, and with another `prompt` goes the
+//! `question`. Where rows come in several forms,
 //! each `[[rows]]` names `fields` that a row of its form has, and may `set` further ones by expressions:
 //!
 //! ```toml

@@ -2,7 +2,8 @@
 //!
 //! A file with `base` is laid over the file or preset that it names, before anything is read as settings. The
 //! tables `generation`, `split` and `reward` are joined key by key; everything else that a file gives stands in the
-//! place of what the base gives. A `reward` of another kind takes no key from the base's.
+//! place of what the base gives. A `reward` of another kind takes no key from the base's, and another `prompt` not the
+//! base's `question`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -179,6 +180,10 @@ fn join<'a>(joined: &mut DeTable<'a>, own: DeTable<'a>) {
     // A base's name is its own.
     joined.remove("name");
     joined.remove("base");
+    // Another prompt asks another question.
+    if own.contains_key("prompt") {
+        joined.remove("question");
+    }
     for (key, mut value) in own {
         let below = joined.remove(key.get_ref().as_ref());
         if let (true, DeValue::Table(own), Some(DeValue::Table(below))) =

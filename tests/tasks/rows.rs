@@ -295,6 +295,17 @@ fn forms_in_task_files() {
         load("base = \"gsm8k\"\nprompt = \"{{ q }}\"\ngold = \"{{ n }}\"\ncompletion = \"#### {{ n }}\"")
             .unwrap();
     assert_eq!((only(&task).prompt.as_str(), only(&task).gold.as_str()), ("How many?", "3"));
+    // A prompt of one's own is what users ask, unless the file says more.
+    assert_eq!(only(&task).question, "How many?");
+    let task = load(
+        "base = \"gsm8k\"\nprompt = \"{{ q }} Be brief.\"\nquestion = \"{{ q }}\"\ngold = \"{{ n }}\"\n\
+         completion = \"#### {{ n }}\"",
+    );
+    let task = task.unwrap();
+    assert_eq!(
+        (only(&task).prompt.as_str(), only(&task).question.as_str()),
+        ("How many? Be brief.", "How many?")
+    );
     let forms =
         "base = \"gsm8k\"\n[[rows]]\nfields = [\"q\", \"nested.deep.answer\"]\nset.question = \"q\"\n\
                  set.answer = \"'#### ' ~ nested.deep.answer\"\n";
