@@ -131,25 +131,20 @@ impl Choice {
         let (mixture, pass1) = match &self.who {
             Default::Fixed(mixture) => (mixture.clone(), None),
             Default::Adapt(strategy) => {
-                let pass1 = self.pass1(state, *strategy, question).await?;
-                let dispatcher = state.experts.dispatcher(*strategy, state.model())?;
-                let mixture = match self.blend {
-                    Some(true) => pass1.decision.blend(),
-                    Some(false) => pass1.decision.mixture(),
-                    None => dispatcher.mixture_for(&pass1.decision),
-                };
+                let (mixture, pass1) = self.pass1(state, *strategy, question).await?;
                 (mixture, Some(pass1))
             }
         };
         Ok(Chosen { mixture: mixture.strength(self.strength)?, pass1 })
     }
 
+    /// Pass 1, and the mixture that follows from it.
     async fn pass1(
         &self,
         state: &Arc<State>,
         strategy: Strategy,
         question: Question<'_>,
-    ) -> ApiResult<Pass1> {
+    ) -> ApiResult<(Mixture, Pass1)> {
         let began = Instant::now();
         let dispatcher = state.experts.dispatcher(strategy, state.model())?;
         if !dispatcher.is_calibrated() {
@@ -168,10 +163,15 @@ impl Choice {
             Answers::submit(&state.scheduler, requests, false).map_err(|error| error.field("pass 1"))?;
         let outcomes = answers.outcomes().await.map_err(|error| error.field("pass 1"))?;
         let (decision, n_tokens) = dispatcher.conclude(&inquiry, outcomes)?;
+        let mixture = match self.blend {
+            Some(true) => decision.blend(),
+            Some(false) => decision.mixture(),
+            None => dispatcher.mixture_for(&decision),
+        };
         let cost = Cost { n_tokens, ms: began.elapsed().as_secs_f64() * 1e3 };
         let pass1 = Pass1 { strategy, decision, cost };
         state.metrics.chosen(&pass1);
-        Ok(pass1)
+        Ok((mixture, pass1))
     }
 }
 
