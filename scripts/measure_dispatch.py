@@ -109,7 +109,7 @@ def nobodys(seed):
     chance = random.Random(seed)
     found = {text: None for texts in NONE.values() for text in texts}
     for templates, fields, n in [
-        (TRANSLATE, {"l": LANGUAGES, "s": SENTENCES}, 78), (HISTORY, {"h": EVENTS}, 46), (WRITE, {"t": THINGS}, 10),
+        (TRANSLATE, {"l": LANGUAGES, "s": SENTENCES}, 92), (HISTORY, {"h": EVENTS}, 46), (WRITE, {"t": THINGS}, 10),
     ]:
         wanted = len(found) + n
         while len(found) < wanted:
@@ -262,13 +262,14 @@ def main():
     arguments = []
     for path in experts(args) + ([args.classifier] if args.classifier else []):
         arguments += ["--expert", path]
+    strategies = args.strategy or ["nearest"]
     if args.adapt_prompt:
-        arguments += ["--adapt-prompt", args.adapt_prompt]
+        arguments += ["--adapt", strategies[0], "--adapt-prompt", args.adapt_prompt]
     asked, found = list(questions(args)), []
     with ExitStack() as stack:
         program = [args.program, "serve", "-m", args.model, "--svf", args.svf, *arguments, "-np", "2", "-c", "8192"]
         server = stack.enter_context(serving.Server(program, args.folder / "server.log"))
-        for strategy in args.strategy or ["nearest"]:
+        for strategy in strategies:
             found += asyncio.run(measure(args, server.url, strategy, asked))
     print(json.dumps(found)) if args.json else tables(found)
 

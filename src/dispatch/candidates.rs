@@ -1,5 +1,7 @@
 //! The labels that pass 1 chooses among: the loaded experts, and `other`.
 
+use std::collections::VecDeque;
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -19,14 +21,16 @@ pub struct Candidate {
     pub questions: Vec<String>,
 }
 
-/// Questions of each label that a prompt shows, while labels are few.
-const N_SHOWN: usize = 2;
+/// Rounds of questions that a prompt shows, while experts are few.
+const MAX_ROUNDS: usize = 2;
+/// Questions of nobody's in each round, which are of more kinds.
+const N_OTHER_SHOWN: usize = 2;
 /// Questions that a prompt shows of all labels together.
 const MAX_SHOWN: usize = 24;
 /// Questions of nobody's, one on each line.
 pub(super) const OTHER_QUESTIONS: &str = include_str!("words/other.txt");
-/// As many of them as an expert's file has of its own.
-const N_OTHER: usize = 8;
+/// So many of them are shown, or calibrate.
+const N_OTHER: usize = 16;
 
 /// At least one expert; their order is that of their names.
 #[derive(Clone, Debug)]
@@ -103,35 +107,51 @@ impl Candidates {
         questions
     }
 
-    /// Questions of each label that are shown.
-    fn n_shown(&self) -> usize {
-        N_SHOWN.min(MAX_SHOWN / self.labels.len())
+    /// Rounds in which questions are shown: one of each expert between two of nobody's.
+    fn n_rounds(&self) -> usize {
+        MAX_ROUNDS.min(MAX_SHOWN / (self.experts.len() + N_OTHER_SHOWN))
     }
 
-    /// The questions that the prompt shows as examples, with their labels: one of each label in turn, in the order of the
-    /// labels and back, so that none stands always last.
+    /// Questions of label number `label` that a round shows.
+    fn n_of_round(&self, label: usize) -> usize {
+        match label == self.experts.len() {
+            true => N_OTHER_SHOWN,
+            false => 1,
+        }
+    }
+
+    /// The questions that the prompt shows as examples, with their labels. Every other round is in reverse, so that no expert
+    /// stands always first.
     pub(super) fn shown(&self) -> Vec<(&str, &str)> {
         let questions = self.questions();
         let mut shown = Vec::new();
-        for round in 0..self.n_shown() {
-            let mut of_round: Vec<_> = questions
-                .iter()
-                .zip(&self.labels)
-                .filter_map(|(questions, label)| Some((*questions.get(round)?, label.as_str())))
-                .collect();
-            if round % 2 == 1 {
-                of_round.reverse();
+        for round in 0..self.n_rounds() {
+            let of_label = |label: usize| {
+                let n = self.n_of_round(label);
+                let of_round = questions[label].iter().skip(round * n).take(n);
+                of_round.map(|question| (*question, self.labels[label].as_str())).collect::<Vec<_>>()
+            };
+            let mut of_round: VecDeque<_> = (0..self.labels.len()).flat_map(of_label).collect();
+            // The last one is nobody's, as the one before it is.
+            if let Some(last) = of_round.pop_back() {
+                of_round.push_front(last);
             }
-            shown.extend(of_round);
+            match round % 2 {
+                0 => shown.extend(of_round),
+                _ => shown.extend(of_round.into_iter().rev()),
+            }
         }
         shown
     }
 
     /// The questions that are not shown, each with the number of its label.
     pub(super) fn held_out(&self) -> Vec<(&str, usize)> {
-        let n_shown = self.n_shown();
-        let questions = self.questions().into_iter().enumerate();
-        questions.flat_map(|(label, of)| of.into_iter().skip(n_shown).map(move |it| (it, label))).collect()
+        let mut held_out = Vec::new();
+        for (label, of) in self.questions().into_iter().enumerate() {
+            let n_shown = self.n_rounds() * self.n_of_round(label);
+            held_out.extend(of.into_iter().skip(n_shown).map(|question| (question, label)));
+        }
+        held_out
     }
 
     /// What a user should know: experts that the model knows by name only.

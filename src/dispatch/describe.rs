@@ -28,6 +28,8 @@ const N_ORDERED: usize = 3;
 const MAX_PROMPT_CHARS: usize = 4000;
 /// Examples are short.
 const MAX_EXAMPLE_CHARS: usize = 300;
+/// A task's prompt, which says how to answer, may be longer.
+const MAX_EXAMPLE_PROMPT_CHARS: usize = 500;
 
 /// How an expert is described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +128,17 @@ pub fn describe(
     progress.finish();
     result.map_err(|error| error.field("describing"))?;
     let others = states.split_off(n_own);
-    let examples = typical(&questions, &states[..questions.len()], how.examples);
+    let examples = typical(&questions, &states[..questions.len()], how.examples).into_iter();
+    // Bare ones and task prompts in turn, because both may be asked.
+    let as_asked = |(place, at): (usize, usize)| {
+        let n = own[at].prompt.chars().count();
+        match place % 2 == 1 && n <= MAX_EXAMPLE_PROMPT_CHARS && !own[at].prompt.contains('\0') {
+            true => own[at].prompt.clone(),
+            false => questions[at].to_owned(),
+        }
+    };
     Ok(Profile {
-        questions: examples.into_iter().map(str::to_owned).collect(),
+        questions: examples.enumerate().map(as_asked).collect(),
         states: Some(States { layer, own: Rows::new(width, &states)?, other: Rows::new(width, &others)? }),
     })
 }
@@ -142,9 +152,9 @@ fn ordered(question: &str, rng: &mut ChaCha8Rng) -> String {
     order.replace("{topic}", topic).replace("{question}", question)
 }
 
-/// The `n` questions, of those that are short enough for examples, whose `states` are nearest to the mean of all; the
-/// shortest ones where all are long.
-fn typical<'a>(questions: &[&'a str], states: &[Vec<f32>], n: usize) -> Vec<&'a str> {
+/// The places of the `n` questions, of those that are short enough for examples, whose `states` are nearest to the mean of
+/// all; of the shortest ones where all are long.
+fn typical(questions: &[&str], states: &[Vec<f32>], n: usize) -> Vec<usize> {
     let width = states.first().map_or(0, Vec::len);
     let mean = |k: usize| states.iter().map(|state| f64::from(state[k])).sum::<f64>();
     let mean: Vec<_> = (0..width).map(mean).collect();
@@ -154,13 +164,14 @@ fn typical<'a>(questions: &[&'a str], states: &[Vec<f32>], n: usize) -> Vec<&'a 
     let mut ranked: Vec<_> = questions
         .iter()
         .zip(states)
-        .map(|(question, state)| {
+        .enumerate()
+        .map(|(at, (question, state))| {
             let excess = n_chars(question).saturating_sub(MAX_EXAMPLE_CHARS);
-            (excess, likeness(state), *question)
+            (excess, likeness(state), at)
         })
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-    ranked.into_iter().take(n).map(|(.., question)| question).collect()
+    ranked.into_iter().take(n).map(|(.., at)| at).collect()
 }
 
 #[cfg(test)]
@@ -183,7 +194,7 @@ mod tests {
         let long = "x".repeat(MAX_EXAMPLE_CHARS + 1);
         let questions = [long.as_str(), "far", "near"];
         let states = [vec![1.0, 0.0], vec![0.0, 1.0], vec![1.0, 0.1]];
-        assert_eq!(typical(&questions, &states, 2), ["near", "far"]);
+        assert_eq!(typical(&questions, &states, 2), [2, 1]);
         assert_eq!(typical(&questions, &states, 9).len(), 3);
     }
 }

@@ -7,59 +7,17 @@ use serde_json::{json, Value};
 
 use super::calibration::Calibration;
 use super::nearest::{self, Nearest};
+use super::options::check_threshold;
 use super::prompt::Example;
-use super::{named_in, stance, AdaptPrompt, Ask, Candidates, OTHER};
+use super::{
+    named_in, stance, AdaptPrompt, Ask, Candidates, Cost, Decision, Options, Reading, Strategy, OTHER,
+};
 use crate::engine::scheduler::{Generate, Outcome, Probe};
 use crate::engine::{Model, Request, Scheduler, Ticket, Token};
 use crate::error::{Error, Result};
 use crate::expert::{ExpertSet, Mixture};
 use crate::progress::Interrupt;
 use crate::resume::Digest;
-
-/// Who decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// The base model.
-    Prompt,
-    /// An expert that was trained to name the skill of a question.
-    Classifier,
-    /// Nobody is asked: the questions in the experts' files are compared with the new one.
-    Nearest,
-}
-
-impl Strategy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Prompt, Self::Classifier, Self::Nearest];
-
-    /// `prompt`, `classifier` or `nearest`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prompt => "prompt",
-            Self::Classifier => "classifier",
-            Self::Nearest => "nearest",
-        }
-    }
-
-    /// The strategy of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|strategy| strategy.name() == name)
-    }
-
-    /// The strategies that can choose among `experts`, of which one may be the `classifier`.
-    pub fn possible(experts: &ExpertSet, classifier: &str) -> Vec<Self> {
-        let mut answering = experts.iter().filter(|expert| expert.name != classifier).peekable();
-        if answering.peek().is_none() {
-            return Vec::new();
-        }
-        let has_states = answering.any(|expert| nearest::states(expert).is_some());
-        let is_possible = |strategy: &Self| match strategy {
-            Self::Prompt => true,
-            Self::Classifier => experts.get(classifier).is_ok(),
-            Self::Nearest => has_states,
-        };
-        Self::ALL.into_iter().filter(is_possible).collect()
-    }
-}
 
 /// What an expert is to be chosen for.
 #[derive(Clone, Copy, Debug)]
@@ -77,100 +35,12 @@ impl<'a> From<&'a str> for Question<'a> {
     }
 }
 
-/// How the answer of pass 1 is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// From the probabilities of the labels; nothing is written.
-    Labels,
-    /// From what the model writes, a line of at most 16 tokens.
-    Text,
-}
-
-/// Name of the classifier where no other is given.
-pub const CLASSIFIER: &str = "cls";
-
-/// What is less likely has no part in a blend.
-const MIN_BLENDED: f64 = 0.01;
-
 /// Most tokens that an answer in words may have.
 const MAX_TOKENS: usize = 16;
 
 /// What pass 1 has read to ask is not used in pass 2: the base model, chosen for lack of a better, answers to the bit as it
 /// would have without pass 1.
 const SCOPE: u64 = 1;
-
-/// How pass 1 is done.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Who decides.
-    pub strategy: Strategy,
-    /// Name of the expert that decides with [`Strategy::Classifier`]; it is never chosen to answer.
-    pub classifier: String,
-    /// How the answer is read.
-    pub reading: Reading,
-    /// From 0 to 1; a choice that is less sure is given to the base model.
-    pub threshold: f64,
-    /// Whether all experts answer together, each as much as it is likely, in the place of the likeliest alone.
-    pub blend: bool,
-}
-
-impl Default for Options {
-    /// The base model chooses, by the probabilities of the labels, however sure it is.
-    fn default() -> Self {
-        Self {
-            strategy: Strategy::Prompt,
-            classifier: CLASSIFIER.into(),
-            reading: Reading::Labels,
-            threshold: 0.0,
-            blend: false,
-        }
-    }
-}
-
-/// What pass 1 decided.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// The expert that answers; `None` for the base model.
-    pub expert: Option<String>,
-    /// The label that was chosen: the name of an expert, or [`OTHER`].
-    pub label: String,
-    /// Its probability among the labels; of what was written, where an answer in words was read.
-    pub confidence: f64,
-    /// Label and probability of all labels; empty where an answer in words was read.
-    pub probabilities: Vec<(String, f64)>,
-    /// Whether the threshold overruled the label.
-    pub is_fallback: bool,
-}
-
-impl Decision {
-    /// The mixture for pass 2 that has the likeliest expert alone.
-    pub fn mixture(&self) -> Mixture {
-        self.expert.as_ref().map_or_else(Mixture::base, Mixture::single)
-    }
-
-    /// The mixture for pass 2 that has all experts, each with its probability as weight α, so that `other` is the base
-    /// model's share. The same as [`Self::mixture`] where the threshold overruled the label, or there are no probabilities.
-    pub fn blend(&self) -> Mixture {
-        if self.is_fallback || self.probabilities.is_empty() {
-            return self.mixture();
-        }
-        let is_heard = |(name, p): &&(String, f64)| name != OTHER && *p >= MIN_BLENDED;
-        let heard: Vec<_> = self.probabilities.iter().filter(is_heard).collect();
-        let (names, alphas): (Vec<_>, Vec<_>) =
-            heard.into_iter().map(|(name, p)| (name.as_str(), *p)).unzip();
-        // None is likely, or a name that no mixture can have, which no expert has.
-        Mixture::grouped(&names, &alphas).unwrap_or_else(|_| Mixture::base())
-    }
-}
-
-/// What pass 1 took.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    /// Tokens that were computed, read or written.
-    pub n_tokens: usize,
-    /// Time, in milliseconds.
-    pub ms: f64,
-}
 
 /// A question for pass 1, for hosts that wait in their own way: what its requests become goes to [`Dispatcher::conclude`].
 pub struct Inquiry {
@@ -347,7 +217,7 @@ impl Dispatcher {
     /// The questions by which the labels' probabilities are calibrated, each with the number of its label.
     fn known(&self) -> Vec<(&str, usize)> {
         let is_asked = self.nearest.is_none() && self.options.reading == Reading::Labels;
-        match is_asked && self.prompt.has_examples() {
+        match is_asked {
             true => self.candidates.held_out(),
             false => Vec::new(),
         }
@@ -626,11 +496,4 @@ fn raw(ask: &Ask, outcomes: Vec<Outcome>) -> Result<(Vec<f64>, usize)> {
         branches.push(ask.tree.branch(node, &scores.log_probs.concat()));
     }
     Ok((ask.tree.probabilities(&branches), n_tokens))
-}
-
-fn check_threshold(threshold: f64) -> Result<()> {
-    match (0.0..=1.0).contains(&threshold) {
-        true => Ok(()),
-        false => Err(Error::expected("a probability between 0 and 1", threshold).setting("threshold")),
-    }
 }

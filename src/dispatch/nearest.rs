@@ -8,6 +8,9 @@ use crate::expert::profile::States;
 use crate::expert::Expert;
 use crate::resume::Digest;
 
+/// Files whose states of nobody's questions are compared: their bare ones are much the same.
+const MAX_OTHERS: usize = 4;
+
 /// Compares hidden states.
 pub(super) struct Nearest {
     layer: u32,
@@ -42,8 +45,8 @@ impl Nearest {
                 .hint("describe it again: `describe`"));
         }
         let mut classes: Vec<Samples> = all.iter().map(|states| states.own.iter().collect()).collect();
-        // Every file has states of questions of nobody's, much the same ones: those of one are enough.
-        classes.push(first.other.iter().collect());
+        // Every file has states of nobody's questions, with other orders around them.
+        classes.push(all.iter().take(MAX_OTHERS).flat_map(|states| states.other.iter()).collect());
         let mut digest = Digest::new();
         digest.text("layer", &layer.to_string());
         classes.iter().flatten().for_each(|row| _ = digest.floats("state", row));

@@ -138,12 +138,6 @@ impl AdaptPrompt {
         &self.name
     }
 
-    /// Whether it shows examples, where there are some.
-    pub fn has_examples(&self) -> bool {
-        let template = self.environment.get_template(KEY);
-        template.is_ok_and(|template| template.undeclared_variables(false).contains("examples"))
-    }
-
     /// Fills the template in for a question that is [shielded](Model::shield), as the examples are.
     pub(super) fn fill(
         &self,
@@ -219,7 +213,6 @@ mod tests {
             .map(|(question, label)| Example { question: question.into(), label });
         let prompt = AdaptPrompt::general();
         let filled = prompt.fill("2 + 2?", &candidates, &examples).unwrap();
-        assert!(prompt.has_examples() && !AdaptPrompt::embedded().has_examples());
         let [(first, maths), (second, code)] = &filled.turns[..] else { panic!("{:?}", filled.turns) };
         assert!(
             first.contains("- maths: good at maths") && first.ends_with("\n\nQuestion: 1 + 1?"),
