@@ -39,6 +39,8 @@ def train(folder, name, task, steps, description, seed, reward):
         run(
             *("train", "--task", task, "-o", expert, "--name", name, "--description", description),
             *("--steps", steps, "--lr", 0.015, "--seed", seed, "--reward", reward, "--resume"),
+            # The embedded model was taught one wording, which shows no examples.
+            *("--examples", "none"),
             stdout=subprocess.DEVNULL,
         )
     return expert
