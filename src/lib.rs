@@ -112,6 +112,7 @@
 //! | gradients of a model's experts | [`gradient`] |
 //! | running a model with experts | [`engine`] |
 //! | items to answer, and the score of an answer | [`task`], [`reward`] |
+//! | experts for other programs | [`export`] |
 //! | files and their validation; a model to try | [`sidecar`], [`expert`], [`embedded`] |
 //! | the edge to ggml and llama.cpp, the only `unsafe` | [`ffi`] |
 //! | pure mathematics; the embedded model's world | [`svd`], [`cem`], [`optimiser`], [`skills`] |
@@ -133,6 +134,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod expert;
+pub mod export;
 #[cfg(test)]
 mod faults;
 pub mod few_shot;

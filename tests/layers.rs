@@ -7,7 +7,7 @@ use std::process::Command;
 use regex::Regex;
 
 /// The library's modules, from the bottom up.
-const MODULES: [&str; 28] = [
+const MODULES: [&str; 29] = [
     "error",
     "progress",
     "temporary",
@@ -21,6 +21,7 @@ const MODULES: [&str; 28] = [
     "ffi",
     "sidecar",
     "expert",
+    "export",
     "reward",
     "task",
     "embedded",
@@ -39,7 +40,7 @@ const MODULES: [&str; 28] = [
 ];
 
 /// Crates that only some modules may know.
-const KNOWN_ONLY_TO: [(&str, &[&str]); 11] = [
+const KNOWN_ONLY_TO: [(&str, &[&str]); 12] = [
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("rustyline", &["cli"]),
@@ -49,7 +50,8 @@ const KNOWN_ONLY_TO: [(&str, &[&str]); 11] = [
     ("prometheus", &["server"]),
     ("tokio", &["server"]),
     ("llama_cpp_sys_2", &["ffi"]),
-    ("faer", &["svd", "gradient", "dispatch"]),
+    ("faer", &["svd", "gradient", "dispatch", "export"]),
+    ("safetensors", &["export"]),
     ("pulp", &["gradient"]),
 ];
 

@@ -108,9 +108,9 @@ pub fn run(
         (1..=N_SEQUENCES).map(|n| expert::random(&expert_name(n), sidecar, options.seed, n)).collect();
     let has_other_type = lora::has_other_type(sidecar);
     let load = |f16| -> Result<[Arc<Lora>; 2]> {
-        let file = lora::write(model.file(), sidecar, &experts[0], f16)?;
-        let _listed = temporary::Listed::new(file.path());
-        Ok([model.load_lora(file.path())?, model.load_lora(file.path())?])
+        let file = lora::write(sidecar, &experts[0], f16)?;
+        let _listed = temporary::Listed::new(&file);
+        Ok([model.load_lora(&file)?, model.load_lora(&file)?])
     };
     let bench = Bench {
         options,

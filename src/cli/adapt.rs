@@ -76,7 +76,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<u8> {
     let options = args.search.options(Preset::Reference);
     options.check()?;
-    args.experts.refuse_mixture("adapt")?;
+    args.experts.chosen.refuse_mixture("adapt")?;
     let file = SearchFile::new(args.output.as_deref(), Earlier::of_flags(args.resume, args.force))?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let task = args.task.load()?;

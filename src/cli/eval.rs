@@ -118,7 +118,7 @@ pub fn main(args: &Args) -> Result<u8> {
         model: &model,
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
-        strength: args.experts.strength(),
+        strength: args.experts.chosen.strength(),
         batch,
         n_threads,
     };
@@ -168,7 +168,7 @@ impl Args {
 
     /// What is measured, and what it is compared with.
     fn choices(&self) -> Result<Vec<Choice>> {
-        let mixture = self.experts.mixture(self.adapt.is_on())?;
+        let mixture = self.experts.chosen.mixture(self.adapt.is_on())?;
         let mut choices = vec![if self.adapt.is_on() { Choice::Adapted } else { Choice::Fixed(mixture) }];
         if let Some(against) = &self.against {
             let baseline = match against.as_str() {

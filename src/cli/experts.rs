@@ -9,12 +9,13 @@ use super::inputs::{embedded_sidecar, ModelFile};
 use super::printer;
 use crate::engine::{AdaptedModel, Form, GraphOp, Model, ModelWithExperts};
 use crate::error::{Error, Result};
-use crate::expert::{open_folder, Expert, Mixture};
+use crate::expert::{open_folder, Expert, ExpertSet, Mixture, ResolvedMixture};
 use crate::sidecar::Sidecar;
 
+/// Which sidecar, experts and mixture.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Experts")]
-pub struct ExpertArgs {
+pub struct MixtureArgs {
     /// The model's sidecar, made by `llama-svf decompose` [default for the embedded model: its own, with its experts math,
     /// code, reasoning and cls]
     #[arg(long, value_name = "FILE")]
@@ -31,6 +32,14 @@ pub struct ExpertArgs {
     /// Multiply every weight of the mixture: 0 is the base model [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     strength: Option<f32>,
+}
+
+/// The same, and how adapted layers run.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Experts")]
+pub struct ExpertArgs {
+    #[command(flatten)]
+    pub chosen: MixtureArgs,
     /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars) [default: residual]
     #[arg(long, value_enum)]
     form: Option<FormFlag>,
@@ -66,7 +75,7 @@ impl FormFlag {
     }
 }
 
-impl ExpertArgs {
+impl MixtureArgs {
     /// The mixture that the flags name. Where the model chooses later (`is_adapted`), their absence is no surprise.
     pub fn mixture(&self, is_adapted: bool) -> Result<Mixture> {
         let mixture = match (&self.use_expert, &self.mix) {
@@ -112,20 +121,17 @@ impl ExpertArgs {
         self.strength.unwrap_or(1.0)
     }
 
-    /// [`Self::adapter`], or `None` for the plain model where no flag is about experts and none `are_wanted` otherwise.
-    pub fn open(&self, model: &ModelFile, are_wanted: bool, n_threads: u32) -> Result<Option<Adapter>> {
-        let are_named = !self.expert.is_empty()
+    /// Whether any of these flags is given.
+    fn is_any_given(&self) -> bool {
+        !self.expert.is_empty()
             || [&self.use_expert, &self.mix].into_iter().any(Option::is_some)
             || self.svf.is_some()
             || self.strength.is_some()
-            || self.form.is_some()
-            || self.op.is_some();
-        (are_named || are_wanted).then(|| self.adapter(model, n_threads)).transpose()
     }
 
     /// Opens the sidecar and the experts, and checks that they fit each other. The embedded model brings its own; an
     /// expert that is given replaces one of the same name.
-    pub fn adapter(&self, model: &ModelFile, n_threads: u32) -> Result<Adapter> {
+    pub fn load(&self, model: &ModelFile, n_threads: u32) -> Result<Loaded> {
         let (sidecar, mut experts) = match (&self.svf, model) {
             (Some(svf), _) => (Sidecar::open(svf)?, Vec::new()),
             (None, ModelFile::Embedded(embedded)) => {
@@ -153,22 +159,49 @@ impl ExpertArgs {
                 }
             }
         }
+        Ok(Loaded { sidecar, experts, paths })
+    }
+}
+
+impl ExpertArgs {
+    /// [`Self::adapter`], or `None` for the plain model where no flag is about experts and none `are_wanted` otherwise.
+    pub fn open(&self, model: &ModelFile, are_wanted: bool, n_threads: u32) -> Result<Option<Adapter>> {
+        let are_named = self.chosen.is_any_given() || self.form.is_some() || self.op.is_some();
+        (are_named || are_wanted).then(|| self.adapter(model, n_threads)).transpose()
+    }
+
+    /// What [`MixtureArgs::load`] finds, and how it is to run.
+    pub fn adapter(&self, model: &ModelFile, n_threads: u32) -> Result<Adapter> {
         let form = self.form.map_or(Form::Residual, FormFlag::form);
         let op = match self.op {
             None | Some(OpFlag::Auto) => GraphOp::Auto,
             Some(OpFlag::Fused) => GraphOp::Fused,
             Some(OpFlag::Composed) => GraphOp::Composed,
         };
-        Ok(Adapter { sidecar, experts, paths, form, op })
+        Ok(Adapter { loaded: self.chosen.load(model, n_threads)?, form, op })
+    }
+}
+
+/// A sidecar and the experts that are loaded for it, which fit.
+pub struct Loaded {
+    pub sidecar: Sidecar,
+    experts: Vec<Expert>,
+    /// Where each is from; `None` for those that come with the embedded model.
+    paths: Vec<Option<PathBuf>>,
+}
+
+impl Loaded {
+    /// `mixture` of the experts.
+    pub fn resolve(&self, mixture: &Mixture) -> Result<ResolvedMixture> {
+        let mut experts = ExpertSet::new(&self.sidecar);
+        self.experts.iter().cloned().try_for_each(|expert| experts.insert(expert))?;
+        experts.resolve(mixture)
     }
 }
 
 /// What the flags name, checked, before any model is loaded.
 pub struct Adapter {
-    sidecar: Sidecar,
-    experts: Vec<Expert>,
-    /// Where each is from; `None` for those that come with the embedded model.
-    paths: Vec<Option<PathBuf>>,
+    loaded: Loaded,
     form: Form,
     op: GraphOp,
 }
@@ -176,21 +209,26 @@ pub struct Adapter {
 impl Adapter {
     /// The experts, each with its file, if it is from one.
     pub fn named(&self) -> impl Iterator<Item = (&str, Option<&Path>)> {
-        self.experts.iter().zip(&self.paths).map(|(expert, path)| (expert.name.as_str(), path.as_deref()))
+        self.loaded
+            .experts
+            .iter()
+            .zip(&self.loaded.paths)
+            .map(|(expert, path)| (expert.name.as_str(), path.as_deref()))
     }
 
     /// Adds the experts of `folder`. What is none for this sidecar, or has the name of another, is told and left out.
     pub fn add_folder(&mut self, folder: &Path) -> Result<()> {
-        for (path, expert) in open_folder(folder, &self.sidecar)? {
-            let is_taken = |expert: &Expert| self.experts.iter().any(|other| other.name == expert.name);
+        for (path, expert) in open_folder(folder, &self.loaded.sidecar)? {
+            let is_taken =
+                |expert: &Expert| self.loaded.experts.iter().any(|other| other.name == expert.name);
             let left_out = |error: Error| printer::note_error(&error.file(&path).hint("it is not loaded"));
             match expert {
                 Ok(expert) if is_taken(&expert) => {
                     left_out(Error::invalid(format!("another expert is called '{}'", expert.name)));
                 }
                 Ok(expert) => {
-                    self.experts.push(expert);
-                    self.paths.push(Some(path));
+                    self.loaded.experts.push(expert);
+                    self.loaded.paths.push(Some(path));
                 }
                 Err(error) => left_out(error),
             }
@@ -200,7 +238,7 @@ impl Adapter {
 
     /// Joins the sidecar with its model.
     pub fn join(self, model: &Arc<Model>) -> Result<ModelWithExperts> {
-        let Self { sidecar, experts, form, op, .. } = self;
+        let Self { loaded: Loaded { sidecar, experts, .. }, form, op } = self;
         let joined = ModelWithExperts::new(AdaptedModel::new(model, sidecar)?, experts, form, op);
         Ok(joined.telling(|line| printer::note(line)))
     }

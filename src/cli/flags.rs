@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 78] = [
+const WORDS: [(&str, &str); 81] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -83,6 +83,10 @@ const WORDS: [(&str, &str); 78] = [
     ("classifier", "--classifier"),
     ("threshold", "--threshold"),
     ("Choice::Oracle", "--against oracle"),
+    // Exporting.
+    ("type", "--type"),
+    ("tolerance", "--tolerance"),
+    ("export lora", "llama-svf export lora"),
     // Searching for mixtures.
     ("groups", "--groups"),
     ("population", "--population"),

@@ -14,6 +14,7 @@ mod describe;
 mod dispatched;
 mod eval;
 mod experts;
+mod export;
 mod flags;
 mod inputs;
 mod inspect;
@@ -61,6 +62,7 @@ use crate::temporary;
         llama-svf eval -m model.gguf --task gsm8k          how well it answers\n  \
         llama-svf score --task gsm8k --answers FILE.jsonl  how good answers are that you have\n  \
         llama-svf report                                   tables and pictures of experts and strategies\n  \
+        llama-svf export lora --svf model.svf.gguf --expert maths.expert.gguf --use maths -o maths.lora.gguf     for any llama.cpp\n  \
         llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
 )]
@@ -83,6 +85,7 @@ enum Command {
     Score(score::Args),
     Adapt(adapt::Args),
     Transfer(transfer::Args),
+    Export(export::Args),
     Report(report::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::main(&args),
         Command::Adapt(args) => adapt::main(&args),
         Command::Transfer(args) => transfer::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Report(args) => report::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Demo(args) => demo::main(&args),

@@ -86,7 +86,7 @@ pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let search = args.search.options(Preset::Light);
     search.check()?;
-    args.experts.refuse_mixture("report")?;
+    args.experts.chosen.refuse_mixture("report")?;
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let earlier = Earlier::of_flags(args.resume, args.force);
     Folder::check(&args.output, earlier)?;

@@ -232,7 +232,7 @@ impl Args {
             return Err(Error::expected("1 or more", 0).field("--parallel"));
         }
         let is_own = matches!(file, ModelFile::Embedded(_));
-        let mixture = self.experts.mixture(true)?;
+        let mixture = self.experts.chosen.mixture(true)?;
         let are_wanted = is_own || self.adapt.is_on() || self.experts_dir.is_some();
         let mut adapter = self.experts.open(file, are_wanted, self.device.n_threads()?)?;
         let mut named = Vec::new();
@@ -313,7 +313,7 @@ impl Args {
         let default = match self.adapt.strategy() {
             Some(strategy) => DefaultChoice::Adapt(strategy),
             // The embedded model shows what it can.
-            None if self.model.is_none() && !self.experts.is_chosen() && !named.is_empty() => {
+            None if self.model.is_none() && !self.experts.chosen.is_chosen() && !named.is_empty() => {
                 DefaultChoice::Adapt(Strategy::Prompt)
             }
             None => DefaultChoice::Fixed(mixture),

@@ -69,6 +69,11 @@ impl TensorType {
         !data.contains(&self.0)
     }
 
+    /// Whether [`Self::quantize`] writes it.
+    pub fn can_be_written(self) -> bool {
+        QUANTIZABLE.contains(&self)
+    }
+
     /// ggml's name, such as `q8_0`.
     pub fn name(self) -> &'static str {
         // SAFETY: the id is valid, so ggml returns a static NUL-terminated string.
@@ -135,7 +140,7 @@ impl TensorType {
     /// # Errors
     /// A type that cannot be written, rows of no whole blocks, or a value beyond its range.
     pub fn quantize(self, rows: &[f32], row_len: usize, out: &mut Vec<u8>) -> Result<()> {
-        if !QUANTIZABLE.contains(&self) {
+        if !self.can_be_written() {
             return Err(Error::invalid(format!("tensors cannot be written as {self}"))
                 .hint("use f32, f16, bf16, q8_0 or another plain block type"));
         }

@@ -7,6 +7,7 @@ mod batch;
 mod choice;
 mod equality;
 mod events;
+mod export;
 mod few_shot;
 mod gpu;
 mod gradient;

@@ -1,8 +1,9 @@
-//! `llama-svf inspect`: what a model, a sidecar or an expert holds, to look at or as JSON.
+//! `llama-svf inspect`: what a model, a sidecar, an expert or an adapter holds, to look at or as JSON.
 //!
 //! Each kind of file has a view, which is what `--json` prints and what the text is made from.
 
 mod expert;
+mod lora;
 mod model;
 mod sidecar;
 pub mod spark;
@@ -15,7 +16,7 @@ use super::printer;
 use crate::error::{exit, Result};
 use crate::ffi::gguf::GgufFile;
 
-/// Show what a model, sidecar or expert file holds
+/// Show what a model, sidecar, expert or exported adapter holds
 ///
 /// For a sidecar: ranks, spectra, and how much of each weight the first singular values carry. For an
 /// expert: how far it moves the singular values. For a model: its matrices and its fingerprint.
@@ -26,7 +27,7 @@ use crate::ffi::gguf::GgufFile;
     llama-svf inspect maths.expert.gguf --json\n\n\
     Exit code 1: --verify read the file and found something that is not in order.")]
 pub struct Args {
-    /// A model, sidecar or expert
+    /// A model, sidecar, expert or LoRA adapter, or a folder of peft
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Read all data: compare with the checksums, and check that every number is finite
@@ -38,11 +39,9 @@ pub struct Args {
 }
 
 pub fn main(args: &Args) -> Result<u8> {
-    let file = GgufFile::open(&args.file)?;
-    let (view, verdict) = match (file.str("general.type")?, file.str("adapter.type")?) {
-        (Some("adapter"), Some("svf")) => sidecar::view(&args.file, args.verify)?,
-        (Some("adapter"), Some("svf-expert")) => expert::view(&args.file)?,
-        _ => model::view(&file, args.verify)?,
+    let (view, verdict) = match args.file.is_dir() {
+        true => lora::view_folder(&args.file)?,
+        false => view(&args.file, args.verify)?,
     };
     let verified = args.verify.then_some(verdict.is_ok());
     if args.json {
@@ -64,6 +63,17 @@ pub fn main(args: &Args) -> Result<u8> {
     }
 }
 
+/// Describes the file at `path`; the second value says whether it is in order, as far as was looked.
+fn view(path: &Path, verify: bool) -> Result<(View, Result<()>)> {
+    let file = GgufFile::open(path)?;
+    match (file.str("general.type")?, file.str("adapter.type")?) {
+        (Some("adapter"), Some("svf")) => sidecar::view(path, verify),
+        (Some("adapter"), Some("svf-expert")) => expert::view(path),
+        (Some("adapter"), Some("lora")) => lora::view(&file, verify),
+        _ => model::view(&file, verify),
+    }
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Json<'a> {
@@ -82,6 +92,7 @@ enum View {
     Model(model::ModelView),
     Sidecar(sidecar::SidecarView),
     Expert(expert::ExpertView),
+    Lora(lora::LoraView),
 }
 
 impl View {
@@ -90,6 +101,7 @@ impl View {
             Self::Model(view) => view.text(path),
             Self::Sidecar(view) => view.text(path),
             Self::Expert(view) => view.text(path),
+            Self::Lora(view) => view.text(path),
         }
     }
 }

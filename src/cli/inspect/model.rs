@@ -55,7 +55,8 @@ pub fn view(file: &GgufFile, verify: bool) -> Result<(View, Result<()>)> {
     Ok((View::Model(view), verdict))
 }
 
-fn verify_tensors(file: &GgufFile) -> Result<()> {
+/// Whether every number of `file` is finite.
+pub fn verify_tensors(file: &GgufFile) -> Result<()> {
     let progress = printer::Bar::new("verifying");
     progress.start(file.tensors().iter().map(|tensor| tensor.n_bytes as u64).sum(), 0);
     let verdict = file.tensors().par_iter().map(|tensor| {

@@ -127,7 +127,7 @@ pub fn main(args: &Args) -> Result<u8> {
 
     let system: Vec<_> = args.system.iter().map(ChatMessage::system).collect();
     let Some(prompt) = &args.prompt else {
-        return chat::main(replies, args.experts.strength(), system);
+        return chat::main(replies, args.experts.chosen.strength(), system);
     };
     let (tokens, thinking) = if is_chat {
         let prompt = model.chat_prompt(&[system, vec![ChatMessage::user(prompt.as_str())]].concat())?;
@@ -169,7 +169,7 @@ impl Args {
         let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none();
         Ok(Checked {
             sampler: self.sampler.options()?,
-            mixture: self.experts.mixture(self.adapt.is_on())?,
+            mixture: self.experts.chosen.mixture(self.adapt.is_on())?,
             adapt_prompt: self.adapt.prompt()?,
             experts: self.experts.open(file, are_at_hand, self.device.n_threads()?)?,
         })
@@ -208,7 +208,7 @@ impl Args {
             replies.use_mixture(mixture)?;
             return Ok(replies);
         };
-        let adaptive = Adaptive::new(scheduler, dispatcher, self.experts.strength());
+        let adaptive = Adaptive::new(scheduler, dispatcher, self.experts.chosen.strength());
         Ok(Replies::new(Engine::Adaptive(Box::new(adaptive)), sampler, limit, room as usize))
     }
 
