@@ -210,6 +210,8 @@ fn its_pages_show_all_pictures_and_need_nothing_from_elsewhere() {
         "reliability-prompt",
         "dispatch-classifier",
         "reliability-classifier",
+        "dispatch-nearest",
+        "reliability-nearest",
         "mixtures",
     ];
     for name in pictures {

@@ -113,8 +113,10 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_table_is_one_of_a_command() {
-        let mut flags = BTreeSet::new();
-        for command in super::super::Cli::command().get_subcommands() {
+        let cli = super::super::Cli::command();
+        let (mut flags, mut commands) = (BTreeSet::new(), vec![&cli]);
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
             for argument in command.get_arguments() {
                 flags.extend(argument.get_long().map(|name| format!("--{name}")));
                 flags.extend(argument.get_short().map(|name| format!("-{name}")));

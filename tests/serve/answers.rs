@@ -102,7 +102,6 @@ fn every_answer_tells_who_gave_it() {
         (json!({ "svf": { "mix": { "math": 1e30 }, "strength": 1e30 } }), 400),
         (json!({ "svf": { "mix": { "math": 1 }, "adapt": "prompt" } }), 400),
         (json!({ "svf": { "adapt": "x" } }), 400),
-        (json!({ "svf": { "adapt": "nearest" } }), 400),
         (json!({ "svf": { "adapt": true } }), 400),
         (json!({ "svf": { "mixture": {} } }), 400),
         (json!({ "svf": "math" }), 400),
