@@ -144,7 +144,8 @@ fi
 rank=${rank:-64}
 
 if [ -z "$threads" ]; then
-    # Per matrix in work: W, its copy and vectors on the long side, and the square factor's decomposition.
+    # Per matrix in work: W, its copy and vectors on the long side, and the square factor's decomposition. What finds
+    # few values by iteration needs less, but may have to fall back on that.
     need=$(printf '%s\n' "$shapes" | awk '
         NF == 2 { n = $1 < $2 ? $1 : $2; bytes = 4 * (4 * $1 * $2 + 8 * n * n); if (bytes > most) most = bytes }
         END { printf "%.0f", most + 1 }')

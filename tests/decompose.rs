@@ -226,8 +226,15 @@ fn selections_pick_what_they_say() {
 
 #[test]
 fn threads_and_interruptions_leave_no_trace_in_the_file() {
-    let bench = Bench::with_model(TensorType::Q8_0);
-    let rank = RankPolicy::parse("40").unwrap();
+    leave_no_trace(RandomModel { ty: TensorType::Q8_0, ..RandomModel::tiny() }, "40");
+    // Large enough for an iteration to find so few terms.
+    leave_no_trace(RandomModel { ty: TensorType::Q8_0, width: 640, ffn: 800, ..RandomModel::tiny() }, "8");
+}
+
+fn leave_no_trace(model: RandomModel, rank: &str) {
+    let bench = Bench::empty();
+    model.write(&bench.path("model.gguf")).unwrap();
+    let rank = RankPolicy::parse(rank).unwrap();
     let options = DecomposeOptions { tensors: Selection::All, rank, ty: TensorType::F16, ..bench.options() };
     convert(&DecomposeOptions { threads: 1, ..options.clone() }).unwrap();
     let expected = fs::read(&options.output).unwrap();
@@ -307,6 +314,15 @@ fn an_unfinished_conversion_is_continued_only_as_it_was_begun() {
     says(DecomposeOptions { tensors: Selection::All, ..resume.clone() }, &["tensors", "ffn", "all"]);
     RandomModel { seed: 2, ..RandomModel::tiny() }.write(&options.model).unwrap();
     says(resume.clone(), &["model"]);
+    // As a version that decomposed otherwise left it.
+    let journal = fs::read_to_string(bench.path("out.svf.gguf.part.journal")).unwrap();
+    let (first, rest) = journal.split_once('\n').unwrap();
+    let mut older: serde_json::Value = serde_json::from_str(first).unwrap();
+    older["settings"].as_object_mut().unwrap().remove("svd");
+    older["hash"] = blake3::hash(older["settings"].to_string().as_bytes()).to_string().into();
+    fs::write(bench.path("out.svf.gguf.part.journal"), format!("{older}\n{rest}")).unwrap();
+    RandomModel::tiny().write(&options.model).unwrap();
+    says(resume.clone(), &["svd", "nothing", "Krylov", "`force`"]);
     fs::write(bench.path("out.svf.gguf.part.journal"), "not json\n").unwrap();
     says(resume.clone(), &["journal", "line 1"]);
     fs::write(bench.path("out.svf.gguf.part.journal"), "").unwrap();

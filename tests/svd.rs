@@ -1,7 +1,8 @@
-//! The singular value decomposition against faer's own in f64, over shapes, ranks and hard matrices.
+//! The singular value decomposition against faer's own in f64, over shapes, ranks and hard matrices, complete and by
+//! iteration.
 
 use faer::Mat;
-use llama_svf::svd::{energy_kept, relative_error, Svd};
+use llama_svf::svd::{energy_kept, relative_error, Svd, TOLERANCE};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -160,6 +161,16 @@ fn very_large_and_very_small_entries_keep_their_accuracy() {
         let sigma: Vec<f32> = reference.sigma.iter().map(|s| s * scale).collect();
         assert_eq!(svd.sigma, sigma, "2^{exponent}");
     }
+    // The same by iteration.
+    let w = random(&mut rng, 640, 600);
+    let reference = Svd::new(&w, 640, 600, 4).unwrap();
+    for exponent in [-100, 100] {
+        let scale = 2f32.powi(exponent);
+        let scaled: Vec<f32> = w.iter().map(|x| x * scale).collect();
+        let svd = Svd::new(&scaled, 640, 600, 4).unwrap();
+        assert_eq!((svd.u, svd.vt), (reference.u.clone(), reference.vt.clone()), "2^{exponent}");
+        assert_eq!(svd.sigma, reference.sigma.iter().map(|s| s * scale).collect::<Vec<_>>(), "2^{exponent}");
+    }
     let error = Svd::new(&[f32::MAX; 16], 4, 4, 4).unwrap_err().to_string();
     assert!(error.contains("range of f32"), "{error}");
     let subnormal = Svd::new(&[1e-40; 16], 4, 4, 4).unwrap();
@@ -169,10 +180,127 @@ fn very_large_and_very_small_entries_keep_their_accuracy() {
 #[test]
 fn equal_input_gives_equal_bits() {
     let mut rng = seeded();
-    for (n_out, n_in) in [(200, 90), (90, 200), (100, 100)] {
+    for (n_out, n_in, rank) in [(200, 90, 40), (90, 200, 40), (100, 100, 40), (1300, 700, 8), (700, 1300, 8)]
+    {
         let w = random(&mut rng, n_out, n_in);
-        assert_eq!(Svd::new(&w, n_out, n_in, 40).unwrap(), Svd::new(&w, n_out, n_in, 40).unwrap());
+        let with_threads = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| Svd::new(&w, n_out, n_in, rank).unwrap())
+        };
+        let expected = with_threads(1);
+        for threads in [1, 2, 3] {
+            assert_eq!(with_threads(threads), expected, "{n_out}x{n_in} on {threads} threads");
+        }
     }
+}
+
+/// Shapes and ranks that are found by iteration; unit tests of the iteration see to that.
+const LARGE: [(usize, usize, usize); 4] = [(1200, 800, 16), (800, 1200, 16), (900, 900, 32), (1000, 700, 1)];
+
+/// Everything that must hold of leading terms, whichever way they were found, by f64 arithmetic. Returns the sine of the
+/// largest angle between the right vectors' space and the true one.
+fn check_leading(w: &[f32], n_out: usize, n_in: usize, rank: usize) -> f64 {
+    let svd = Svd::new(w, n_out, n_in, rank).unwrap();
+    let label = format!("{n_out}x{n_in} rank {rank}");
+    let w64 = Mat::from_fn(n_out, n_in, |i, j| f64::from(w[i * n_in + j]));
+    let u = Mat::from_fn(n_out, rank, |i, k| f64::from(svd.u[i * rank + k]));
+    let v = Mat::from_fn(n_in, rank, |j, k| f64::from(svd.vt[k * n_in + j]));
+    let oracle = w64.thin_svd().expect("the f64 oracle converges");
+    let expected: Vec<f64> = oracle.S().column_vector().iter().copied().collect();
+    assert!(svd.sigma.windows(2).all(|pair| pair[0] >= pair[1]), "{label}: order");
+    for (k, (&s, expected)) in svd.sigma.iter().zip(&expected).enumerate() {
+        let off = (f64::from(s) / expected - 1.0).abs();
+        assert!(off <= 1e-4, "{label}: sigma {k} is {s}, the oracle says {expected}");
+    }
+    for (name, q) in [("u", &u), ("v", &v)] {
+        let off = (q.transpose() * q - Mat::<f64>::identity(rank, rank)).norm_max();
+        assert!(off <= tolerance(n_out, n_in), "{label}: {name} is off orthonormal by {off:e}");
+    }
+    let scaled = |q: &Mat<f64>| Mat::from_fn(q.nrows(), rank, |i, k| q[(i, k)] * f64::from(svd.sigma[k]));
+    let smallest = f64::from(svd.sigma[rank - 1]);
+    for (name, residual) in [("W v", &w64 * &v - scaled(&u)), ("Wt u", w64.transpose() * &u - scaled(&v))] {
+        let worst = residual.col_iter().map(|column| column.norm_l2()).fold(0.0, f64::max) / smallest;
+        assert!(worst <= f64::from(TOLERANCE) * 1.01, "{label}: the residual of {name} is {worst:e}");
+    }
+    for row in svd.vt.chunks_exact(n_in) {
+        let largest = row.iter().fold(0f32, |a, &x| if x.abs() > a.abs() { x } else { a });
+        assert!(largest > 0.0, "{label}: sign of a row of Vt");
+    }
+    let true_v = oracle.V().subcols(0, rank);
+    let angle = (&v - true_v * (true_v.transpose() * &v)).singular_values().expect("converges")[0];
+    println!(
+        "{label}: sine of the largest angle {angle:e}, gap {:e}",
+        1.0 - expected[rank] / expected[rank - 1]
+    );
+    // Wedin: residuals over the gap; both sides of `rank` columns count.
+    let gap = 1.0 - expected[rank] / expected[rank - 1];
+    let most = f64::from(TOLERANCE) * (2.0 * rank as f64).sqrt() / gap;
+    assert!(angle <= most, "{label}: the space is off by {angle:e}, {most:e} are allowed");
+    angle
+}
+
+#[test]
+fn leading_terms_of_large_random_matrices() {
+    let mut rng = seeded();
+    for (n_out, n_in, rank) in LARGE {
+        let w = random(&mut rng, n_out, n_in);
+        check_leading(&w, n_out, n_in, rank);
+    }
+}
+
+/// U·diag(sigma)·Vᵀ with random U and V.
+fn with_spectrum(rng: &mut ChaCha8Rng, n_out: usize, n_in: usize, sigma: &[f64]) -> Vec<f32> {
+    let mut orthonormal = |rows: usize| {
+        let random = random(rng, rows, sigma.len());
+        Mat::from_fn(rows, sigma.len(), |i, j| f64::from(random[i * sigma.len() + j])).qr().compute_thin_Q()
+    };
+    let (u, v) = (orthonormal(n_out), orthonormal(n_in));
+    let scaled = Mat::from_fn(n_out, sigma.len(), |i, k| u[(i, k)] * sigma[k]);
+    let w = scaled * v.transpose();
+    (0..n_out * n_in).map(|at| w[(at / n_in, at % n_in)] as f32).collect()
+}
+
+#[test]
+fn leading_terms_before_a_gap_span_the_true_space() {
+    let mut rng = seeded();
+    let n = 700;
+    // A few strong directions over a flat rest, as in trained weights.
+    let sigma: Vec<f64> =
+        (0..n).map(|k| if k < 16 { 30.0 / (1.0 + k as f64) } else { 1.5 - k as f64 / 1000.0 }).collect();
+    let w = with_spectrum(&mut rng, 900, n, &sigma);
+    let angle = check_leading(&w, 900, n, 16);
+    assert!(angle <= 1e-3, "{angle:e}");
+}
+
+#[test]
+fn no_equal_value_is_missed() {
+    let mut rng = seeded();
+    let n = 700;
+    // More equal values than a block has columns, over a rest that is small or near.
+    for rest in [0.0, 0.5, 0.95] {
+        let sigma: Vec<f64> = (0..n).map(|k| if k < 100 { 2.0 } else { 2.0 * rest }).collect();
+        let w = with_spectrum(&mut rng, n, 900, &sigma);
+        for rank in [8, 40] {
+            let svd = Svd::new(&w, n, 900, rank).unwrap();
+            assert!(svd.sigma.iter().all(|s| (s / 2.0 - 1.0).abs() < 1e-4), "rest {rest}: {:?}", svd.sigma);
+        }
+    }
+}
+
+#[test]
+fn a_large_matrix_of_low_rank_or_zeros_is_decomposed() {
+    let mut rng = seeded();
+    let w = with_spectrum(&mut rng, 800, 600, &[5.0, 3.0, 1.0]);
+    let svd = Svd::new(&w, 800, 600, 8).unwrap();
+    let expected = [5.0, 3.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    assert!(
+        svd.sigma.iter().zip(expected).all(|(s, e): (&f32, f32)| (s - e).abs() < 1e-4),
+        "{:?}",
+        svd.sigma
+    );
+    let svd = Svd::new(&vec![0.0; 800 * 600], 800, 600, 8).unwrap();
+    assert_eq!(svd.sigma, [0.0; 8]);
+    assert_eq!(relative_error(&vec![0.0; 800 * 600], &svd.u, &svd.sigma, &svd.vt), 0.0);
 }
 
 #[test]

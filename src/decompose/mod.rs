@@ -1,8 +1,9 @@
 //! From a model to its sidecar: every selected weight becomes U, σ and Vᵀ.
 //!
 //! Weights are independent, so each core takes one at a time, largest first, from dequantization to the
-//! bytes on the disk. Memory therefore holds a few matrices per thread, never the model, and the file does
-//! not depend on the number of threads, on the order in which weights finish, or on interruptions.
+//! bytes on the disk; a core for which none is left helps the others. Memory therefore holds a few matrices per
+//! thread, never the model, and the file does not depend on the number of threads, on the order in which weights
+//! finish, or on interruptions.
 
 mod partial;
 mod plan;
@@ -23,7 +24,7 @@ use crate::ffi::gguf::GgufFile;
 use crate::ffi::tensor_type::TensorType;
 use crate::progress::{Interrupt, Progress};
 use crate::sidecar::Sidecar;
-use crate::svd::{energy_kept, relative_error, Svd};
+use crate::svd::{self, energy_kept, relative_error, Svd};
 use partial::{Finished, Partial};
 use plan::{Item, Plan};
 
@@ -40,7 +41,7 @@ pub struct DecomposeOptions {
     pub rank: RankPolicy,
     /// Type of U and Vᵀ: F32, F16 or Q8_0. A factor whose rows the type cannot hold is stored as F16.
     pub ty: TensorType,
-    /// Matrices worked on at a time, one core each; 0 means all cores.
+    /// Cores to use, and with them how many matrices are worked on at a time; 0 means all cores.
     pub threads: usize,
     /// Continue an unfinished conversion, if there is one.
     pub resume: bool,
@@ -218,6 +219,7 @@ fn begin(
     let settings = json!({
         "model": plan.fingerprint.as_str(),
         "rank": options.rank.to_string(),
+        "svd": svd::METHOD,
         "tensors": options.tensors.to_string(),
         "type": options.ty.to_string(),
         "written": plan.layout_digest(),

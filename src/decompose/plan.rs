@@ -14,6 +14,7 @@ use crate::ffi::gguf::{GgufFile, TensorInfo};
 use crate::ffi::tensor_type::TensorType;
 use crate::resume::Digest;
 use crate::sidecar::{About, Fingerprint, SidecarHeader, FACTOR_TYPES};
+use crate::svd::operations;
 
 /// Which weights of a model to decompose.
 #[derive(Clone, Debug)]
@@ -154,14 +155,9 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Work in floating-point operations, by which progress is counted: the QR of the long side, the SVD
-    /// of the square factor (measured to take as long as about 16·n³ operations of a matrix product), the
-    /// kept vectors and the comparison with W.
+    /// Work, by which progress is counted and the order chosen; see [`operations`].
     pub fn cost(&self) -> u64 {
-        let long = self.n_out.max(self.n_in) as u64;
-        let short = self.n_out.min(self.n_in) as u64;
-        let rank = self.rank as u64;
-        2 * long * short * short + 16 * short * short * short + 6 * long * short * rank
+        operations(self.n_out, self.n_in, self.rank)
     }
 }
 
