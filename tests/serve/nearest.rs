@@ -1,5 +1,6 @@
 //! Experts whose files tell their questions are chosen by these, and what is read for that is not read again.
 
+use llama_svf::expert::{Expert, Profile};
 use llama_svf::skills::{question, Skill};
 use serde_json::{json, Value};
 
@@ -8,7 +9,10 @@ use crate::harness::{folder, write_expert, Server};
 #[test]
 fn the_nearest_experts_answer_and_the_base_model_goes_on_from_what_was_read() {
     let inside = folder();
-    write_expert("math", "mute", &inside.path().join("mute.expert.gguf"));
+    let path = inside.path().join("mute.expert.gguf");
+    write_expert("math", "mute", &path);
+    let mute = Expert { profile: Profile::default(), ..Expert::open(&path).unwrap() };
+    mute.save(&path).unwrap();
     let server = Server::start(&format!("--experts-dir {}", inside.path().display()));
     let strategies = server.get("/v1/experts").json()["strategies"].take();
     assert!(strategies.as_array().unwrap().contains(&json!("nearest")), "{strategies}");
