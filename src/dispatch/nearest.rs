@@ -8,9 +8,6 @@ use crate::expert::profile::States;
 use crate::expert::Expert;
 use crate::resume::Digest;
 
-/// Files whose states of nobody's questions are compared: their bare ones are much the same.
-const MAX_OTHERS: usize = 4;
-
 /// Compares hidden states.
 pub(super) struct Nearest {
     layer: u32,
@@ -45,8 +42,9 @@ impl Nearest {
                 .hint("describe it again: `describe`"));
         }
         let mut classes: Vec<Samples> = all.iter().map(|states| states.own.iter().collect()).collect();
-        // Every file has states of nobody's questions, with other orders around them.
-        classes.push(all.iter().take(MAX_OTHERS).flat_map(|states| states.other.iter()).collect());
+        // Every file has states of nobody's questions. Those of one are enough: with more of them than of others' own, what
+        // orders around a question do is taken for a sign of nobody's.
+        classes.push(first.other.iter().collect());
         let mut digest = Digest::new();
         digest.text("layer", &layer.to_string());
         classes.iter().flatten().for_each(|row| _ = digest.floats("state", row));
