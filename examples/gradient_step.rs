@@ -4,7 +4,7 @@
 //!
 //! The batch is `[{"prompt": [...], "rollouts": [{"tokens": [...], "advantage": x}]}]`. Prints a line of JSON: the
 //! seconds of each step, those of its parts (base, forward, head, backward), and the peak of resident memory before the
-//! first step and after the last. Writes the first step's gradient as little-endian f32.
+//! first step and after the last, and how the work was divided. Writes the first step's gradient as little-endian f32.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -35,6 +35,12 @@ struct Args {
     threads: usize,
     #[arg(long, default_value_t = 0.0)]
     kl: f32,
+    /// Residual, as training runs by default, in place of factored.
+    #[arg(long)]
+    residual: bool,
+    /// MiB that a gradient may use.
+    #[arg(long, default_value_t = 2048)]
+    memory: usize,
     #[arg(long)]
     gradient: PathBuf,
 }
@@ -62,7 +68,8 @@ fn main() -> Result<()> {
     let groups: Vec<_> = lines.into_iter().map(group).collect();
 
     let adapted = AdaptedModel::new(&Model::load(&args.model, 0)?, Sidecar::open(&args.svf)?)?;
-    let gradient = PolicyGradient::new(&adapted, Form::Factored, args.threads)?;
+    let gradient = PolicyGradient::new(&adapted, if args.residual { Form::Residual } else { Form::Factored }, args.threads)?;
+    let plan = gradient.plan(&groups, args.kl, args.memory << 20)?;
     let initial = Multipliers::identity(adapted.sidecar());
     let mut m = initial.clone();
     let mut adam = AdamW::new(m.flat().len(), AdamWOptions::default());
@@ -70,7 +77,7 @@ fn main() -> Result<()> {
     let before = peak_bytes()?;
     for step in 0..args.steps {
         let began = Instant::now();
-        let found = gradient.estimate(&m, &groups, args.kl, &Interrupt::new())?;
+        let found = gradient.estimate_by(&plan, &m, &groups, args.kl, &Interrupt::new())?;
         let mut of_m = found.of_m;
         if step == 0 {
             let bytes: Vec<u8> = of_m.flat().iter().flat_map(|g| g.to_le_bytes()).collect();
@@ -83,7 +90,8 @@ fn main() -> Result<()> {
         parts.push([base, forward, head, backward]);
     }
     let peak = peak_bytes()?;
-    println!("{}", serde_json::json!({ "seconds": seconds, "parts": parts, "before": before, "peak": peak }));
+    println!("{}", serde_json::json!({ "seconds": seconds, "parts": parts, "before": before, "peak": peak,
+        "rows": plan.rows, "kept": plan.kept, "planned": plan.bytes }));
     Ok(())
 }
 

@@ -12,7 +12,11 @@ pub(super) struct Architecture {
     pub n_layers: usize,
     /// Length of the residual stream.
     pub width: usize,
+    /// Length of the feed-forward hidden layer.
+    pub ffn: usize,
     pub heads: Heads,
+    /// Whether heads of queries and keys are normed (qwen3).
+    pub has_head_norms: bool,
     /// Of the norms.
     pub eps: f32,
     pub rope: Rope,
@@ -73,7 +77,10 @@ impl Architecture {
         let scale = rope_scale(file, &key("rope.scaling.type"), &key("rope.scaling.factor"))?;
         let factors = file.tensor("rope_freqs.weight").map(|factors| file.to_f32(factors)).transpose()?;
         let rope = Rope::new(pairs, n_rotated, base, scale, factors.as_deref());
-        let this = Self { n_layers, width, heads: Heads { n, n_kv, size }, eps, rope };
+        let ffn = file.require_tensor("blk.0.ffn_up.weight")?.ne[1];
+        let has_head_norms = file.tensor("blk.0.attn_q_norm.weight").is_some();
+        let heads = Heads { n, n_kv, size };
+        let this = Self { n_layers, width, ffn, heads, has_head_norms, eps, rope };
         check_tensors(file, &this)?;
         Ok(this)
     }
@@ -91,7 +98,7 @@ fn rope_scale(file: &GgufFile, type_key: &str, factor_key: &str) -> Result<f64> 
 
 /// Every tensor has a part in the description, and has the shape it gives it.
 fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
-    let Architecture { n_layers, width, heads: Heads { n, n_kv, size }, .. } = *this;
+    let Architecture { n_layers, width, ffn: n_ffn, heads: Heads { n, n_kv, size }, .. } = *this;
     for tensor in file.tensors() {
         let name = &tensor.name;
         let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
@@ -105,7 +112,6 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
                 .hint("`Evolution` needs no gradient"));
         }
     }
-    let n_ffn = file.require_tensor("blk.0.ffn_up.weight")?.ne[1];
     let expect = |name: String, ne: [usize; 2]| -> Result<()> {
         let found = file.require_tensor(&name)?.ne;
         if found != [ne[0], ne[1], 1, 1] {

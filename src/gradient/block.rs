@@ -1,16 +1,20 @@
 //! One transformer block, forwards and backwards:
 //! x → x + Wₒ·attention(norm(x)) → + W_down·swiglu(norm(·)).
 //!
-//! Matrices of activations have one column per row of the chunk. A weight is `[n_in, n_out]` in faer's
+//! Activations have one column per row of the batch, and threads take blocks of rows. A weight is `[n_in, n_out]` in
 //! column-major order, as it lies in a GGUF file, so that y = Wᵀ·x.
 
-use faer::{Accum, Mat, MatRef};
+use faer::Accum;
+use rayon::prelude::*;
 
 use super::attention::{attend, attend_back, Heads, Qkv};
-use super::packing::Chunk;
+use super::columns::{view, view_mut, Columns};
+use super::packing::Rows;
 use super::pointwise::{add_bias, rms_norm, rms_norm_back, swiglu, swiglu_back};
 use super::product;
 use super::rope::Table;
+use super::weights::Matrix;
+use crate::error::Result;
 
 /// The matrices of a block, by their names in GGUF.
 pub(super) const MATRICES: [&str; 7] =
@@ -22,19 +26,6 @@ const OUTPUT: usize = 3;
 const GATE: usize = 4;
 const UP: usize = 5;
 const DOWN: usize = 6;
-
-/// A matrix of a file: `n_out` columns of `n_in` entries.
-pub(super) struct Matrix {
-    pub n_in: usize,
-    pub n_out: usize,
-    pub values: Vec<f32>,
-}
-
-impl Matrix {
-    pub(super) fn view(&self) -> MatRef<'_, f32> {
-        MatRef::from_column_major_slice(&self.values, self.n_in, self.n_out)
-    }
-}
 
 /// The weights of a block at some m.
 pub(super) struct Layer {
@@ -56,113 +47,212 @@ pub(super) struct Shape<'a> {
 /// What the way back needs of the way there.
 pub(super) struct Saved {
     /// Queries and keys before their norms, where they have some.
-    raw: Option<[Mat<f32>; 2]>,
+    raw: Option<[Columns; 2]>,
     /// As they meet.
     qkv: Qkv,
-    probabilities: Vec<Mat<f32>>,
-    attended: Mat<f32>,
+    attended: Columns,
     /// After attention.
-    middle: Mat<f32>,
-    gate: Mat<f32>,
-    up: Mat<f32>,
+    middle: Columns,
+    gate: Columns,
+    up: Columns,
 }
 
-impl Saved {
-    /// How much memory it holds.
-    pub(super) fn n_bytes(&self) -> usize {
-        let Self { raw, qkv, probabilities, attended, middle, gate, up } = self;
-        let fixed = [&qkv.q, &qkv.k, &qkv.v, attended, middle, gate, up];
-        let all = fixed.into_iter().chain(probabilities).chain(raw.iter().flatten());
-        all.map(|x| x.nrows() * x.ncols() * size_of::<f32>()).sum()
+/// What a gradient is wanted of.
+pub(super) struct Wanted {
+    /// Which of [`MATRICES`].
+    pub matrices: [bool; 7],
+    /// The input of the block.
+    pub input: bool,
+}
+
+/// Is given each wanted matrix, by its place in [`MATRICES`], with what went into it `[n_in, rows]` and the gradient of
+/// what came out `[n_out, rows]`.
+pub(super) type Take<'a> = dyn FnMut(usize, &Columns, &Columns) -> Result<()> + 'a;
+
+impl Wanted {
+    /// Whether something is wanted of what comes before the matrix `place`.
+    fn before(&self, place: usize) -> bool {
+        self.input || self.matrices[..place].contains(&true)
     }
 }
-
-/// For each of [`MATRICES`] the sum of x·dyᵀ `[n_in, n_out]`, where it is wanted.
-pub(super) type Sums = [Option<Mat<f32>>; 7];
 
 impl Layer {
     /// What the block makes of `x` `[width, rows]`.
-    pub(super) fn forward(&self, shape: &Shape, chunk: &Chunk, x: &Mat<f32>) -> (Mat<f32>, Saved) {
-        let normed = rms_norm(x, &self.attn_norm, shape.eps);
-        let mut qkv = Qkv { q: self.apply(Q, &normed), k: self.apply(K, &normed), v: self.apply(V, &normed) };
-        let raw = self.head_norms.as_ref().map(|[q_norm, k_norm]| {
-            let q = rms_norm(&qkv.q, q_norm, shape.eps);
-            let k = rms_norm(&qkv.k, k_norm, shape.eps);
-            [std::mem::replace(&mut qkv.q, q), std::mem::replace(&mut qkv.k, k)]
+    pub(super) fn forward(&self, shape: &Shape, rows: &Rows, x: &Columns) -> (Columns, Saved) {
+        let n = rows.block;
+        let [mut q, mut k, mut v] = [Q, K, V].map(|which| self.room_for(which, x.rows()));
+        let blocks = (x.blocks(n), q.blocks_mut(n), k.blocks_mut(n), v.blocks_mut(n));
+        blocks.into_par_iter().for_each(|(x, q, k, v)| {
+            let normed = normed(x, &self.attn_norm, shape.eps);
+            self.apply(Q, &normed, Accum::Replace, q);
+            self.apply(K, &normed, Accum::Replace, k);
+            self.apply(V, &normed, Accum::Replace, v);
         });
-        shape.rope.rotate(&mut qkv.q, shape.heads.size, &chunk.positions);
-        shape.rope.rotate(&mut qkv.k, shape.heads.size, &chunk.positions);
-        let (attended, probabilities) = attend(shape.heads, &chunk.pieces, &qkv);
-        let middle = self.apply(OUTPUT, &attended) + x;
+        let raw = self.head_norms.as_ref().map(|_| [q.clone(), k.clone()]);
+        let blocks = (q.blocks_mut(n), k.blocks_mut(n), rows.positions.par_chunks(n));
+        blocks.into_par_iter().for_each(|(q, k, positions)| {
+            for (x, norm) in [(q, 0), (k, 1)] {
+                if let Some(norms) = &self.head_norms {
+                    let normed = normed(x, &norms[norm], shape.eps);
+                    x.copy_from_slice(&normed);
+                }
+                shape.rope.rotate(x, shape.heads.size, positions);
+            }
+        });
+        let qkv = Qkv { q, k, v };
+        let attended = attend(shape.heads, rows, &qkv);
 
-        let normed = rms_norm(&middle, &self.ffn_norm, shape.eps);
-        let (gate, up) = (self.apply(GATE, &normed), self.apply(UP, &normed));
-        let out = self.apply(DOWN, &swiglu(&gate, &up)) + &middle;
-        (out, Saved { raw, qkv, probabilities, attended, middle, gate, up })
+        let (mut middle, mut out) = (x.clone(), Columns::zeros(x.n(), x.rows()));
+        let [mut gate, mut up] = [GATE, UP].map(|which| self.room_for(which, x.rows()));
+        let blocks = (
+            attended.blocks(n),
+            middle.blocks_mut(n),
+            gate.blocks_mut(n),
+            up.blocks_mut(n),
+            out.blocks_mut(n),
+        );
+        blocks.into_par_iter().for_each(|(attended, middle, gate, up, out)| {
+            self.apply(OUTPUT, attended, Accum::Add, middle);
+            let normed = normed(middle, &self.ffn_norm, shape.eps);
+            self.apply(GATE, &normed, Accum::Replace, gate);
+            self.apply(UP, &normed, Accum::Replace, up);
+            let mut act = vec![0.0; gate.len()];
+            swiglu(gate, up, &mut act);
+            out.copy_from_slice(middle);
+            self.apply(DOWN, &act, Accum::Add, out);
+        });
+        (out, Saved { raw, qkv, attended, middle, gate, up })
     }
 
-    /// The gradient of `x` for the gradient `dout` of what [`Self::forward`] returned with `saved`; `sums` grow
-    /// by this chunk's part.
+    /// The gradient of `x`, if it is wanted, for the gradient `dout` of what [`Self::forward`] returned with `saved`;
+    /// `take` gets the matrices.
+    ///
+    /// # Errors
+    /// Those of `take`.
     pub(super) fn backward(
         &self,
         shape: &Shape,
-        chunk: &Chunk,
-        x: &Mat<f32>,
+        rows: &Rows,
+        x: &Columns,
         saved: Saved,
-        dout: Mat<f32>,
-        sums: &mut Sums,
-    ) -> Mat<f32> {
-        let Saved { raw, qkv, probabilities, attended, middle, mut gate, mut up } = saved;
-        let mut d_act = Mat::zeros(gate.nrows(), gate.ncols());
-        self.back(DOWN, &swiglu(&gate, &up), &dout, &mut d_act, sums);
-        swiglu_back(&mut gate, &mut up, &d_act);
+        dout: Columns,
+        wanted: &Wanted,
+        take: &mut Take,
+    ) -> Result<Option<Columns>> {
+        let (n, eps) = (rows.block, shape.eps);
+        let Saved { raw, qkv, attended, middle, mut gate, mut up } = saved;
+        let mut take = |which: usize, x: &Columns, dy: &Columns| {
+            if wanted.matrices[which] {
+                take(which, x, dy)?;
+            }
+            Ok(())
+        };
+        if wanted.matrices[DOWN] {
+            let mut act = Columns::zeros(gate.n(), gate.rows());
+            let blocks = (gate.blocks(n), up.blocks(n), act.blocks_mut(n));
+            blocks.into_par_iter().for_each(|(gate, up, act)| swiglu(gate, up, act));
+            take(DOWN, &act, &dout)?;
+        }
+        if !wanted.before(DOWN) {
+            return Ok(None);
+        }
+        let blocks = (gate.blocks_mut(n), up.blocks_mut(n), dout.blocks(n));
+        blocks.into_par_iter().for_each(|(gate, up, dout)| {
+            let mut d_act = vec![0.0; gate.len()];
+            self.back(DOWN, dout, &mut d_act);
+            swiglu_back(gate, up, &d_act);
+        });
         let (d_gate, d_up) = (gate, up);
-        let normed = rms_norm(&middle, &self.ffn_norm, shape.eps);
-        let mut d_normed = Mat::zeros(x.nrows(), x.ncols());
-        self.back(GATE, &normed, &d_gate, &mut d_normed, sums);
-        self.back(UP, &normed, &d_up, &mut d_normed, sums);
+        if wanted.matrices[GATE] || wanted.matrices[UP] {
+            let normed = all_normed(&middle, &self.ffn_norm, eps, n);
+            take(GATE, &normed, &d_gate)?;
+            take(UP, &normed, &d_up)?;
+        }
+        if !wanted.before(GATE) {
+            return Ok(None);
+        }
         let mut d_middle = dout;
-        rms_norm_back(&middle, &self.ffn_norm, shape.eps, &d_normed, &mut d_middle);
+        let blocks = (middle.blocks(n), d_gate.blocks(n), d_up.blocks(n), d_middle.blocks_mut(n));
+        blocks.into_par_iter().for_each(|(middle, d_gate, d_up, d_middle)| {
+            let mut d_normed = vec![0.0; middle.len()];
+            self.back(GATE, d_gate, &mut d_normed);
+            self.back(UP, d_up, &mut d_normed);
+            rms_norm_back(middle, &self.ffn_norm, eps, &d_normed, d_middle);
+        });
+        drop((middle, d_gate, d_up));
 
-        let mut d_attended = Mat::zeros(attended.nrows(), attended.ncols());
-        self.back(OUTPUT, &attended, &d_middle, &mut d_attended, sums);
-        let mut d = attend_back(shape.heads, &chunk.pieces, &qkv, &probabilities, &d_attended);
-        shape.rope.rotate_back(&mut d.q, shape.heads.size, &chunk.positions);
-        shape.rope.rotate_back(&mut d.k, shape.heads.size, &chunk.positions);
-        if let (Some([q_norm, k_norm]), Some([q, k])) = (&self.head_norms, raw) {
-            let through = |x: Mat<f32>, norm: &[f32], dy: &mut Mat<f32>| {
-                let mut dx = Mat::zeros(x.nrows(), x.ncols());
-                rms_norm_back(&x, norm, shape.eps, dy, &mut dx);
-                *dy = dx;
-            };
-            through(q, q_norm, &mut d.q);
-            through(k, k_norm, &mut d.k);
+        take(OUTPUT, &attended, &d_middle)?;
+        if !wanted.before(OUTPUT) {
+            return Ok(None);
         }
-        let normed = rms_norm(x, &self.attn_norm, shape.eps);
-        d_normed.fill(0.0);
-        self.back(Q, &normed, &d.q, &mut d_normed, sums);
-        self.back(K, &normed, &d.k, &mut d_normed, sums);
-        self.back(V, &normed, &d.v, &mut d_normed, sums);
+        let mut d_attended = Columns::zeros(attended.n(), attended.rows());
+        (d_middle.blocks(n), d_attended.blocks_mut(n))
+            .into_par_iter()
+            .for_each(|(d_middle, d_attended)| self.back(OUTPUT, d_middle, d_attended));
+        let mut d = attend_back(shape.heads, rows, &qkv, &d_attended);
+        drop((attended, d_attended, qkv));
+        for (i, d) in [&mut d.q, &mut d.k].into_iter().enumerate() {
+            (d.blocks_mut(n), rows.positions.par_chunks(n))
+                .into_par_iter()
+                .for_each(|(d, positions)| shape.rope.rotate_back(d, shape.heads.size, positions));
+            if let (Some(norms), Some(raw)) = (&self.head_norms, &raw) {
+                (raw[i].blocks(n), d.blocks_mut(n)).into_par_iter().for_each(|(raw, d)| {
+                    let dy = d.to_vec();
+                    d.fill(0.0);
+                    rms_norm_back(raw, &norms[i], eps, &dy, d);
+                });
+            }
+        }
+        if wanted.matrices[..OUTPUT].contains(&true) {
+            let normed = all_normed(x, &self.attn_norm, eps, n);
+            take(Q, &normed, &d.q)?;
+            take(K, &normed, &d.k)?;
+            take(V, &normed, &d.v)?;
+        }
+        if !wanted.input {
+            return Ok(None);
+        }
         let mut dx = d_middle;
-        rms_norm_back(x, &self.attn_norm, shape.eps, &d_normed, &mut dx);
-        dx
+        let blocks = (x.blocks(n), d.q.blocks(n), d.k.blocks(n), d.v.blocks(n), dx.blocks_mut(n));
+        blocks.into_par_iter().for_each(|(x, dq, dk, dv, dx)| {
+            let mut d_normed = vec![0.0; x.len()];
+            self.back(Q, dq, &mut d_normed);
+            self.back(K, dk, &mut d_normed);
+            self.back(V, dv, &mut d_normed);
+            rms_norm_back(x, &self.attn_norm, eps, &d_normed, dx);
+        });
+        Ok(Some(dx))
     }
 
-    fn apply(&self, which: usize, x: &Mat<f32>) -> Mat<f32> {
+    fn room_for(&self, which: usize, rows: usize) -> Columns {
+        Columns::zeros(self.matrices[which].n_out, rows)
+    }
+
+    /// y (+)= Wᵀ·x + bias.
+    fn apply(&self, which: usize, x: &[f32], accumulate: Accum, y: &mut [f32]) {
         let w = &self.matrices[which];
-        let mut y = Mat::zeros(w.n_out, x.ncols());
-        product(y.as_mut(), Accum::Replace, w.view().transpose(), x.as_ref());
+        product(view_mut(y, w.n_out), accumulate, w.view().transpose(), view(x, w.n_in));
         if let Some(bias) = &self.biases[which] {
-            add_bias(&mut y, bias);
+            add_bias(y, bias);
         }
-        y
     }
 
-    /// dx += W·dy, and the sum of x·dyᵀ where it is wanted.
-    fn back(&self, which: usize, x: &Mat<f32>, dy: &Mat<f32>, dx: &mut Mat<f32>, sums: &mut Sums) {
-        product(dx.as_mut(), Accum::Add, self.matrices[which].view(), dy.as_ref());
-        if let Some(sum) = &mut sums[which] {
-            product(sum.as_mut(), Accum::Add, x.as_ref(), dy.transpose());
-        }
+    /// dx += W·dy.
+    fn back(&self, which: usize, dy: &[f32], dx: &mut [f32]) {
+        let w = &self.matrices[which];
+        product(view_mut(dx, w.n_in), Accum::Add, w.view(), view(dy, w.n_out));
     }
+}
+
+fn normed(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    rms_norm(x, w, eps, &mut y);
+    y
+}
+
+/// The same of all rows, `block` at a time.
+fn all_normed(x: &Columns, w: &[f32], eps: f32, block: usize) -> Columns {
+    let mut y = Columns::zeros(x.n(), x.rows());
+    (x.blocks(block), y.blocks_mut(block)).into_par_iter().for_each(|(x, y)| rms_norm(x, w, eps, y));
+    y
 }

@@ -21,7 +21,7 @@ impl PolicyGradient {
         let adapted = self.weights.adapted();
         let n = N_TOKENS.min(adapted.model().n_ctx_train() as usize);
         let tokens: Vec<Token> = (0..n).map(|i| ((i * 7919 + 13) % self.head.n_vocab()) as Token).collect();
-        let ours = self.logits(&tokens)?;
+        let ours = self.logits(&tokens, None)?;
         let options = SessionOptions {
             n_ctx: n as u32,
             n_threads: self.pool.current_num_threads() as u32,

@@ -1,20 +1,19 @@
 //! The output head and the objective: log π of what was sampled, KL to the base, and their gradient.
 //!
-//! Rows are taken in blocks and the vocabulary in tiles, so that memory holds neither all logits nor the output
-//! matrix in F32.
+//! Some rows are taken at a time, and the vocabulary in tiles, so that memory holds neither all logits nor the output
+//! matrix in F32. Of each row there is one vector as long as the vocabulary, and one more where it is compared with
+//! the base.
 
-use faer::{Accum, Mat, MatRef};
+use faer::{Accum, MatRef};
+use rayon::prelude::*;
 
+use super::columns::{view, view_mut, Columns};
 use super::packing::Output;
-use super::pointwise::{log_softmax_sum, rms_norm, rms_norm_back};
+use super::plan::Plan;
+use super::pointwise::{log_sum_exp, rms_norm, rms_norm_back, softmax_with_means};
 use super::product;
 use crate::error::Result;
 use crate::ffi::gguf::{GgufFile, TensorInfo};
-
-/// Tokens whose output vectors are converted at a time.
-const TILE: usize = 4096;
-/// Most logits held at a time by a thread (64 MB), beside those of the base.
-const LOGITS: usize = 1 << 24;
 
 /// Norm and output matrix.
 pub(super) struct Head {
@@ -22,6 +21,15 @@ pub(super) struct Head {
     eps: f32,
     /// `[width, vocabulary]`; that of the embeddings where they are tied.
     matrix: TensorInfo,
+}
+
+/// What the gradient is of.
+#[derive(Clone, Copy)]
+pub(super) struct Objective {
+    /// Of each sampled token.
+    pub weight: f32,
+    /// λ.
+    pub kl: f32,
 }
 
 /// Sums over sampled tokens.
@@ -56,110 +64,134 @@ impl Head {
     }
 
     /// Logits `[vocabulary, rows]` of the last block's output `x` `[width, rows]`.
-    pub(super) fn logits(&self, file: &GgufFile, x: &Mat<f32>) -> Result<Mat<f32>> {
-        let normed = rms_norm(x, &self.norm, self.eps);
-        let mut logits = Mat::zeros(self.n_vocab(), x.ncols());
-        self.tiles(file, |first, tile| {
-            let part = logits.as_mut().subrows_mut(first, tile.ncols());
-            product(part, Accum::Replace, tile.transpose(), normed.as_ref());
+    pub(super) fn logits(&self, file: &GgufFile, plan: &Plan, x: &Columns) -> Result<Columns> {
+        let (n, n_vocab) = (plan.head_block(), self.n_vocab());
+        let mut normed = Columns::zeros(x.n(), x.rows());
+        let blocks = (x.blocks(n), normed.blocks_mut(n));
+        blocks.into_par_iter().for_each(|(x, normed)| rms_norm(x, &self.norm, self.eps, normed));
+        let mut logits = Columns::zeros(n_vocab, x.rows());
+        self.tiles(file, plan, |first, tile| {
+            (normed.blocks(n), logits.blocks_mut(n)).into_par_iter().for_each(|(normed, logits)| {
+                let part = view_mut(logits, n_vocab).subrows_mut(first, tile.ncols());
+                product(part, Accum::Replace, tile.transpose(), view(normed, tile.nrows()));
+            });
         })?;
         Ok(logits)
     }
 
     /// The gradient, with respect to the last block's output `x` `[width, rows]`, of
-    /// `weight` · Σ (A·log π(token) - `kl`·KL(π ‖ π_base)) over the sampled tokens of `outputs`. `base` is `x` at
-    /// m = 1; KL is reported where it is given.
+    /// `weight` · Σ (A·log π(token) - `kl`·KL(π ‖ π_base)) over the sampled tokens of `outputs`. `base` has the first
+    /// rows of `x` at m = 1; KL is reported of these, and can only be wanted of all.
     pub(super) fn backward(
         &self,
         file: &GgufFile,
-        x: &Mat<f32>,
-        base: Option<&Mat<f32>>,
+        plan: &Plan,
+        x: &Columns,
+        base: Option<&Columns>,
         outputs: &[Output],
-        weight: f32,
-        kl: f32,
-    ) -> Result<(Mat<f32>, Totals)> {
-        let mut dx = Mat::zeros(x.nrows(), x.ncols());
+        objective: Objective,
+    ) -> Result<(Columns, Totals)> {
+        let (n, n_vocab) = (plan.head_block(), self.n_vocab());
+        let mut dx = Columns::zeros(x.n(), x.rows());
         let mut totals = Totals::default();
-        for outputs in outputs.chunks((LOGITS / self.n_vocab()).max(1)) {
+        for outputs in outputs.chunks(plan.head_rows) {
             let rows = gather(x, outputs);
-            let mut logits = self.logits(file, &rows)?;
-            let base = base.map(|base| self.logits(file, &gather(base, outputs))).transpose()?;
-            for (j, output) in outputs.iter().enumerate() {
-                let base = base.as_ref().map(|base| base.col_as_slice(j));
-                totals += differentiate(logits.col_as_slice_mut(j), base, &output.sampled, weight, kl);
-            }
-            let mut d_normed = Mat::zeros(x.nrows(), outputs.len());
-            self.tiles(file, |first, tile| {
-                let part = logits.as_ref().subrows(first, tile.ncols());
-                product(d_normed.as_mut(), Accum::Add, tile, part);
+            let mut logits = self.logits(file, plan, &rows)?;
+            let n_compared = base.map_or(0, |base| outputs.partition_point(|output| output.row < base.rows()));
+            let mut base = match base {
+                Some(base) if n_compared > 0 => {
+                    Some(self.logits(file, plan, &gather(base, &outputs[..n_compared]))?)
+                }
+                _ => None,
+            };
+            let mut bases: Vec<Option<&mut [f32]>> = Vec::new();
+            bases.extend(base.iter_mut().flat_map(|base| base.rows_mut().map(Some)));
+            bases.resize_with(outputs.len(), || None);
+            let work = (logits.blocks_mut(1), bases, outputs);
+            let of_rows: Vec<Totals> = work
+                .into_par_iter()
+                .map(|(logits, base, output)| differentiate(logits, base, &output.sampled, objective))
+                .collect();
+            of_rows.into_iter().for_each(|more| totals += more);
+
+            let mut d_normed = Columns::zeros(x.n(), outputs.len());
+            self.tiles(file, plan, |first, tile| {
+                (logits.blocks(n), d_normed.blocks_mut(n)).into_par_iter().for_each(|(logits, d_normed)| {
+                    let part = view(logits, n_vocab).subrows(first, tile.ncols());
+                    product(view_mut(d_normed, tile.nrows()), Accum::Add, tile, part);
+                });
             })?;
-            let mut d_rows = Mat::zeros(x.nrows(), outputs.len());
-            rms_norm_back(&rows, &self.norm, self.eps, &d_normed, &mut d_rows);
             for (j, output) in outputs.iter().enumerate() {
-                dx.col_as_slice_mut(output.row).copy_from_slice(d_rows.col_as_slice(j));
+                let to = dx.row_mut(output.row);
+                rms_norm_back(rows.row(j), &self.norm, self.eps, d_normed.row(j), to);
             }
         }
         Ok((dx, totals))
     }
 
     /// Calls `work` with each part of the output matrix, `[width, tokens]`, and its first token.
-    fn tiles(&self, file: &GgufFile, mut work: impl FnMut(usize, MatRef<'_, f32>)) -> Result<()> {
-        let (width, bytes) = (self.matrix.ne[0], file.bytes(&self.matrix));
-        let row_bytes = bytes.len() / self.n_vocab();
-        let mut values = vec![0.0; width * TILE.min(self.n_vocab())];
-        for (i, bytes) in bytes.chunks(row_bytes * TILE).enumerate() {
-            let n = bytes.len() / row_bytes;
-            let values = &mut values[..n * width];
-            self.matrix.ty.dequantize(bytes, values)?;
-            work(i * TILE, MatRef::from_column_major_slice(values, width, n));
+    fn tiles(
+        &self,
+        file: &GgufFile,
+        plan: &Plan,
+        mut work: impl FnMut(usize, MatRef<'_, f32>),
+    ) -> Result<()> {
+        /// Tokens that a thread reads at a time.
+        const READ: usize = 128;
+        let (width, n_vocab) = (self.matrix.ne[0], self.n_vocab());
+        let mut values = vec![0.0; width * plan.tile.min(n_vocab)];
+        for first in (0..n_vocab).step_by(plan.tile) {
+            let values = &mut values[..width * plan.tile.min(n_vocab - first)];
+            let parts = values.par_chunks_mut(width * READ).enumerate();
+            parts.try_for_each(|(i, part)| file.rows_to_f32(&self.matrix, first + i * READ, part))?;
+            work(first, view(values, width));
         }
         Ok(())
     }
 }
 
-fn gather(x: &Mat<f32>, outputs: &[Output]) -> Mat<f32> {
-    let mut rows = Mat::zeros(x.nrows(), outputs.len());
+fn gather(x: &Columns, outputs: &[Output]) -> Columns {
+    let mut rows = Columns::zeros(x.n(), outputs.len());
     for (j, output) in outputs.iter().enumerate() {
-        rows.col_as_slice_mut(j).copy_from_slice(x.col_as_slice(output.row));
+        rows.row_mut(j).copy_from_slice(x.row(output.row));
     }
     rows
 }
 
 /// Turns logits into the gradient with respect to them,
-/// `weight` · Σ (A·(onehot(token) - π) - `kl`·π ⊙ (d - ⟨π, d⟩)), d = logits - base.
+/// `weight` · Σ (A·(onehot(token) - π) - `kl`·π ⊙ (d - ⟨π, d⟩)), d = logits - base; leaves d in `base`.
 fn differentiate(
     logits: &mut [f32],
-    base: Option<&[f32]>,
+    base: Option<&mut [f32]>,
     sampled: &[(i32, f32)],
-    weight: f32,
-    kl: f32,
+    objective: Objective,
 ) -> Totals {
+    let Objective { weight, kl } = objective;
     let n = sampled.len();
-    let difference: Option<Vec<f32>> = base.map(|base| logits.iter().zip(base).map(|(l, b)| l - b).collect());
-    // ⟨π, l⟩, for the entropy ln Σ eˡ - ⟨π, l⟩.
-    let original = logits.to_vec();
-    let log_sum = log_softmax_sum(logits);
-    let mean = |values: &[f32], p: &[f32]| -> f64 {
-        values.iter().zip(p).map(|(value, p)| f64::from(*value) * f64::from(*p)).sum()
+    let base = base.map(|base| {
+        let log_sum = log_sum_exp(base);
+        base.iter_mut().zip(&*logits).for_each(|(base, l)| *base = l - *base);
+        (log_sum, &*base)
+    });
+    let of = softmax_with_means(logits, base.map_or(&[], |(_, difference)| difference));
+    let mut totals = Totals {
+        n_tokens: n,
+        entropy: n as f64 * (of.log_sum - of.mean_logit),
+        ..Totals::default()
     };
-    let entropy = f64::from(log_sum) - mean(&original, logits);
-    let mut totals = Totals { n_tokens: n, entropy: n as f64 * entropy, ..Default::default() };
-
     let advantage: f32 = sampled.iter().map(|(_, advantage)| advantage).sum();
     let probabilities = logits;
-    let mut pull = vec![-advantage; probabilities.len()];
-    if let (Some(difference), Some(base)) = (difference, base) {
-        let mean_difference = mean(&difference, probabilities);
-        let mut base = base.to_vec();
-        let base_log_sum = log_softmax_sum(&mut base);
-        totals.n_kl = n;
-        totals.kl = n as f64 * (mean_difference - f64::from(log_sum) + f64::from(base_log_sum));
-        for (pull, d) in pull.iter_mut().zip(&difference) {
-            *pull -= kl * n as f32 * (d - mean_difference as f32);
+    let pull = -advantage * weight;
+    match base {
+        Some((base_log_sum, difference)) => {
+            totals.n_kl = n;
+            totals.kl = n as f64 * (of.mean_beside - of.log_sum + base_log_sum);
+            let (share, mean) = (kl * n as f32 * weight, of.mean_beside as f32);
+            for (p, d) in probabilities.iter_mut().zip(difference) {
+                *p *= pull - share * (d - mean);
+            }
         }
-    }
-    for (p, pull) in probabilities.iter_mut().zip(&pull) {
-        *p *= pull * weight;
+        None => probabilities.iter_mut().for_each(|p| *p *= pull),
     }
     for &(token, advantage) in sampled {
         probabilities[token as usize] += advantage * weight;

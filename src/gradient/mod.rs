@@ -4,42 +4,50 @@
 //! (paper, section 3.1, with the base at m = 1 of the same factors).
 //!
 //! ```text
-//! groups ─ packing ─► chunks: answers share the rows of their prompt
+//! groups ─ plan, packing ─► batches: answers share the rows of their prompt
 //!   forwards, layer by layer:   weights at m ─► block ─► x, kept before each block
 //!   head:                       logits, their gradient, tile by tile
-//!   backwards, layer by layer:  back, after the block again where memory was short; Σ x·dyᵀ per weight ─► dJ/dm = σ ⊙ diag(Uᵀ·(Σ dy·xᵀ)·V)
+//!   backwards, layer by layer:  back, after the block again where memory was short; project ─► dJ/dm
 //! ```
 //!
-//! Only one layer's weights are in memory in F32 at a time, composed W + U·diag(σ(m - 1))·Vᵀ once per
-//! direction for all chunks. Threads take fixed shares of the chunks and sums are added in a fixed order, so
-//! that equal calls give equal bits.
+//! Only one layer's weights are in memory in F32 at a time, composed W + U·diag(σ(m - 1))·Vᵀ once per direction for each
+//! batch. Backwards ends at the first layer that is trained. Threads share blocks of rows, heads of attention and tiles
+//! of matrices, whose sizes do not depend on the number of threads, and sums are added in a fixed order: any number of
+//! threads gives the same bits.
 
 mod architecture;
 mod attention;
 mod block;
+mod columns;
 mod guard;
 mod head;
 mod packing;
+mod plan;
 mod pointwise;
+mod project;
 mod rope;
 mod weights;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
-use rayon::prelude::*;
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::ThreadPool;
+
+pub use plan::Plan;
 
 use crate::engine::{AdaptedModel, Form, Token};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use architecture::Architecture;
-use block::{Saved, Shape, Sums};
-use head::{Head, Totals};
-use packing::Chunk;
+use block::{Saved, Shape, Wanted};
+use columns::Columns;
+use head::{Head, Objective, Totals};
+use packing::{Batch, Rows};
+use plan::Sizes;
 use weights::Weights;
 
 /// One prompt and what was written after it.
@@ -67,14 +75,15 @@ pub struct Gradient {
     pub of_m: Multipliers,
     /// Mean entropy of π_m at sampled tokens, in nats.
     pub entropy: f64,
-    /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first chunk only.
+    /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first sixteenth of the groups
+    /// only.
     pub kl: f64,
     /// Where the time went.
     pub seconds: Seconds,
 }
 
 /// Seconds of the parts of a gradient.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Seconds {
     /// Forwards at m = 1, for KL.
     pub base: f64,
@@ -91,22 +100,29 @@ pub struct PolicyGradient {
     architecture: Architecture,
     weights: Weights,
     head: Head,
+    /// Layers whose multipliers are trained.
+    layers: Range<usize>,
     pool: ThreadPool,
 }
 
-/// Most rows computed together; beyond it nothing is gained, and memory grows.
-const CHUNK_ROWS: usize = 1024;
-/// Most bytes kept on the way there for the way back. Layers beyond them are computed twice.
-const KEPT_BYTES: usize = 1 << 30;
-/// A chunk on its way through the layers.
-struct Work {
-    chunk: Chunk,
-    /// Inputs of the layers so far, and what the way back needs where it is kept.
-    inputs: Vec<(Mat<f32>, Option<Saved>)>,
-    /// Output of the last layer so far; on the way back, its gradient.
-    x: Mat<f32>,
-    /// Output of the last layer at m = 1.
-    base: Option<Mat<f32>>,
+/// Bytes that a gradient may use where nothing else is said.
+const BUDGET: usize = 2 << 30;
+/// Without a penalty KL is only shown, and this part of the groups shows it.
+const SHOWN: usize = 16;
+
+/// What batches add up to.
+struct Sums {
+    /// Σ (Uᵀ·dy) ⊙ (Vᵀ·x) by weight, in the sidecar's order.
+    of_m: Vec<Vec<f64>>,
+    totals: Totals,
+    seconds: Seconds,
+}
+
+/// A batch on its way through the layers.
+struct Forward {
+    /// The input of each layer that the way back comes to, and what it needs of it where that is kept.
+    inputs: Vec<(Columns, Option<Saved>)>,
+    out: Columns,
 }
 
 impl PolicyGradient {
@@ -124,15 +140,46 @@ impl PolicyGradient {
             .num_threads(n_threads)
             .build()
             .map_err(|error| Error::engine(format!("cannot start threads: {error}")))?;
-        let this = Self { architecture, weights, head, pool };
+        let layers = 0..architecture.n_layers;
+        let this = Self { architecture, weights, head, layers, pool };
         this.check()?;
         Ok(this)
+    }
+
+    /// The same for the multipliers of `layers` only, from 0 on: the gradient of the others is 0.
+    ///
+    /// # Errors
+    /// None of these layers is adapted.
+    pub fn with_layers(self, layers: Range<usize>) -> Result<Self> {
+        let n_layers = self.architecture.n_layers;
+        if !(layers.start..layers.end.min(n_layers)).any(|layer| self.weights.adapted_in(layer).next().is_some()) {
+            let adapted: Vec<_> =
+                (0..n_layers).filter(|&layer| self.weights.adapted_in(layer).next().is_some()).collect();
+            let expected = format!(
+                "some of the layers from {} to {}, which the sidecar adapts",
+                adapted.first().unwrap_or(&0),
+                adapted.last().unwrap_or(&0)
+            );
+            let found = format!("{} to {}", layers.start, layers.end.saturating_sub(1));
+            return Err(Error::expected(expected, found).setting("layers"));
+        }
+        Ok(Self { layers, ..self })
+    }
+
+    /// How a gradient of `groups` is computed within `budget` bytes, in which neither the model's file nor the sidecar's
+    /// count.
+    ///
+    /// # Errors
+    /// The budget is too small; the error says how much is needed.
+    pub fn plan(&self, groups: &[Group], kl: f32, budget: usize) -> Result<Plan> {
+        Plan::new(&self.sizes(), groups, kl != 0.0, budget)
     }
 
     /// dJ/dm at `m`, for answers sampled from π_m, with `kl` for λ.
     ///
     /// # Errors
-    /// An m that has not the shape of the sidecar, tokens that the model does not know, empty prompts, lengths that do not fit, or an interrupt.
+    /// An m that has not the shape of the sidecar, tokens that the model does not know, empty prompts, lengths that do not
+    /// fit, or an interrupt.
     pub fn estimate(
         &self,
         m: &Multipliers,
@@ -140,40 +187,63 @@ impl PolicyGradient {
         kl: f32,
         interrupt: &Interrupt,
     ) -> Result<Gradient> {
+        self.estimate_by(&self.plan(groups, kl, BUDGET)?, m, groups, kl, interrupt)
+    }
+
+    /// The same, divided as `plan` says.
+    ///
+    /// # Errors
+    /// Those of [`Self::estimate`].
+    pub fn estimate_by(
+        &self,
+        plan: &Plan,
+        m: &Multipliers,
+        groups: &[Group],
+        kl: f32,
+        interrupt: &Interrupt,
+    ) -> Result<Gradient> {
         self.check_m(m)?;
         let n_rollouts = groups.iter().map(|group| group.rollouts.len()).sum::<usize>();
-        let weight = 1.0 / n_rollouts.max(1) as f32;
-        let n_rows: usize = groups.iter().map(packing::rows_of).sum();
-        let n_threads = self.pool.current_num_threads();
-        let chunks = packing::pack(groups, CHUNK_ROWS.min(n_rows.div_ceil(n_threads)), self.head.n_vocab())?;
+        let objective = Objective { weight: 1.0 / n_rollouts.max(1) as f32, kl };
+        let n_compared = if kl == 0.0 { groups.len().div_ceil(SHOWN) } else { groups.len() };
+        let batches = packing::pack(groups, plan, n_compared, self.head.n_vocab())?;
+        let mut sums = Sums {
+            of_m: m.ranks().map(|rank| vec![0.0; rank]).collect(),
+            totals: Totals::default(),
+            seconds: Seconds::default(),
+        };
         self.pool.install(|| {
-            let mut parts = self.begin(chunks)?;
-            // Without a penalty KL is only shown, and a part of the rows shows it.
-            let with_base = |part: usize, chunk: usize| kl != 0.0 || (part, chunk) == (0, 0);
-            let shape = self.shape(&parts);
-            let ((), base) = timed(|| self.forward_base(&shape, &mut parts, &with_base, interrupt))?;
-            let ((), forward) = timed(|| self.forward(&shape, &mut parts, Some(m), interrupt))?;
-            let (totals, head) = timed(|| self.differentiate(&mut parts, weight, kl))?;
-            let (of_m, backward) = timed(|| self.backward(&shape, &mut parts, m, interrupt))?;
-            let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
-            Ok(Gradient {
-                of_m,
-                entropy: mean(totals.entropy, totals.n_tokens),
-                kl: mean(totals.kl, totals.n_kl),
-                seconds: Seconds { base, forward, head, backward },
-            })
+            batches.into_iter().try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
+        })?;
+        let Sums { of_m, totals, seconds } = sums;
+        let sigmas = self.weights.adapted().sidecar().weights.iter().map(|weight| &weight.sigma);
+        let with_sigma = |(of_m, sigma): (Vec<f64>, &Vec<f32>)| -> Vec<f32> {
+            of_m.iter().zip(sigma).map(|(of_m, &sigma)| (of_m * f64::from(sigma)) as f32).collect()
+        };
+        let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
+        Ok(Gradient {
+            of_m: of_m.into_iter().zip(sigmas).map(with_sigma).collect(),
+            entropy: mean(totals.entropy, totals.n_tokens),
+            kl: mean(totals.kl, totals.n_kl),
+            seconds,
         })
     }
 
-    /// Logits at m = 1 of every token of `tokens` `[vocabulary]`, one after the other.
-    fn logits(&self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {
+    /// Logits `[vocabulary]` after every token of `tokens`, at `m`; at m = 1 for `None`.
+    fn logits(&self, tokens: &[Token], m: Option<&Multipliers>) -> Result<Vec<Vec<f32>>> {
         let group = Group { prompt: tokens.to_vec(), rollouts: Vec::new() };
-        let chunks = packing::pack(&[group], tokens.len(), self.head.n_vocab())?;
+        let plan = Plan::default();
+        let batches = packing::pack(&[group], &plan, 0, self.head.n_vocab())?;
         self.pool.install(|| {
-            let mut parts = self.begin(chunks)?;
-            self.forward(&self.shape(&parts), &mut parts, None, &Interrupt::default())?;
-            let logits = self.head.logits(self.weights.file(), &parts[0][0].x)?;
-            Ok((0..logits.ncols()).map(|j| logits.col_as_slice(j).to_vec()).collect())
+            let mut logits = Vec::new();
+            for batch in &batches {
+                let (rows, shape) = (batch.rows(1, plan.block), self.shape(batch));
+                let x = self.embed(&batch.tokens)?;
+                let x = self.forward(&shape, &rows, x, m, &|_| None, &Interrupt::default())?.out;
+                let of_batch = self.head.logits(self.weights.file(), &plan, &x)?;
+                logits.extend((0..of_batch.rows()).map(|row| of_batch.row(row).to_vec()));
+            }
+            Ok(logits)
         })
     }
 
@@ -185,140 +255,158 @@ impl PolicyGradient {
         Ok(())
     }
 
-    /// Embeds the tokens, and gives each thread a fixed share of the chunks.
-    fn begin(&self, chunks: Vec<Chunk>) -> Result<Vec<Vec<Work>>> {
-        let file = self.weights.file();
-        let table = file.require_tensor("token_embd.weight")?;
-        let row_bytes = table.n_bytes / table.ne[1];
-        let mut parts: Vec<Vec<Work>> = Vec::new();
-        parts.resize_with(self.pool.current_num_threads().min(chunks.len()), Vec::new);
-        let n_parts = parts.len();
-        for (i, chunk) in chunks.into_iter().enumerate() {
-            let mut x = Mat::zeros(self.architecture.width, chunk.n_rows());
-            for (j, &token) in chunk.tokens.iter().enumerate() {
-                let bytes = &file.bytes(table)[token as usize * row_bytes..][..row_bytes];
-                table.ty.dequantize(bytes, x.col_as_slice_mut(j))?;
-            }
-            parts[i % n_parts].push(Work { chunk, inputs: Vec::new(), x, base: None });
+    fn sizes(&self) -> Sizes {
+        let Architecture { n_layers, width, heads, ffn, .. } = self.architecture;
+        let adapted = |layer| -> Vec<_> {
+            let weights = self.trained_in(layer).map(|(_, index)| &self.weights.adapted().sidecar().weights[index]);
+            weights.map(|weight| [weight.rank, weight.n_in, weight.n_out]).collect()
+        };
+        Sizes {
+            n_layers,
+            n_back: n_layers - self.lowest(),
+            width,
+            ffn,
+            q: heads.n * heads.size,
+            kv: heads.n_kv * heads.size,
+            has_head_norms: self.architecture.has_head_norms,
+            n_vocab: self.head.n_vocab(),
+            adapted: (0..n_layers).map(adapted).collect(),
+            n_threads: self.pool.current_num_threads(),
         }
-        Ok(parts)
     }
 
-    fn shape(&self, parts: &[Vec<Work>]) -> Shape<'_> {
-        let positions = parts.iter().flatten().flat_map(|work| &work.chunk.positions);
-        let n_positions = positions.max().map_or(0, |last| last + 1);
+    /// The trained matrices of `layer`: their places in a block and in the sidecar.
+    fn trained_in(&self, layer: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.weights.adapted_in(layer).filter(move |_| self.layers.contains(&layer))
+    }
+
+    /// The first layer that is trained: the way back ends there.
+    fn lowest(&self) -> usize {
+        let n_layers = self.architecture.n_layers;
+        (0..n_layers).find(|&layer| self.trained_in(layer).next().is_some()).unwrap_or(n_layers)
+    }
+
+    /// Adds what a batch has to say.
+    fn add(
+        &self,
+        plan: &Plan,
+        batch: Batch,
+        m: &Multipliers,
+        objective: Objective,
+        interrupt: &Interrupt,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let shape = self.shape(&batch);
+        let rows = batch.rows(batch.groups.len(), plan.block);
+        let compared = batch.rows(batch.n_compared, plan.block);
+        let x = self.embed(&batch.tokens)?;
+        let base = timed(&mut sums.seconds.base, || {
+            let nothing = compared.positions.is_empty();
+            let x = (!nothing).then(|| x.first(compared.positions.len()));
+            x.map(|x| Ok(self.forward(&shape, &compared, x, None, &|_| None, interrupt)?.out)).transpose()
+        })?;
+        let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
+        let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
+        let forward = timed(&mut sums.seconds.forward, || {
+            self.forward(&shape, &rows, x, Some(m), &keep, interrupt)
+        })?;
+        let Forward { inputs, out } = forward;
+        let dout = timed(&mut sums.seconds.head, || {
+            let file = self.weights.file();
+            let (dout, totals) =
+                self.head.backward(file, plan, &out, base.as_ref(), &batch.outputs, objective)?;
+            sums.totals += totals;
+            Ok(dout)
+        })?;
+        drop((out, base));
+        timed(&mut sums.seconds.backward, || {
+            self.backward(&shape, &rows, inputs, dout, m, interrupt, &mut sums.of_m)
+        })
+    }
+
+    /// Embeddings `[width, tokens]`.
+    fn embed(&self, tokens: &[Token]) -> Result<Columns> {
+        let file = self.weights.file();
+        let table = file.require_tensor("token_embd.weight")?;
+        let mut x = Columns::zeros(self.architecture.width, tokens.len());
+        for (&token, x) in tokens.iter().zip(x.rows_mut()) {
+            file.rows_to_f32(table, token as usize, x)?;
+        }
+        Ok(x)
+    }
+
+    fn shape(&self, batch: &Batch) -> Shape<'_> {
+        let n_positions = batch.positions.iter().max().map_or(0, |last| last + 1);
         let Architecture { heads, eps, ref rope, .. } = self.architecture;
         Shape { heads, eps, rope: rope.table(n_positions) }
     }
 
+    /// `keep` says of each layer whether its input is wanted later, and whether all that the way back needs is.
     fn forward(
         &self,
         shape: &Shape,
-        parts: &mut [Vec<Work>],
+        rows: &Rows,
+        mut x: Columns,
         m: Option<&Multipliers>,
+        keep: &dyn Fn(usize) -> Option<bool>,
         interrupt: &Interrupt,
-    ) -> Result<()> {
-        let n_chunks = parts.iter().map(Vec::len).sum::<usize>();
+    ) -> Result<Forward> {
+        let mut inputs = Vec::new();
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m)?;
-            parts.par_iter_mut().flatten_iter().for_each(|work| {
-                let (out, saved) = weights.forward(shape, &work.chunk, &work.x);
-                let input = std::mem::replace(&mut work.x, out);
-                // A function of the layer alone, so that equal calls have equal results.
-                let is_kept = saved.n_bytes().saturating_mul((layer + 1) * n_chunks) <= KEPT_BYTES;
-                work.inputs.push((input, is_kept.then_some(saved)));
-            });
-        }
-        Ok(())
-    }
-
-    /// The same at m = 1, where it is wanted, without keeping anything but the end.
-    fn forward_base(
-        &self,
-        shape: &Shape,
-        parts: &mut [Vec<Work>],
-        is_wanted: &(dyn Fn(usize, usize) -> bool + Sync),
-        interrupt: &Interrupt,
-    ) -> Result<()> {
-        for layer in 0..self.architecture.n_layers {
-            interrupt.check()?;
-            let weights = self.weights.layer(layer, None)?;
-            parts.par_iter_mut().enumerate().for_each(|(part, works)| {
-                let wanted = works.iter_mut().enumerate().filter(|&(chunk, _)| is_wanted(part, chunk));
-                for (_, work) in wanted {
-                    let x = work.base.as_ref().unwrap_or(&work.x);
-                    work.base = Some(weights.forward(shape, &work.chunk, x).0);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    /// Replaces outputs by their gradients.
-    fn differentiate(&self, parts: &mut [Vec<Work>], weight: f32, kl: f32) -> Result<Totals> {
-        let file = self.weights.file();
-        let of_part = |works: &mut Vec<Work>| -> Result<Totals> {
-            let mut totals = Totals::default();
-            for work in works {
-                let base = work.base.take();
-                let (dx, more) =
-                    self.head.backward(file, &work.x, base.as_ref(), &work.chunk.outputs, weight, kl)?;
-                work.x = dx;
-                totals += more;
+            let (out, saved) = weights.forward(shape, rows, &x);
+            if let Some(keeps_all) = keep(layer) {
+                inputs.push((x, keeps_all.then_some(saved)));
             }
-            Ok(totals)
-        };
-        let of_parts: Vec<_> = parts.par_iter_mut().map(of_part).collect::<Result<_>>()?;
-        let mut totals = Totals::default();
-        of_parts.into_iter().for_each(|more| totals += more);
-        Ok(totals)
+            x = out;
+        }
+        Ok(Forward { inputs, out: x })
     }
 
+    /// From the gradient `dout` of the last layer's output down to the lowest trained layer, whose input is the first of
+    /// `inputs`.
     fn backward(
         &self,
         shape: &Shape,
-        parts: &mut [Vec<Work>],
+        rows: &Rows,
+        mut inputs: Vec<(Columns, Option<Saved>)>,
+        mut dout: Columns,
         m: &Multipliers,
         interrupt: &Interrupt,
-    ) -> Result<Multipliers> {
-        let mut gradient = m.zeros_like();
-        for layer in (0..self.architecture.n_layers).rev() {
+        of_m: &mut [Vec<f64>],
+    ) -> Result<()> {
+        for layer in (self.lowest()..self.architecture.n_layers).rev() {
             interrupt.check()?;
+            let Some((input, saved)) = inputs.pop() else { break };
             let weights = self.weights.layer(layer, Some(m))?;
-            let of_part = |works: &mut Vec<Work>| -> Sums {
-                let mut sums = self.weights.sums(layer);
-                for work in works {
-                    let Some((input, saved)) = work.inputs.pop() else { continue };
-                    let saved = saved.unwrap_or_else(|| weights.forward(shape, &work.chunk, &input).1);
-                    let dout = std::mem::replace(&mut work.x, Mat::new());
-                    work.x = weights.backward(shape, &work.chunk, &input, saved, dout, &mut sums);
+            let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
+            let mut indices = [None; 7];
+            self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));
+            let wanted =
+                Wanted { matrices: indices.map(|index| index.is_some()), input: layer > self.lowest() };
+            let mut take = |place: usize, x: &Columns, dy: &Columns| -> Result<()> {
+                if let Some(index) = indices[place] {
+                    let more = project::project(&self.weights.factors(index)?, x, dy, rows.block);
+                    of_m[index].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                 }
-                sums
+                Ok(())
             };
-            let sums = parts.par_iter_mut().map(of_part).collect::<Vec<_>>().into_iter().reduce(added);
-            let Some(sums) = sums else { continue };
-            for (index, of_weight) in self.weights.project(layer, &sums)? {
-                gradient.weight_mut(index).copy_from_slice(&of_weight);
+            match weights.backward(shape, rows, &input, saved, dout, &wanted, &mut take)? {
+                Some(dx) => dout = dx,
+                None => break,
             }
         }
-        Ok(gradient)
+        Ok(())
     }
 }
 
-/// The result of `work` and the seconds it took.
-fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+/// The result of `work`; the seconds it took are added to `seconds`.
+fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let began = Instant::now();
-    work().map(|result| (result, began.elapsed().as_secs_f64()))
-}
-
-fn added(mut a: Sums, b: Sums) -> Sums {
-    for (a, b) in a.iter_mut().zip(b) {
-        if let (Some(a), Some(b)) = (a, b) {
-            *a += b;
-        }
-    }
-    a
+    let result = work();
+    *seconds += began.elapsed().as_secs_f64();
+    result
 }
 
 /// `to` (+)= `a`·`b`, on this thread.

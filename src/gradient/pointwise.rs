@@ -1,6 +1,6 @@
 //! What is done to single columns and numbers: RMS norm, softmax, SwiGLU, and their derivatives.
 //!
-//! Matrices have one column per token. Loops are written for the compiler to vectorise, and run with the widest
+//! Activations have a column for each row of a batch, one after the other. Loops are written for the compiler to vectorise, and run with the widest
 //! instructions that the machine has.
 
 use std::f32::consts::LOG2_E;
@@ -57,49 +57,47 @@ fn exp(x: f32) -> f32 {
     p * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
 
-/// y = w ⊙ x / rms(x), for each part of `w.len()` entries of each column.
-pub(super) fn rms_norm(x: &Mat<f32>, w: &[f32], eps: f32) -> Mat<f32> {
-    let mut y = Mat::zeros(x.nrows(), x.ncols());
+/// y = w ⊙ x / rms(x), for each part of `w.len()` entries.
+pub(super) fn rms_norm(x: &[f32], w: &[f32], eps: f32, y: &mut [f32]) {
     Arch::new().dispatch(|| {
-        for j in 0..x.ncols() {
-            let parts = x.col_as_slice(j).chunks_exact(w.len());
-            for (x, y) in parts.zip(y.col_as_slice_mut(j).chunks_exact_mut(w.len())) {
-                let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                    *y = x * scale * w;
-                }
+        for (x, y) in x.chunks_exact(w.len()).zip(y.chunks_exact_mut(w.len())) {
+            let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                *y = x * scale * w;
             }
         }
     });
-    y
 }
 
 /// Adds to `dx` what dy becomes on its way back through [`rms_norm`] at `x`.
-pub(super) fn rms_norm_back(x: &Mat<f32>, w: &[f32], eps: f32, dy: &Mat<f32>, dx: &mut Mat<f32>) {
+pub(super) fn rms_norm_back(x: &[f32], w: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) {
     let mut g = vec![0.0; w.len()];
     Arch::new().dispatch(|| {
-        for j in 0..x.ncols() {
-            let parts = x.col_as_slice(j).chunks_exact(w.len()).zip(dy.col_as_slice(j).chunks_exact(w.len()));
-            for ((x, dy), dx) in parts.zip(dx.col_as_slice_mut(j).chunks_exact_mut(w.len())) {
-                let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
-                for ((g, dy), w) in g.iter_mut().zip(dy).zip(w) {
-                    *g = dy * w;
-                }
-                let along = dot(&g, x) * scale * scale / x.len() as f32;
-                for ((dx, g), x) in dx.iter_mut().zip(&g).zip(x) {
-                    *dx += scale * (g - x * along);
-                }
+        let parts = x.chunks_exact(w.len()).zip(dy.chunks_exact(w.len()));
+        for ((x, dy), dx) in parts.zip(dx.chunks_exact_mut(w.len())) {
+            let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+            for ((g, dy), w) in g.iter_mut().zip(dy).zip(w) {
+                *g = dy * w;
+            }
+            let along = dot(&g, x) * scale * scale / x.len() as f32;
+            for ((dx, g), x) in dx.iter_mut().zip(&g).zip(x) {
+                *dx += scale * (g - x * along);
             }
         }
     });
 }
 
-/// Turns x into exp(`scale` · (x - max x)), and returns the maximum and the sum.
 #[inline(always)]
-fn exponentials(x: &mut [f32], scale: f32) -> (f32, f32) {
-    let most = x.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
+fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
+}
+
+/// Turns x into exp(`scale` · (x - max x)), and returns the sum.
+#[inline(always)]
+fn exponentials(x: &mut [f32], scale: f32) -> f32 {
+    let most = largest(x);
     x.iter_mut().for_each(|x| *x = exp((*x - most) * scale));
-    (most, sum(x))
+    sum(x)
 }
 
 /// Softmax of `scale` · the first entries of each column, as many as `n_valid` says for it; 0 for the others.
@@ -107,7 +105,7 @@ pub(super) fn softmax(scores: &mut Mat<f32>, scale: f32, n_valid: impl Fn(usize)
     Arch::new().dispatch(|| {
         for j in 0..scores.ncols() {
             let (valid, rest) = scores.col_as_slice_mut(j).split_at_mut(n_valid(j));
-            let (_, whole) = exponentials(valid, scale);
+            let whole = exponentials(valid, scale);
             let share = 1.0 / whole;
             valid.iter_mut().for_each(|x| *x *= share);
             rest.fill(0.0);
@@ -128,48 +126,99 @@ pub(super) fn softmax_back(p: &Mat<f32>, scale: f32, dp: &mut Mat<f32>) {
     });
 }
 
-/// silu(gate) ⊙ up.
-pub(super) fn swiglu(gate: &Mat<f32>, up: &Mat<f32>) -> Mat<f32> {
-    let mut y = Mat::zeros(gate.nrows(), gate.ncols());
+/// y = silu(gate) ⊙ up.
+pub(super) fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     Arch::new().dispatch(|| {
-        for j in 0..y.ncols() {
-            let (gate, up) = (gate.col_as_slice(j), up.col_as_slice(j));
-            for ((y, g), u) in y.col_as_slice_mut(j).iter_mut().zip(gate).zip(up) {
-                *y = g / (1.0 + exp(-g)) * u;
-            }
+        for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+            *y = g / (1.0 + exp(-g)) * u;
         }
     });
-    y
 }
 
 /// Turns (gate, up) into (dgate, dup) for y = [`swiglu`].
-pub(super) fn swiglu_back(gate: &mut Mat<f32>, up: &mut Mat<f32>, dy: &Mat<f32>) {
+pub(super) fn swiglu_back(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     Arch::new().dispatch(|| {
-        for j in 0..dy.ncols() {
-            let (gate, up) = (gate.col_as_slice_mut(j), up.col_as_slice_mut(j));
-            for ((g, u), dy) in gate.iter_mut().zip(up).zip(dy.col_as_slice(j)) {
-                let sigmoid = 1.0 / (1.0 + exp(-*g));
-                let silu = *g * sigmoid;
-                *g = dy * *u * (sigmoid + silu * (1.0 - sigmoid));
-                *u = dy * silu;
-            }
+        for ((g, u), dy) in gate.iter_mut().zip(up).zip(dy) {
+            let sigmoid = 1.0 / (1.0 + exp(-*g));
+            let silu = *g * sigmoid;
+            *g = dy * *u * (sigmoid + silu * (1.0 - sigmoid));
+            *u = dy * silu;
         }
     });
 }
 
-/// Adds `bias` to every column.
-pub(super) fn add_bias(x: &mut Mat<f32>, bias: &[f32]) {
-    for j in 0..x.ncols() {
-        x.col_as_slice_mut(j).iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+/// Adds `bias` to every part of its length.
+pub(super) fn add_bias(x: &mut [f32], bias: &[f32]) {
+    for x in x.chunks_exact_mut(bias.len()) {
+        x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
     }
 }
 
-/// Turns logits l into p = softmax(l), and returns ln Σ exp l.
-pub(super) fn log_softmax_sum(logits: &mut [f32]) -> f32 {
+/// What softmax(l) has to say of logits l and of numbers d beside them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Softmax {
+    /// ln Σ exp l.
+    pub log_sum: f64,
+    /// ⟨softmax(l), l⟩.
+    pub mean_logit: f64,
+    /// ⟨softmax(l), d⟩.
+    pub mean_beside: f64,
+}
+
+/// Sums of products, wide enough for vocabularies.
+const WIDE_LANES: usize = 16;
+
+/// Turns logits l into softmax(l); `beside` may be empty.
+pub(super) fn softmax_with_means(logits: &mut [f32], beside: &[f32]) -> Softmax {
     Arch::new().dispatch(|| {
-        let (most, whole) = exponentials(logits, 1.0);
-        logits.iter_mut().for_each(|x| *x /= whole);
-        most + whole.ln()
+        let most = largest(logits);
+        let mut sums = [[0.0_f64; WIDE_LANES]; 3];
+        let mut gather = |lane: usize, l: &mut f32, d: f32| {
+            let above = *l - most;
+            *l = exp(above);
+            let e = f64::from(*l);
+            sums[0][lane] += e;
+            sums[1][lane] += e * f64::from(above);
+            sums[2][lane] += e * f64::from(d);
+        };
+        let (parts, rest) = logits.as_chunks_mut::<WIDE_LANES>();
+        let (besides, rest_beside) = beside.as_chunks::<WIDE_LANES>();
+        let besides = besides.iter().chain(std::iter::repeat(&[0.0; WIDE_LANES]));
+        for (part, beside) in parts.iter_mut().zip(besides) {
+            for lane in 0..WIDE_LANES {
+                gather(lane, &mut part[lane], beside[lane]);
+            }
+        }
+        for (lane, l) in rest.iter_mut().enumerate() {
+            gather(lane, l, rest_beside.get(lane).copied().unwrap_or(0.0));
+        }
+        let [whole, above, beside] = sums.map(|lanes| lanes.iter().sum::<f64>());
+        let share = (1.0 / whole) as f32;
+        logits.iter_mut().for_each(|x| *x *= share);
+        let most = f64::from(most);
+        Softmax {
+            log_sum: most + whole.ln(),
+            mean_logit: most + above / whole,
+            mean_beside: beside / whole,
+        }
+    })
+}
+
+/// ln Σ exp l.
+pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
+    Arch::new().dispatch(|| {
+        let most = largest(logits);
+        let mut sums = [0.0_f64; WIDE_LANES];
+        let (parts, rest) = logits.as_chunks::<WIDE_LANES>();
+        for part in parts {
+            for lane in 0..WIDE_LANES {
+                sums[lane] += f64::from(exp(part[lane] - most));
+            }
+        }
+        for (sum, l) in sums.iter_mut().zip(rest) {
+            *sum += f64::from(exp(l - most));
+        }
+        f64::from(most) + sums.iter().sum::<f64>().ln()
     })
 }
 

@@ -1,7 +1,5 @@
 //! Rotary position embedding: pairs of components of a head turn with the position (Su et al. 2021).
 
-use faer::Mat;
-
 /// Which components form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pairs {
@@ -50,21 +48,23 @@ impl Rope {
 }
 
 impl Table<'_> {
-    /// Turns every head (`size` components) of every column by the angle of its position.
-    pub(super) fn rotate(&self, x: &mut Mat<f32>, size: usize, positions: &[usize]) {
+    /// Turns every head (`size` components) of `x`, which has as many for each of `positions`, by the angle of its
+    /// position.
+    pub(super) fn rotate(&self, x: &mut [f32], size: usize, positions: &[usize]) {
         self.turn(x, size, positions, 1.0);
     }
 
     /// The inverse, which is also the transpose: the way back of a gradient.
-    pub(super) fn rotate_back(&self, x: &mut Mat<f32>, size: usize, positions: &[usize]) {
+    pub(super) fn rotate_back(&self, x: &mut [f32], size: usize, positions: &[usize]) {
         self.turn(x, size, positions, -1.0);
     }
 
-    fn turn(&self, x: &mut Mat<f32>, size: usize, positions: &[usize], direction: f32) {
+    fn turn(&self, x: &mut [f32], size: usize, positions: &[usize], direction: f32) {
         let half = self.rope.frequencies.len();
-        for (j, &position) in positions.iter().enumerate() {
+        let n = x.len() / positions.len().max(1);
+        for (x, &position) in x.chunks_exact_mut(n).zip(positions) {
             let angles = &self.cos_sin[position * half..][..half];
-            for head in x.col_as_slice_mut(j).chunks_exact_mut(size) {
+            for head in x.chunks_exact_mut(size) {
                 let head = &mut head[..self.rope.n_rotated];
                 match self.rope.pairs {
                     Pairs::Neighbours => {

@@ -1,16 +1,33 @@
-//! The weights of a block at some m, and the gradient of m from that of the weights.
+//! The weights of a block at some m, and the factors of those that are adapted, read and composed by all threads.
 
 use std::sync::Arc;
 
-use faer::{Accum, Mat};
+use faer::{Accum, MatRef};
+use rayon::prelude::*;
 
-use super::block::{Layer, Matrix, Sums, MATRICES};
+use super::block::{Layer, MATRICES};
+use super::columns::{view, view_mut};
 use super::product;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
 use crate::ffi::gguf::{GgufFile, TensorInfo};
-use crate::sidecar::AdaptedWeight;
+
+/// Outputs of a matrix that a thread reads or composes at a time.
+const TILE: usize = 128;
+
+/// A matrix of a file: `n_out` columns of `n_in` entries.
+pub(super) struct Matrix {
+    pub n_in: usize,
+    pub n_out: usize,
+    pub values: Vec<f32>,
+}
+
+/// U, as `rank` entries for each output, and V, as `n_in` entries for each component.
+pub(super) struct Factors {
+    pub u: Matrix,
+    pub v: Matrix,
+}
 
 /// Reads weights and factors from their files; both stay mapped, nothing is kept in memory.
 pub(super) struct Weights {
@@ -51,6 +68,11 @@ impl Weights {
         self.adapted.model().file()
     }
 
+    /// The adapted matrices of `layer`, by their places in [`MATRICES`] and in the sidecar.
+    pub(super) fn adapted_in(&self, layer: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.indices[layer].iter().enumerate().filter_map(|(place, index)| Some((place, (*index)?)))
+    }
+
     /// Block `layer` at `m`; at m = 1 for `None`.
     pub(super) fn layer(&self, layer: usize, m: Option<&Multipliers>) -> Result<Layer> {
         let file = self.file();
@@ -72,66 +94,58 @@ impl Weights {
         })
     }
 
+    /// U and V of the weight `index` of the sidecar.
+    pub(super) fn factors(&self, index: usize) -> Result<Factors> {
+        let (file, weight) = (self.adapted.sidecar().file(), &self.adapted.sidecar().weights[index]);
+        Ok(Factors { u: read_matrix(file, &weight.u)?, v: read_matrix(file, &weight.vt)? })
+    }
+
     /// W + U·diag(σ(m - 1))·Vᵀ, or U·diag(σ·m)·Vᵀ in the factored form; W where it is not adapted.
     fn matrix(&self, name: &str, index: Option<usize>, m: Option<&Multipliers>) -> Result<Matrix> {
-        let read = || read_matrix(self.file(), self.file().require_tensor(name)?);
-        let Some(index) = index else { return read() };
-        let AdaptedWeight { n_in, n_out, sigma, u, vt, .. } = &self.adapted.sidecar().weights[index];
-        let m = m.map(|m| m.weight(index));
-        let (mut w, accumulate, scale): (_, _, Vec<f32>) = match (self.form, m) {
-            (Form::Residual, None) => return read(),
-            (Form::Residual, Some(m)) => {
-                (read()?, Accum::Add, sigma.iter().zip(m).map(|(s, m)| s * (m - 1.0)).collect())
-            }
-            (Form::Factored, m) => {
-                let zeros = Matrix { n_in: *n_in, n_out: *n_out, values: vec![0.0; n_in * n_out] };
-                let scale = match m {
-                    Some(m) => sigma.iter().zip(m).map(|(s, m)| s * m).collect(),
-                    None => sigma.clone(),
-                };
-                (zeros, Accum::Replace, scale)
-            }
+        let tensor = self.file().require_tensor(name)?;
+        let Some(index) = index else { return read_matrix(self.file(), tensor) };
+        let is_residual = matches!(self.form, Form::Residual);
+        let shift = if is_residual { 1.0 } else { 0.0 };
+        let sigma = &self.adapted.sidecar().weights[index].sigma;
+        let scale: Vec<f32> = match m {
+            Some(m) => sigma.iter().zip(m.weight(index)).map(|(s, m)| s * (m - shift)).collect(),
+            None => sigma.iter().map(|s| s * (1.0 - shift)).collect(),
         };
-        let sidecar = self.adapted.sidecar().file();
-        let (u, mut v) = (read_matrix(sidecar, u)?, read_matrix(sidecar, vt)?);
-        for (column, scale) in v.values.chunks_exact_mut(*n_in).zip(&scale) {
-            column.iter_mut().for_each(|x| *x *= scale);
+        let mut w = if is_residual { read_matrix(self.file(), tensor)? } else { Matrix::zeros(tensor) };
+        if scale.iter().any(|&scale| scale != 0.0) {
+            w.add_product(&self.factors(index)?, &scale);
         }
-        let to = faer::MatMut::from_column_major_slice_mut(&mut w.values, *n_in, *n_out);
-        product(to, accumulate, v.view(), u.view());
         Ok(w)
     }
+}
 
-    /// Zeros for the matrices of `layer` that are adapted.
-    pub(super) fn sums(&self, layer: usize) -> Sums {
-        let shape = |index: usize| {
-            let weight = &self.adapted.sidecar().weights[index];
-            Mat::zeros(weight.n_in, weight.n_out)
-        };
-        self.indices[layer].map(|index| index.map(shape))
+impl Matrix {
+    fn zeros(tensor: &TensorInfo) -> Self {
+        let [n_in, n_out, ..] = tensor.ne;
+        Self { n_in, n_out, values: vec![0.0; n_in * n_out] }
     }
 
-    /// For each adapted matrix of `layer` its index in the sidecar and dJ/dm, which is σ ⊙ diag(Uᵀ·dW·V) for
-    /// the gradient dW = `sums` `[n_in, n_out]`.
-    pub(super) fn project(&self, layer: usize, sums: &Sums) -> Result<Vec<(usize, Vec<f32>)>> {
-        let adapted =
-            self.indices[layer].iter().zip(sums).filter_map(|(index, sum)| Some(((*index)?, sum.as_ref()?)));
-        adapted.map(|(index, sum)| Ok((index, self.project_one(index, sum)?))).collect()
+    pub(super) fn view(&self) -> MatRef<'_, f32> {
+        view(&self.values, self.n_in)
     }
 
-    fn project_one(&self, index: usize, sum: &Mat<f32>) -> Result<Vec<f32>> {
-        let AdaptedWeight { rank, n_out, sigma, u, vt, .. } = &self.adapted.sidecar().weights[index];
-        let sidecar = self.adapted.sidecar().file();
-        let (u, v) = (read_matrix(sidecar, u)?, read_matrix(sidecar, vt)?);
-        let mut along = Mat::zeros(*rank, *n_out);
-        product(along.as_mut(), Accum::Replace, v.view().transpose(), sum.as_ref());
-        let mut total = vec![0.0_f64; *rank];
-        for (j, u) in u.values.chunks_exact(*rank).enumerate() {
-            for ((total, u), along) in total.iter_mut().zip(u).zip(along.col_as_slice(j)) {
-                *total += f64::from(u * along);
+    /// Adds V·diag(`scale`)·Uᵀ, which is how U·diag(`scale`)·Vᵀ lies in a file.
+    fn add_product(&mut self, factors: &Factors, scale: &[f32]) {
+        let us = factors.u.values.par_chunks(factors.rank() * TILE);
+        self.values.par_chunks_mut(self.n_in * TILE).zip(us).for_each(|(w, u)| {
+            let mut u = u.to_vec();
+            for u in u.chunks_exact_mut(scale.len()) {
+                u.iter_mut().zip(scale).for_each(|(u, scale)| *u *= scale);
             }
-        }
-        Ok(total.iter().zip(sigma).map(|(total, &sigma)| (total * f64::from(sigma)) as f32).collect())
+            let (v, u) = (factors.v.view(), view(&u, scale.len()));
+            product(view_mut(w, self.n_in), Accum::Add, v, u);
+        });
+    }
+}
+
+impl Factors {
+    pub(super) fn rank(&self) -> usize {
+        self.u.n_in
     }
 }
 
@@ -141,13 +155,16 @@ fn place(name: &str) -> Option<(usize, usize)> {
     Some((layer.parse().ok()?, MATRICES.iter().position(|matrix| *matrix == part)?))
 }
 
+/// Reads it on all threads.
 fn read_matrix(file: &GgufFile, tensor: &TensorInfo) -> Result<Matrix> {
-    let [n_in, n_out, ..] = tensor.ne;
-    Ok(Matrix { n_in, n_out, values: file.to_f32(tensor)? })
+    let mut matrix = Matrix::zeros(tensor);
+    let tiles = matrix.values.par_chunks_mut(matrix.n_in * TILE).enumerate();
+    tiles.try_for_each(|(i, values)| file.rows_to_f32(tensor, i * TILE, values))?;
+    Ok(matrix)
 }
 
 /// One of each of [`MATRICES`].
-fn all<T>(of: impl Fn(usize) -> Result<T>) -> Result<[T; 7]> {
-    let found: Vec<T> = (0..7).map(of).collect::<Result<_>>()?;
+fn all<T: Send>(of: impl Fn(usize) -> Result<T> + Send + Sync) -> Result<[T; 7]> {
+    let found: Vec<T> = (0..7).into_par_iter().map(of).collect::<Result<_>>()?;
     found.try_into().map_err(|_| Error::engine("a block has seven matrices"))
 }

@@ -9,7 +9,7 @@ use llama_svf::engine::Form;
 use llama_svf::expert::Multipliers;
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
-use llama_svf::gradient::{Gradient, Group, PolicyGradient, Rollout};
+use llama_svf::gradient::{Gradient, Group, Plan, PolicyGradient, Rollout};
 use llama_svf::progress::Interrupt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -116,39 +116,138 @@ fn factors_of_fewer_bits_give_nearly_the_same() {
     }
 }
 
-/// Threads and chunks divide the same sums; equal calls give equal bits.
+/// Every division of the work, forced small: batches of one answer, layers computed again, blocks of rows, queries and
+/// tiles that do not fit the sizes.
+#[test]
+fn small_divisions_give_that_of_central_differences() {
+    let shape = tiny("qwen3");
+    let adapted = Adapted::random(&shape, Selection::All, RankPolicy::Full, TensorType::F32);
+    let m = multipliers(&adapted);
+    let expected = Oracle::new(&shape, &adapted.adapted, Form::Residual).gradient(&wide(&m), &groups(), 0.3);
+    let gradient = gradient(&adapted, Form::Residual, 2);
+    let whole = Plan::default();
+    let plans = [
+        ("whole", whole),
+        ("nothing kept", Plan { kept: 0, ..whole }),
+        ("one layer kept", Plan { kept: 1, ..whole }),
+        ("an answer at a time", Plan { rows: 1, ..whole }),
+        ("some rows at a time", Plan { rows: 16, kept: 1, ..whole }),
+        ("small blocks", Plan { block: 3, ..whole }),
+        ("small pieces", Plan { queries: 4, ..whole }),
+        ("small tiles", Plan { tile: 7, head_rows: 3, ..whole }),
+        ("all of it", Plan { rows: 9, kept: 1, block: 2, queries: 3, head_rows: 2, tile: 100, ..whole }),
+    ];
+    let run = |plan: &Plan| gradient.estimate_by(plan, &m, &groups(), 0.3, &Interrupt::new()).unwrap();
+    let first = run(&whole);
+    for (name, plan) in &plans {
+        let found = run(plan);
+        let (error, cosine) = compare(&found.of_m, &expected);
+        println!("{name}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}");
+        assert!(error <= 5e-6, "{name}: {error:e}");
+        assert!((found.kl / first.kl - 1.0).abs() < 1e-4 && (found.entropy / first.entropy - 1.0).abs() < 1e-5);
+        if name.ends_with("kept") {
+            assert_eq!(found.of_m, first.of_m, "{name}");
+        }
+    }
+}
+
+/// What is adapted decides where the way back ends, and what of a layer it needs.
+#[test]
+fn layers_that_are_not_trained_have_no_gradient() {
+    for (selection, form) in [
+        ("attn", Form::Residual),
+        ("ffn", Form::Residual),
+        ("ffn_down", Form::Residual),
+        ("attn_q|ffn_up", Form::Residual),
+        ("all", Form::Factored),
+    ] {
+        let shape = RandomModel { layers: 3, ..tiny("llama") };
+        let tensors = Selection::parse(selection).unwrap();
+        let adapted = Adapted::random(&shape, tensors, RankPolicy::Full, TensorType::F32);
+        let m = multipliers(&adapted);
+        let whole = estimate(&adapted, form, &m, 0.1).of_m;
+        let weights = &adapted.adapted.sidecar().weights;
+        for layers in [0..1, 1..2, 1..3, 2..3] {
+            let part = gradient(&adapted, form, 2).with_layers(layers.clone()).unwrap();
+            let part = part.estimate(&m, &groups(), 0.1, &Interrupt::new()).unwrap().of_m;
+            for ((weight, part), whole) in weights.iter().zip(part.iter()).zip(whole.iter()) {
+                let is_trained = layers.clone().any(|layer| weight.name.starts_with(&format!("blk.{layer}.")));
+                if is_trained {
+                    assert_eq!(part, whole, "{selection}, {layers:?}, {}", weight.name);
+                } else {
+                    assert!(part.iter().all(|&g| g == 0.0), "{selection}, {layers:?}, {}", weight.name);
+                }
+            }
+        }
+        let error = gradient(&adapted, form, 1).with_layers(3..9).err().unwrap().to_string();
+        assert!(error.contains("from 0 to 2"), "{error}");
+    }
+}
+
+/// Threads and batches divide the same sums; any number of threads gives equal bits.
 #[test]
 fn it_does_not_depend_on_how_the_work_is_divided() {
-    let adapted = Adapted::random(&tiny("qwen3"), Selection::All, RankPolicy::Full, TensorType::F32);
-    let m = multipliers(&adapted);
+    let groups = many_groups();
+    // A weight of low rank is projected in blocks of rows, one of full rank in tiles.
+    for rank in [RankPolicy::Full, RankPolicy::parse("4").unwrap()] {
+        let adapted = Adapted::random(&tiny("qwen3"), Selection::All, rank, TensorType::F32);
+        let m = multipliers(&adapted);
+        let run = |n_threads| {
+            let gradient = gradient(&adapted, Form::Residual, n_threads);
+            gradient.estimate(&m, &groups, 0.1, &Interrupt::new()).unwrap()
+        };
+        let [one, two, three] = [1, 2, 3].map(run);
+        assert_eq!((&one.of_m, one.kl, one.entropy), (&two.of_m, two.kl, two.entropy));
+        assert_eq!(one.of_m, three.of_m);
+        // The mean over answers, taken group by group.
+        let mut sum: Vec<Vec<f64>> = m.ranks().map(|rank| vec![0.0; rank]).collect();
+        let apart = gradient(&adapted, Form::Residual, 1);
+        for group in &groups {
+            let one = apart.estimate(&m, std::slice::from_ref(group), 0.1, &Interrupt::new()).unwrap();
+            for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.flat()) {
+                *sum += f64::from(*g) / groups.len() as f64;
+            }
+        }
+        let (error, _) = compare(&two.of_m, &sum);
+        println!("rank {rank}, together and group by group: relative L2 {error:.1e}");
+        assert!(error < 5e-6, "{error:e}");
+    }
+}
+
+/// Some three thousand rows.
+fn many_groups() -> Vec<Group> {
     let rollout = |seed, advantage| Rollout { tokens: tokens(seed, 20 + seed as usize % 30), advantage };
     let group = |seed| Group {
         prompt: tokens(seed, 10 + seed as usize % 20),
         rollouts: vec![rollout(seed + 1, 0.5), rollout(seed + 2, -0.5)],
     };
-    // Some three thousand rows.
-    let groups: Vec<_> = (0..30).map(|i| group(10 * i)).collect();
-    let run = |n_threads| {
-        let gradient = gradient(&adapted, Form::Residual, n_threads);
-        gradient.estimate(&m, &groups, 0.1, &Interrupt::new()).unwrap()
-    };
-    let [one, two, again] = [1, 2, 2].map(run);
-    assert_eq!(two.of_m, again.of_m);
-    let (error, _) = compare(&one.of_m, &wide(&two.of_m));
-    println!("1 and 2 threads: relative L2 {error:.1e}");
-    assert!(error < 5e-6, "{error:e}");
-    // The mean over answers, taken group by group.
-    let mut sum: Vec<Vec<f64>> = m.ranks().map(|rank| vec![0.0; rank]).collect();
-    let apart = gradient(&adapted, Form::Residual, 1);
-    for group in &groups {
-        let one = apart.estimate(&m, std::slice::from_ref(group), 0.1, &Interrupt::new()).unwrap();
-        for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.flat()) {
-            *sum += f64::from(*g) / groups.len() as f64;
-        }
+    (0..30).map(|i| group(10 * i)).collect()
+}
+
+/// A smaller budget is kept to by keeping less, and gives the same gradient; one too small says what is needed.
+#[test]
+fn a_plan_fits_its_budget() {
+    let adapted = Adapted::random(&tiny("llama"), Selection::All, RankPolicy::Full, TensorType::F32);
+    let (m, groups) = (multipliers(&adapted), many_groups());
+    let gradient = gradient(&adapted, Form::Residual, 2);
+    let run = |plan: &Plan| gradient.estimate_by(plan, &m, &groups, 0.0, &Interrupt::new()).unwrap().of_m;
+    let ample = gradient.plan(&groups, 0.0, 1 << 30).unwrap();
+    let expected = run(&ample);
+    let mut budget = ample.bytes;
+    let mut seen = Vec::new();
+    while let Ok(plan) = gradient.plan(&groups, 0.0, budget) {
+        assert!(plan.bytes <= budget, "{plan:?} in {budget}");
+        seen.push((plan.rows, plan.kept));
+        let (error, _) = compare(&run(&plan), &wide(&expected));
+        assert!(error < 5e-6, "{error:e}");
+        budget = budget * 2 / 3;
     }
-    let (error, _) = compare(&two.of_m, &sum);
-    println!("together and group by group: relative L2 {error:.1e}");
-    assert!(error < 5e-6, "{error:e}");
+    println!("rows and kept layers: {seen:?}");
+    seen.dedup();
+    assert!(seen.len() > 3);
+    let error = gradient.plan(&groups, 0.0, budget).unwrap_err();
+    println!("{error}");
+    assert!(error.to_string().contains("a gradient needs at least"), "{error}");
 }
 
 #[test]

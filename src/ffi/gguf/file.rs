@@ -197,6 +197,22 @@ impl GgufFile {
         Ok(values)
     }
 
+    /// As many whole rows of `tensor` (from this file's table) as `out` has room for, from row `first` on, as f32.
+    ///
+    /// # Errors
+    /// ggml cannot convert its type, or there are not as many rows.
+    pub fn rows_to_f32(&self, tensor: &TensorInfo, first: usize, out: &mut [f32]) -> Result<()> {
+        let row_bytes = tensor.n_bytes / (tensor.n_elements() / tensor.ne[0]).max(1);
+        let n_rows = out.len() / tensor.ne[0].max(1);
+        let bytes = first
+            .checked_mul(row_bytes)
+            .and_then(|start| self.bytes(tensor).get(start..)?.get(..n_rows.checked_mul(row_bytes)?));
+        let bytes = bytes.ok_or_else(|| Error::expected("rows of the tensor", format!("{n_rows} from {first} on")));
+        bytes
+            .and_then(|bytes| tensor.ty.dequantize(bytes, out))
+            .map_err(|error| error.file(&self.path).field(format!("tensor {}", tensor.name)))
+    }
+
     /// Runs `work`, which reads small pieces all over the file, without the system reading ahead of each:
     /// a disk that reads 8 MiB ahead took 20 s for what takes 20 ms.
     pub fn without_read_ahead<T>(&self, work: impl FnOnce() -> T) -> T {
