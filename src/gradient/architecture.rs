@@ -2,26 +2,93 @@
 
 use super::attention::Heads;
 use super::block::MATRICES;
+use super::pointwise::Activation;
 use super::rope::{Pairs, Rope};
 use crate::error::{Error, Result};
-use crate::ffi::gguf::GgufFile;
+use crate::ffi::gguf::{GgufFile, Value};
 
-/// Blocks of RMS norm, grouped-query attention with rotary positions, and SwiGLU: llama, mistral (which GGUF
-/// calls llama too), qwen2 and qwen3. Biases and norms of heads are there where the file has them.
+/// Blocks of RMS norm, grouped-query attention with rotary positions, and a gated feed-forward layer: llama, mistral (which
+/// GGUF calls llama too), qwen2, qwen3, smollm3 and gemma3. Biases and norms of heads are there where the file has them.
 pub(super) struct Architecture {
     pub n_layers: usize,
+    /// How each of them attends.
+    pub attention: Vec<Attention>,
     /// Length of the residual stream.
     pub width: usize,
     /// Length of the feed-forward hidden layer.
     pub ffn: usize,
     pub heads: Heads,
-    /// Whether heads of queries and keys are normed (qwen3).
+    /// Whether heads of queries and keys are normed (qwen3, gemma3).
     pub has_head_norms: bool,
+    /// Whether what attention and the feed-forward layer give is normed before it is added (gemma3).
+    pub has_post_norms: bool,
+    /// Of the feed-forward gate.
+    pub activation: Activation,
+    /// What embeddings are multiplied with.
+    pub embedding_scale: f32,
     /// Of the norms.
     pub eps: f32,
-    pub rope: Rope,
+    /// The rotations that layers choose from.
+    pub ropes: Vec<Rope>,
 }
 
+/// How one layer attends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attention {
+    /// Which of [`Architecture::ropes`] turns queries and keys; `None` leaves them as they are.
+    pub rope: Option<usize>,
+    /// The tokens, itself among them, that a token sees at most; `None` for all before it.
+    pub window: Option<usize>,
+}
+
+/// What an architecture's name says that its file does not.
+struct Kind {
+    pairs: Pairs,
+    activation: Activation,
+    has_post_norms: bool,
+    /// Whether embeddings are multiplied with √width.
+    scales_embeddings: bool,
+    /// Every so many layers one has no rotation.
+    unturned: Option<usize>,
+    /// Every so many layers one sees all tokens, where the others have a window, unless the file says another number.
+    unbounded: Option<usize>,
+}
+
+impl Kind {
+    const PLAIN: Self = Self {
+        pairs: Pairs::Neighbours,
+        activation: Activation::Silu,
+        has_post_norms: false,
+        scales_embeddings: false,
+        unturned: None,
+        unbounded: None,
+    };
+
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "llama" => Some(Self::PLAIN),
+            "smollm3" => Some(Self { unturned: Some(4), ..Self::PLAIN }),
+            "qwen2" | "qwen3" => Some(Self { pairs: Pairs::Halves, ..Self::PLAIN }),
+            "gemma3" => Some(Self {
+                pairs: Pairs::Halves,
+                activation: Activation::Gelu,
+                has_post_norms: true,
+                scales_embeddings: true,
+                unbounded: Some(6),
+                ..Self::PLAIN
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The names that [`Kind::of`] knows.
+const NAMES: &str = "llama, qwen2, qwen3, smollm3 or gemma3";
+/// What turns the queries and keys of layers with a window, where the file says nothing (gemma3).
+const WINDOW_BASE: f64 = 10_000.0;
+
+/// Norms of what attention and the feed-forward layer give.
+pub(super) const POST_NORMS: [&str; 2] = ["post_attention_norm", "post_ffw_norm"];
 /// Tensors outside the blocks.
 const OUTSIDE: [&str; 4] = ["token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"];
 
@@ -36,15 +103,11 @@ impl Architecture {
 
     fn read_checked(file: &GgufFile) -> Result<Self> {
         let name = file.require_str("general.architecture")?;
-        let pairs = match name {
-            "llama" => Pairs::Neighbours,
-            "qwen2" | "qwen3" => Pairs::Halves,
-            _ => {
-                return Err(Error::expected("llama, qwen2 or qwen3", format!("'{name}'"))
-                    .field("general.architecture")
-                    .hint("there is no exact gradient for it; `Evolution` needs none"))
-            }
-        };
+        let kind = Kind::of(name).ok_or_else(|| {
+            Error::expected(NAMES, format!("'{name}'"))
+                .field("general.architecture")
+                .hint("there is no exact gradient for it; `Evolution` needs none")
+        })?;
         let key = |suffix: &str| format!("{name}.{suffix}");
         let number = |suffix: &str| file.require_u32(&key(suffix)).map(|n| n as usize);
         let or = |suffix: &str, default: usize| -> Result<usize> {
@@ -52,7 +115,7 @@ impl Architecture {
         };
         let (n_layers, width) = (number("block_count")?, number("embedding_length")?);
         let n = number("attention.head_count")?;
-        let n_kv = or("attention.head_count_kv", n)?;
+        let n_kv = same_in_all_layers(file, &key("attention.head_count_kv"))?.unwrap_or(n);
         if n == 0 || n_kv == 0 || !n.is_multiple_of(n_kv) {
             let found = format!("{n} and {n_kv}");
             return Err(
@@ -73,37 +136,118 @@ impl Architecture {
             let expected = format!("an even number up to {size}");
             return Err(Error::expected(expected, n_rotated).field(key("rope.dimension_count")));
         }
+        if file.f32(&key("final_logit_softcapping"))?.is_some_and(|limit| limit != 0.0) {
+            return Err(Error::invalid("the exact gradient does not know capped logits")
+                .field(key("final_logit_softcapping"))
+                .hint("`Evolution` needs no gradient"));
+        }
         let base = file.f32(&key("rope.freq_base"))?.map_or(10_000.0, f64::from);
-        let scale = rope_scale(file, &key("rope.scaling.type"), &key("rope.scaling.factor"))?;
+        let scale = rope_scale(file, name)?;
         let factors = file.tensor("rope_freqs.weight").map(|factors| file.to_f32(factors)).transpose()?;
-        let rope = Rope::new(pairs, n_rotated, base, scale, factors.as_deref());
+        let mut ropes = vec![Rope::new(kind.pairs, n_rotated, base, scale, factors.as_deref())];
+        let windows = windows(file, name, &kind, n_layers)?;
+        if windows.iter().any(Option::is_some) {
+            let base = file.f32(&key("rope.freq_base_swa"))?.map_or(WINDOW_BASE, f64::from);
+            ropes.push(Rope::new(kind.pairs, n_rotated, base, 1.0, None));
+        }
+        let attention = |(layer, window): (usize, Option<usize>)| {
+            let is_turned = kind.unturned.is_none_or(|every| !(layer + 1).is_multiple_of(every));
+            Attention { rope: is_turned.then_some(usize::from(window.is_some())), window }
+        };
+        let attention = windows.into_iter().enumerate().map(attention).collect();
         let ffn = file.require_tensor("blk.0.ffn_up.weight")?.ne[1];
         let has_head_norms = file.tensor("blk.0.attn_q_norm.weight").is_some();
-        let heads = Heads { n, n_kv, size };
-        let this = Self { n_layers, width, ffn, heads, has_head_norms, eps, rope };
+        // As llama.cpp has it: the largest gemma3 divides by the width of a head as if heads made up the whole width.
+        let scale = if name == "gemma3" && n_layers == 62 { width / n } else { size };
+        let heads = Heads { n, n_kv, size, scale: 1.0 / (scale as f32).sqrt() };
+        let this = Self {
+            n_layers,
+            attention,
+            width,
+            ffn,
+            heads,
+            has_head_norms,
+            has_post_norms: kind.has_post_norms,
+            activation: kind.activation,
+            embedding_scale: if kind.scales_embeddings { (width as f32).sqrt() } else { 1.0 },
+            eps,
+            ropes,
+        };
         check_tensors(file, &this)?;
         Ok(this)
     }
 }
 
-fn rope_scale(file: &GgufFile, type_key: &str, factor_key: &str) -> Result<f64> {
-    match file.str(type_key)? {
-        None | Some("none") => Ok(1.0),
-        Some("linear") => Ok(1.0 / f64::from(file.f32(factor_key)?.filter(|&f| f > 0.0).unwrap_or(1.0))),
+/// A number that a file may give once or for each layer.
+fn same_in_all_layers(file: &GgufFile, key: &str) -> Result<Option<usize>> {
+    let Some(numbers) = numbers(file, key) else { return Ok(file.u32(key)?.map(|n| n as usize)) };
+    let first = numbers.first().copied();
+    match numbers.into_iter().find(|&n| Some(n) != first) {
+        Some(other) => {
+            let found = format!("{} and {other}", first.unwrap_or(0.0));
+            Err(Error::expected("one number for all layers", found)
+                .field(key)
+                .hint("there is no exact gradient for it; `Evolution` needs none"))
+        }
+        None => Ok(first.map(|n| n as usize)),
+    }
+}
+
+/// The array of numbers at `key`, if it is one.
+fn numbers(file: &GgufFile, key: &str) -> Option<Vec<f64>> {
+    match file.value(key)?.0 {
+        Value::Numbers(numbers) => Some(numbers),
+        _ => None,
+    }
+}
+
+/// The window of each layer, where it has one.
+fn windows(file: &GgufFile, name: &str, kind: &Kind, n_layers: usize) -> Result<Vec<Option<usize>>> {
+    let size = file.u32(&format!("{name}.attention.sliding_window"))?.filter(|&size| size > 0);
+    let (Some(every), Some(size)) = (kind.unbounded, size) else { return Ok(vec![None; n_layers]) };
+    let key = format!("{name}.attention.sliding_window_pattern");
+    let has_window: Vec<bool> = match numbers(file, &key) {
+        Some(of_layer) if of_layer.len() == n_layers => of_layer.into_iter().map(|has| has != 0.0).collect(),
+        Some(of_layer) => {
+            let expected = format!("{n_layers} numbers, one for each layer");
+            return Err(Error::expected(expected, of_layer.len()).field(key));
+        }
+        None => {
+            let every = file.u32(&key)?.map_or(every, |every| every as usize);
+            (0..n_layers).map(|layer| every == 0 || layer % every + 1 < every).collect()
+        }
+    };
+    Ok(has_window.into_iter().map(|has| has.then_some(size as usize)).collect())
+}
+
+/// What positions are multiplied with. llama.cpp takes a file that names no kind of scaling for one with linear scaling, and
+/// older files call the factor `scale_linear`.
+fn rope_scale(file: &GgufFile, name: &str) -> Result<f64> {
+    let key = |suffix: &str| format!("{name}.rope.{suffix}");
+    match file.str(&key("scaling.type"))? {
+        Some("none") => Ok(1.0),
+        None | Some("linear") => {
+            let factor = file.f32(&key("scaling.factor"))?;
+            let factor = factor.map_or_else(|| file.f32(&key("scale_linear")), |factor| Ok(Some(factor)))?;
+            Ok(factor.filter(|&factor| factor != 0.0).map_or(1.0, |factor| 1.0 / f64::from(factor)))
+        }
         Some(other) => Err(Error::expected("none or linear", format!("'{other}'"))
-            .field(type_key)
+            .field(key("scaling.type"))
             .hint("there is no exact gradient for it; `Evolution` needs none")),
     }
 }
 
 /// Every tensor has a part in the description, and has the shape it gives it.
 fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
-    let Architecture { n_layers, width, ffn: n_ffn, heads: Heads { n, n_kv, size }, .. } = *this;
+    let Architecture { n_layers, width, ffn: n_ffn, heads: Heads { n, n_kv, size, .. }, .. } = *this;
     for tensor in file.tensors() {
         let name = &tensor.name;
         let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
         let known = match in_block {
-            Some((layer, part)) => layer.parse().is_ok_and(|layer: usize| layer < n_layers) && is_known(part),
+            Some((layer, part)) => {
+                layer.parse().is_ok_and(|layer: usize| layer < n_layers)
+                    && is_known(part, this.has_post_norms)
+            }
             None => OUTSIDE.contains(&name.as_str()),
         };
         if !known {
@@ -137,7 +281,8 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
                 expect(bias, [n_out, 1])?;
             }
         }
-        for norm in ["attn_norm", "ffn_norm"] {
+        let post: &[&str] = if this.has_post_norms { &POST_NORMS } else { &[] };
+        for norm in ["attn_norm", "ffn_norm"].iter().chain(post) {
             expect(format!("blk.{layer}.{norm}.weight"), [width, 1])?;
         }
         for norm in ["attn_q_norm", "attn_k_norm"].map(|norm| format!("blk.{layer}.{norm}.weight")) {
@@ -156,11 +301,12 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
 }
 
 /// Whether `part`, such as `attn_q.bias`, belongs to a block that is described.
-fn is_known(part: &str) -> bool {
+fn is_known(part: &str, has_post_norms: bool) -> bool {
     match part.rsplit_once('.') {
         Some((name, "weight")) => {
             MATRICES.contains(&name)
                 || ["attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm"].contains(&name)
+                || has_post_norms && POST_NORMS.contains(&name)
         }
         Some((name, "bias")) => MATRICES.contains(&name),
         _ => false,

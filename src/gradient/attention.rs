@@ -18,6 +18,16 @@ pub(super) struct Heads {
     pub n_kv: usize,
     /// Components per head.
     pub size: usize,
+    /// What the products of queries and keys are multiplied with.
+    pub scale: f32,
+}
+
+/// What a layer adds to the way in which heads attend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    pub heads: Heads,
+    /// The keys, its own among them, that a query sees at most; `None` for all before it.
+    pub window: Option<usize>,
 }
 
 /// Queries, keys and values `[heads · size, rows]`, turned by their positions; or their gradients.
@@ -32,6 +42,7 @@ struct Part<'a> {
     first: usize,
     pieces: &'a [Piece],
     scale: f32,
+    window: Option<usize>,
     /// Components per head.
     size: usize,
     /// `[heads that share the keys · size, rows of the group]`.
@@ -47,10 +58,17 @@ impl Heads {
         self.n / self.n_kv
     }
 
+    /// `x`, taken apart as [`View::parts`] are.
+    fn apart<'a>(self, rows: &Rows, x: &'a mut Columns) -> Vec<MatMut<'a, f32>> {
+        x.apart(rows.groups.iter().map(|group| group.rows.clone()), self.n_kv)
+    }
+}
+
+impl View {
     /// The groups of `rows`, for each head of keys in turn.
     fn parts<'a>(self, rows: &Rows<'a>, x: &'a Qkv) -> Vec<Part<'a>> {
-        let Self { n_kv, size, .. } = self;
-        let n_q = self.sharing() * size;
+        let Self { heads: Heads { n_kv, size, scale, .. }, window } = self;
+        let n_q = self.heads.sharing() * size;
         let of_group = |group: &'a super::packing::GroupRows| {
             (0..n_kv).map(move |head| {
                 let part = |x: &'a Columns, n: usize| {
@@ -59,7 +77,8 @@ impl Heads {
                 Part {
                     first: group.rows.start,
                     pieces: &group.pieces,
-                    scale: 1.0 / (size as f32).sqrt(),
+                    scale,
+                    window,
                     size,
                     q: part(&x.q, n_q),
                     k: part(&x.k, size),
@@ -69,18 +88,13 @@ impl Heads {
         };
         rows.groups.iter().flat_map(of_group).collect()
     }
-
-    /// `x`, taken apart as [`Self::parts`] are.
-    fn apart<'a>(self, rows: &Rows, x: &'a mut Columns) -> Vec<MatMut<'a, f32>> {
-        x.apart(rows.groups.iter().map(|group| group.rows.clone()), self.n_kv)
-    }
 }
 
-/// softmax(qᵀk/√size)·v of all rows `[heads · size, rows]`.
-pub(super) fn attend(heads: Heads, rows: &Rows, x: &Qkv) -> Columns {
+/// softmax(`scale`·qᵀk)·v of all rows `[heads · size, rows]`.
+pub(super) fn attend(view: View, rows: &Rows, x: &Qkv) -> Columns {
     let mut out = Columns::zeros(x.q.n(), x.q.rows());
-    let outs = heads.apart(rows, &mut out);
-    heads.parts(rows, x).into_par_iter().zip(outs).for_each(|(part, mut out)| {
+    let outs = view.heads.apart(rows, &mut out);
+    view.parts(rows, x).into_par_iter().zip(outs).for_each(|(part, mut out)| {
         part.each_head(|piece, head| {
             let p = part.probabilities(piece, head.clone());
             piece.each(|keys, queries, top, columns| {
@@ -94,12 +108,13 @@ pub(super) fn attend(heads: Heads, rows: &Rows, x: &Qkv) -> Columns {
 }
 
 /// The gradients of q, k and v for the gradient `dout` of what [`attend`] returned.
-pub(super) fn attend_back(heads: Heads, rows: &Rows, x: &Qkv, dout: &Columns) -> Qkv {
+pub(super) fn attend_back(view: View, rows: &Rows, x: &Qkv, dout: &Columns) -> Qkv {
+    let heads = view.heads;
     let zeros = |x: &Columns| Columns::zeros(x.n(), x.rows());
     let mut d = Qkv { q: zeros(&x.q), k: zeros(&x.k), v: zeros(&x.v) };
     let (dqs, dks, dvs) =
         (heads.apart(rows, &mut d.q), heads.apart(rows, &mut d.k), heads.apart(rows, &mut d.v));
-    let parts: Vec<_> = heads.parts(rows, x).into_iter().zip(dqs).zip(dks).zip(dvs).collect();
+    let parts: Vec<_> = view.parts(rows, x).into_iter().zip(dqs).zip(dks).zip(dvs).collect();
     let n_q = heads.sharing() * heads.size;
     parts.into_par_iter().enumerate().for_each(|(i, (((part, mut dq), mut dk), mut dv))| {
         let n_rows = part.q.ncols();
@@ -145,17 +160,15 @@ impl Part<'_> {
             let to = p.as_mut().submatrix_mut(top, columns, keys.len(), queries.len());
             product(to, Accum::Replace, k.transpose(), q);
         });
-        softmax(&mut p, self.scale, |j| piece.n_seen(j));
+        softmax(&mut p, self.scale, |j| {
+            let n = piece.n_seen(j);
+            n - self.window.map_or(n, |window| window.min(n))..n
+        });
         p
     }
 
     /// The `components` of the `rows` of the batch.
-    fn of<'a>(
-        &self,
-        x: MatRef<'a, f32>,
-        components: Range<usize>,
-        rows: &Range<usize>,
-    ) -> MatRef<'a, f32> {
+    fn of<'a>(&self, x: MatRef<'a, f32>, components: Range<usize>, rows: &Range<usize>) -> MatRef<'a, f32> {
         x.submatrix(components.start, rows.start - self.first, components.len(), rows.len())
     }
 

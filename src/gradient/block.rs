@@ -1,5 +1,5 @@
 //! One transformer block, forwards and backwards:
-//! x → x + Wₒ·attention(norm(x)) → + W_down·swiglu(norm(·)).
+//! x → x + norm(Wₒ·attention(norm(x))) → + norm(W_down·gated(norm(·))), where the outer norms are those of gemma3 only.
 //!
 //! Activations have one column per row of the batch, and threads take blocks of rows. A weight is `[n_in, n_out]` in
 //! column-major order, as it lies in a GGUF file, so that y = Wᵀ·x.
@@ -7,10 +7,10 @@
 use faer::Accum;
 use rayon::prelude::*;
 
-use super::attention::{attend, attend_back, Heads, Qkv};
+use super::attention::{attend, attend_back, Qkv, View};
 use super::columns::{view, view_mut, Columns};
 use super::packing::Rows;
-use super::pointwise::{add_bias, rms_norm, rms_norm_back, swiglu, swiglu_back};
+use super::pointwise::{add_bias, rms_norm, rms_norm_back, Activation};
 use super::product;
 use super::rope::Table;
 use super::weights::Matrix;
@@ -33,15 +33,19 @@ pub(super) struct Layer {
     /// Of the heads of queries and of keys (qwen3).
     pub head_norms: Option<[Vec<f32>; 2]>,
     pub ffn_norm: Vec<f32>,
+    /// Of what attention and the feed-forward layer give (gemma3).
+    pub post_norms: Option<[Vec<f32>; 2]>,
     pub matrices: [Matrix; 7],
     pub biases: [Option<Vec<f32>>; 7],
 }
 
-/// What all blocks of a model have in common.
+/// How a block computes, beside its weights.
 pub(super) struct Shape<'a> {
-    pub heads: Heads,
+    pub view: View,
     pub eps: f32,
-    pub rope: Table<'a>,
+    pub activation: Activation,
+    /// What turns queries and keys, if something does.
+    pub rope: Option<&'a Table<'a>>,
 }
 
 /// What the way back needs of the way there.
@@ -55,6 +59,8 @@ pub(super) struct Saved {
     middle: Columns,
     gate: Columns,
     up: Columns,
+    /// What attention and the feed-forward layer gave, where it is normed before it is added.
+    given: Option<[Columns; 2]>,
 }
 
 /// What a gradient is wanted of.
@@ -96,32 +102,44 @@ impl Layer {
                     let normed = normed(x, &norms[norm], shape.eps);
                     x.copy_from_slice(&normed);
                 }
-                shape.rope.rotate(x, shape.heads.size, positions);
+                if let Some(rope) = shape.rope {
+                    rope.rotate(x, shape.view.heads.size, positions);
+                }
             }
         });
         let qkv = Qkv { q, k, v };
-        let attended = attend(shape.heads, rows, &qkv);
+        let attended = attend(shape.view, rows, &qkv);
 
         let (mut middle, mut out) = (x.clone(), Columns::zeros(x.n(), x.rows()));
         let [mut gate, mut up] = [GATE, UP].map(|which| self.room_for(which, x.rows()));
+        // Without outer norms nothing is kept of what is added.
+        let mut given = [(); 2].map(|()| self.post_norms.as_ref().map(|_| Columns::zeros(x.n(), x.rows())));
+        let [of_attention, of_ffn] = given.each_mut().map(|given| match given {
+            Some(given) => given.blocks_mut(n).map(Some).collect::<Vec<_>>(),
+            None => x.blocks(n).map(|_| None).collect(),
+        });
         let blocks = (
             attended.blocks(n),
             middle.blocks_mut(n),
             gate.blocks_mut(n),
             up.blocks_mut(n),
             out.blocks_mut(n),
+            of_attention,
+            of_ffn,
         );
-        blocks.into_par_iter().for_each(|(attended, middle, gate, up, out)| {
-            self.apply(OUTPUT, attended, Accum::Add, middle);
+        blocks.into_par_iter().for_each(|(attended, middle, gate, up, out, of_attention, of_ffn)| {
+            self.apply_and_add(OUTPUT, attended, shape.eps, of_attention, middle);
             let normed = normed(middle, &self.ffn_norm, shape.eps);
             self.apply(GATE, &normed, Accum::Replace, gate);
             self.apply(UP, &normed, Accum::Replace, up);
             let mut act = vec![0.0; gate.len()];
-            swiglu(gate, up, &mut act);
+            shape.activation.apply(gate, up, &mut act);
             out.copy_from_slice(middle);
-            self.apply(DOWN, &act, Accum::Add, out);
+            self.apply_and_add(DOWN, &act, shape.eps, of_ffn, out);
         });
-        (out, Saved { raw, qkv, attended, middle, gate, up })
+        let [of_attention, of_ffn] = given;
+        let given = of_attention.zip(of_ffn).map(|(attention, ffn)| [attention, ffn]);
+        (out, Saved { raw, qkv, attended, middle, gate, up, given })
     }
 
     /// The gradient of `x`, if it is wanted, for the gradient `dout` of what [`Self::forward`] returned with `saved`;
@@ -140,28 +158,39 @@ impl Layer {
         take: &mut Take,
     ) -> Result<Option<Columns>> {
         let (n, eps) = (rows.block, shape.eps);
-        let Saved { raw, qkv, attended, middle, mut gate, mut up } = saved;
+        let Saved { raw, qkv, attended, middle, mut gate, mut up, given } = saved;
         let mut take = |which: usize, x: &Columns, dy: &Columns| {
             if wanted.matrices[which] {
                 take(which, x, dy)?;
             }
             Ok(())
         };
+        // Of what is added, before its norm.
+        let before_norm = |which: usize, d: &Columns| {
+            let (norms, given) = (self.post_norms.as_ref()?, given.as_ref()?);
+            let mut before = Columns::zeros(d.n(), d.rows());
+            (given[which].blocks(n), d.blocks(n), before.blocks_mut(n))
+                .into_par_iter()
+                .for_each(|(given, d, before)| rms_norm_back(given, &norms[which], eps, d, before));
+            Some(before)
+        };
+        let d_ffn = before_norm(1, &dout);
         if wanted.matrices[DOWN] {
             let mut act = Columns::zeros(gate.n(), gate.rows());
             let blocks = (gate.blocks(n), up.blocks(n), act.blocks_mut(n));
-            blocks.into_par_iter().for_each(|(gate, up, act)| swiglu(gate, up, act));
-            take(DOWN, &act, &dout)?;
+            blocks.into_par_iter().for_each(|(gate, up, act)| shape.activation.apply(gate, up, act));
+            take(DOWN, &act, d_ffn.as_ref().unwrap_or(&dout))?;
         }
         if !wanted.before(DOWN) {
             return Ok(None);
         }
-        let blocks = (gate.blocks_mut(n), up.blocks_mut(n), dout.blocks(n));
-        blocks.into_par_iter().for_each(|(gate, up, dout)| {
+        let blocks = (gate.blocks_mut(n), up.blocks_mut(n), d_ffn.as_ref().unwrap_or(&dout).blocks(n));
+        blocks.into_par_iter().for_each(|(gate, up, d_ffn)| {
             let mut d_act = vec![0.0; gate.len()];
-            self.back(DOWN, dout, &mut d_act);
-            swiglu_back(gate, up, &d_act);
+            self.back(DOWN, d_ffn, &mut d_act);
+            shape.activation.back(gate, up, &d_act);
         });
+        drop(d_ffn);
         let (d_gate, d_up) = (gate, up);
         if wanted.matrices[GATE] || wanted.matrices[UP] {
             let normed = all_normed(&middle, &self.ffn_norm, eps, n);
@@ -181,20 +210,24 @@ impl Layer {
         });
         drop((middle, d_gate, d_up));
 
-        take(OUTPUT, &attended, &d_middle)?;
+        let d_output = before_norm(0, &d_middle);
+        let d_output = d_output.as_ref().unwrap_or(&d_middle);
+        take(OUTPUT, &attended, d_output)?;
         if !wanted.before(OUTPUT) {
             return Ok(None);
         }
         let mut d_attended = Columns::zeros(attended.n(), attended.rows());
-        (d_middle.blocks(n), d_attended.blocks_mut(n))
+        (d_output.blocks(n), d_attended.blocks_mut(n))
             .into_par_iter()
-            .for_each(|(d_middle, d_attended)| self.back(OUTPUT, d_middle, d_attended));
-        let mut d = attend_back(shape.heads, rows, &qkv, &d_attended);
+            .for_each(|(d_output, d_attended)| self.back(OUTPUT, d_output, d_attended));
+        let mut d = attend_back(shape.view, rows, &qkv, &d_attended);
         drop((attended, d_attended, qkv));
         for (i, d) in [&mut d.q, &mut d.k].into_iter().enumerate() {
-            (d.blocks_mut(n), rows.positions.par_chunks(n))
-                .into_par_iter()
-                .for_each(|(d, positions)| shape.rope.rotate_back(d, shape.heads.size, positions));
+            if let Some(rope) = shape.rope {
+                (d.blocks_mut(n), rows.positions.par_chunks(n))
+                    .into_par_iter()
+                    .for_each(|(d, positions)| rope.rotate_back(d, shape.view.heads.size, positions));
+            }
             if let (Some(norms), Some(raw)) = (&self.head_norms, &raw) {
                 (raw[i].blocks(n), d.blocks_mut(n)).into_par_iter().for_each(|(raw, d)| {
                     let dy = d.to_vec();
@@ -235,6 +268,16 @@ impl Layer {
         if let Some(bias) = &self.biases[which] {
             add_bias(y, bias);
         }
+    }
+
+    /// y += Wᵀ·x + bias, which is normed before where `given`, which then has it without its norm, is there.
+    fn apply_and_add(&self, which: usize, x: &[f32], eps: f32, given: Option<&mut [f32]>, y: &mut [f32]) {
+        let (Some(norms), Some(given)) = (&self.post_norms, given) else {
+            return self.apply(which, x, Accum::Add, y);
+        };
+        self.apply(which, x, Accum::Replace, given);
+        let normed = normed(given, &norms[usize::from(which == DOWN)], eps);
+        y.iter_mut().zip(normed).for_each(|(y, normed)| *y += normed);
     }
 
     /// dx += W·dy.

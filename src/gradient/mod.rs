@@ -42,12 +42,14 @@ use crate::engine::{AdaptedModel, Form, Token};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
 use crate::progress::Interrupt;
-use architecture::Architecture;
+use architecture::{Architecture, Attention};
+use attention::View;
 use block::{Saved, Shape, Wanted};
 use columns::Columns;
 use head::{Head, Objective, Totals};
 use packing::{Batch, Rows};
 use plan::Sizes;
+use rope::Table;
 use weights::Weights;
 
 /// One prompt and what was written after it.
@@ -129,7 +131,7 @@ impl PolicyGradient {
     /// Reads the model's description, and checks it against llama.cpp.
     ///
     /// # Errors
-    /// An architecture that is not described (llama, mistral, qwen2 and qwen3 are), a sidecar that adapts
+    /// An architecture that is not described (llama, mistral, qwen2, qwen3, smollm3 and gemma3 are), a sidecar that adapts
     /// something else than matrices of blocks, or logits that differ from llama.cpp's.
     pub fn new(adapted: &Arc<AdaptedModel>, form: Form, n_threads: usize) -> Result<Self> {
         let file = adapted.model().file();
@@ -152,7 +154,9 @@ impl PolicyGradient {
     /// None of these layers is adapted.
     pub fn with_layers(self, layers: Range<usize>) -> Result<Self> {
         let n_layers = self.architecture.n_layers;
-        if !(layers.start..layers.end.min(n_layers)).any(|layer| self.weights.adapted_in(layer).next().is_some()) {
+        if !(layers.start..layers.end.min(n_layers))
+            .any(|layer| self.weights.adapted_in(layer).next().is_some())
+        {
             let adapted: Vec<_> =
                 (0..n_layers).filter(|&layer| self.weights.adapted_in(layer).next().is_some()).collect();
             let expected = format!(
@@ -213,7 +217,9 @@ impl PolicyGradient {
             seconds: Seconds::default(),
         };
         self.pool.install(|| {
-            batches.into_iter().try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
+            batches
+                .into_iter()
+                .try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
         })?;
         let Sums { of_m, totals, seconds } = sums;
         let sigmas = self.weights.adapted().sidecar().weights.iter().map(|weight| &weight.sigma);
@@ -237,9 +243,9 @@ impl PolicyGradient {
         self.pool.install(|| {
             let mut logits = Vec::new();
             for batch in &batches {
-                let (rows, shape) = (batch.rows(1, plan.block), self.shape(batch));
+                let (rows, tables) = (batch.rows(1, plan.block), self.tables(batch));
                 let x = self.embed(&batch.tokens)?;
-                let x = self.forward(&shape, &rows, x, m, &|_| None, &Interrupt::default())?.out;
+                let x = self.forward(&tables, &rows, x, m, &|_| None, &Interrupt::default())?.out;
                 let of_batch = self.head.logits(self.weights.file(), &plan, &x)?;
                 logits.extend((0..of_batch.rows()).map(|row| of_batch.row(row).to_vec()));
             }
@@ -258,7 +264,8 @@ impl PolicyGradient {
     fn sizes(&self) -> Sizes {
         let Architecture { n_layers, width, heads, ffn, .. } = self.architecture;
         let adapted = |layer| -> Vec<_> {
-            let weights = self.trained_in(layer).map(|(_, index)| &self.weights.adapted().sidecar().weights[index]);
+            let weights =
+                self.trained_in(layer).map(|(_, index)| &self.weights.adapted().sidecar().weights[index]);
             weights.map(|weight| [weight.rank, weight.n_in, weight.n_out]).collect()
         };
         Sizes {
@@ -269,6 +276,7 @@ impl PolicyGradient {
             q: heads.n * heads.size,
             kv: heads.n_kv * heads.size,
             has_head_norms: self.architecture.has_head_norms,
+            has_post_norms: self.architecture.has_post_norms,
             n_vocab: self.head.n_vocab(),
             adapted: (0..n_layers).map(adapted).collect(),
             n_threads: self.pool.current_num_threads(),
@@ -296,20 +304,19 @@ impl PolicyGradient {
         interrupt: &Interrupt,
         sums: &mut Sums,
     ) -> Result<()> {
-        let shape = self.shape(&batch);
+        let tables = self.tables(&batch);
         let rows = batch.rows(batch.groups.len(), plan.block);
         let compared = batch.rows(batch.n_compared, plan.block);
         let x = self.embed(&batch.tokens)?;
         let base = timed(&mut sums.seconds.base, || {
             let nothing = compared.positions.is_empty();
             let x = (!nothing).then(|| x.first(compared.positions.len()));
-            x.map(|x| Ok(self.forward(&shape, &compared, x, None, &|_| None, interrupt)?.out)).transpose()
+            x.map(|x| Ok(self.forward(&tables, &compared, x, None, &|_| None, interrupt)?.out)).transpose()
         })?;
         let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
         let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
-        let forward = timed(&mut sums.seconds.forward, || {
-            self.forward(&shape, &rows, x, Some(m), &keep, interrupt)
-        })?;
+        let forward =
+            timed(&mut sums.seconds.forward, || self.forward(&tables, &rows, x, Some(m), &keep, interrupt))?;
         let Forward { inputs, out } = forward;
         let dout = timed(&mut sums.seconds.head, || {
             let file = self.weights.file();
@@ -320,7 +327,7 @@ impl PolicyGradient {
         })?;
         drop((out, base));
         timed(&mut sums.seconds.backward, || {
-            self.backward(&shape, &rows, inputs, dout, m, interrupt, &mut sums.of_m)
+            self.backward(&tables, &rows, inputs, dout, m, interrupt, &mut sums.of_m)
         })
     }
 
@@ -331,20 +338,27 @@ impl PolicyGradient {
         let mut x = Columns::zeros(self.architecture.width, tokens.len());
         for (&token, x) in tokens.iter().zip(x.rows_mut()) {
             file.rows_to_f32(table, token as usize, x)?;
+            x.iter_mut().for_each(|x| *x *= self.architecture.embedding_scale);
         }
         Ok(x)
     }
 
-    fn shape(&self, batch: &Batch) -> Shape<'_> {
+    /// The rotations of the positions of `batch`.
+    fn tables(&self, batch: &Batch) -> Vec<Table<'_>> {
         let n_positions = batch.positions.iter().max().map_or(0, |last| last + 1);
-        let Architecture { heads, eps, ref rope, .. } = self.architecture;
-        Shape { heads, eps, rope: rope.table(n_positions) }
+        self.architecture.ropes.iter().map(|rope| rope.table(n_positions)).collect()
+    }
+
+    fn shape<'a>(&self, tables: &'a [Table<'a>], layer: usize) -> Shape<'a> {
+        let Architecture { heads, eps, activation, ref attention, .. } = self.architecture;
+        let Attention { rope, window } = attention[layer];
+        Shape { view: View { heads, window }, eps, activation, rope: rope.map(|rope| &tables[rope]) }
     }
 
     /// `keep` says of each layer whether its input is wanted later, and whether all that the way back needs is.
     fn forward(
         &self,
-        shape: &Shape,
+        tables: &[Table],
         rows: &Rows,
         mut x: Columns,
         m: Option<&Multipliers>,
@@ -355,7 +369,7 @@ impl PolicyGradient {
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m)?;
-            let (out, saved) = weights.forward(shape, rows, &x);
+            let (out, saved) = weights.forward(&self.shape(tables, layer), rows, &x);
             if let Some(keeps_all) = keep(layer) {
                 inputs.push((x, keeps_all.then_some(saved)));
             }
@@ -368,7 +382,7 @@ impl PolicyGradient {
     /// `inputs`.
     fn backward(
         &self,
-        shape: &Shape,
+        tables: &[Table],
         rows: &Rows,
         mut inputs: Vec<(Columns, Option<Saved>)>,
         mut dout: Columns,
@@ -379,6 +393,7 @@ impl PolicyGradient {
         for layer in (self.lowest()..self.architecture.n_layers).rev() {
             interrupt.check()?;
             let Some((input, saved)) = inputs.pop() else { break };
+            let shape = &self.shape(tables, layer);
             let weights = self.weights.layer(layer, Some(m))?;
             let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
             let mut indices = [None; 7];

@@ -59,6 +59,7 @@ pub(super) struct Sizes {
     pub q: usize,
     pub kv: usize,
     pub has_head_norms: bool,
+    pub has_post_norms: bool,
     pub n_vocab: usize,
     /// Rank, n_in and n_out of the adapted matrices of each layer.
     pub adapted: Vec<Vec<[usize; 3]>>,
@@ -136,7 +137,8 @@ impl Sizes {
     /// What [`super::block::Saved`] holds for each row.
     fn saved(&self) -> usize {
         let raw = if self.has_head_norms { self.q + self.kv } else { 0 };
-        2 * self.q + 2 * self.kv + self.width + 2 * self.ffn + raw
+        let given = if self.has_post_norms { 2 * self.width } else { 0 };
+        2 * self.q + 2 * self.kv + self.width + 2 * self.ffn + raw + given
     }
 
     fn kept_bytes(&self, rows: usize) -> usize {

@@ -1,9 +1,10 @@
-//! What is done to single columns and numbers: RMS norm, softmax, SwiGLU, and their derivatives.
+//! What is done to single columns and numbers: RMS norm, softmax, gates, and their derivatives.
 //!
 //! Activations have a column for each row of a batch, one after the other. Loops are written for the compiler to vectorise, and run with the widest
 //! instructions that the machine has.
 
 use std::f32::consts::LOG2_E;
+use std::ops::Range;
 
 use faer::Mat;
 use pulp::Arch;
@@ -100,14 +101,17 @@ fn exponentials(x: &mut [f32], scale: f32) -> f32 {
     sum(x)
 }
 
-/// Softmax of `scale` · the first entries of each column, as many as `n_valid` says for it; 0 for the others.
-pub(super) fn softmax(scores: &mut Mat<f32>, scale: f32, n_valid: impl Fn(usize) -> usize) {
+/// Softmax of `scale` · those entries of each column that `valid` says; 0 for the others.
+pub(super) fn softmax(scores: &mut Mat<f32>, scale: f32, valid: impl Fn(usize) -> Range<usize>) {
     Arch::new().dispatch(|| {
         for j in 0..scores.ncols() {
-            let (valid, rest) = scores.col_as_slice_mut(j).split_at_mut(n_valid(j));
+            let Range { start, end } = valid(j);
+            let (before, from) = scores.col_as_slice_mut(j).split_at_mut(start);
+            let (valid, rest) = from.split_at_mut(end - start);
             let whole = exponentials(valid, scale);
             let share = 1.0 / whole;
             valid.iter_mut().for_each(|x| *x *= share);
+            before.fill(0.0);
             rest.fill(0.0);
         }
     });
@@ -126,23 +130,64 @@ pub(super) fn softmax_back(p: &Mat<f32>, scale: f32, dp: &mut Mat<f32>) {
     });
 }
 
-/// y = silu(gate) ⊙ up.
-pub(super) fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+/// What a gate does: x·sigmoid(a(x)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activation {
+    /// a(x) = x (SiLU; Shazeer 2020, SwiGLU).
+    Silu,
+    /// a(x) = 2·√(2/π)·(x + 0.044715·x³), by tanh in Hendrycks & Gimpel 2016 (GELU).
+    Gelu,
+}
+
+impl Activation {
+    /// y = activation(gate) ⊙ up.
+    pub(super) fn apply(self, gate: &[f32], up: &[f32], y: &mut [f32]) {
+        match self {
+            Self::Silu => gated(silu, gate, up, y),
+            Self::Gelu => gated(gelu, gate, up, y),
+        }
+    }
+
+    /// Turns (gate, up) into (dgate, dup) for y of [`Self::apply`].
+    pub(super) fn back(self, gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+        match self {
+            Self::Silu => gated_back(silu, gate, up, dy),
+            Self::Gelu => gated_back(gelu, gate, up, dy),
+        }
+    }
+}
+
+/// a(x) and its derivative.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    (x, 1.0)
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    const SLOPE: f32 = 1.595_769_1;
+    const CUBIC: f32 = 0.044_715;
+    (SLOPE * x * (1.0 + CUBIC * x * x), SLOPE * (1.0 + 3.0 * CUBIC * x * x))
+}
+
+#[inline(always)]
+fn gated(a: impl Fn(f32) -> (f32, f32), gate: &[f32], up: &[f32], y: &mut [f32]) {
     Arch::new().dispatch(|| {
-        for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-            *y = g / (1.0 + exp(-g)) * u;
+        for ((y, &g), u) in y.iter_mut().zip(gate).zip(up) {
+            *y = g / (1.0 + exp(-a(g).0)) * u;
         }
     });
 }
 
-/// Turns (gate, up) into (dgate, dup) for y = [`swiglu`].
-pub(super) fn swiglu_back(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+#[inline(always)]
+fn gated_back(a: impl Fn(f32) -> (f32, f32), gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
     Arch::new().dispatch(|| {
         for ((g, u), dy) in gate.iter_mut().zip(up).zip(dy) {
-            let sigmoid = 1.0 / (1.0 + exp(-*g));
-            let silu = *g * sigmoid;
-            *g = dy * *u * (sigmoid + silu * (1.0 - sigmoid));
-            *u = dy * silu;
+            let (inner, slope) = a(*g);
+            let sigmoid = 1.0 / (1.0 + exp(-inner));
+            let active = *g * sigmoid;
+            *g = dy * *u * (sigmoid + active * (1.0 - sigmoid) * slope);
+            *u = dy * active;
         }
     });
 }
@@ -196,11 +241,7 @@ pub(super) fn softmax_with_means(logits: &mut [f32], beside: &[f32]) -> Softmax 
         let share = (1.0 / whole) as f32;
         logits.iter_mut().for_each(|x| *x *= share);
         let most = f64::from(most);
-        Softmax {
-            log_sum: most + whole.ln(),
-            mean_logit: most + above / whole,
-            mean_beside: beside / whole,
-        }
+        Softmax { log_sum: most + whole.ln(), mean_logit: most + above / whole, mean_beside: beside / whole }
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use faer::{Accum, MatRef};
 use rayon::prelude::*;
 
+use super::architecture::POST_NORMS;
 use super::block::{Layer, MATRICES};
 use super::columns::{view, view_mut};
 use super::product;
@@ -80,6 +81,8 @@ impl Weights {
         let required = |name: &str| file.to_f32(file.require_tensor(&format!("blk.{layer}.{name}.weight"))?);
         let q_norm = optional(format!("blk.{layer}.attn_q_norm.weight"))?;
         let k_norm = optional(format!("blk.{layer}.attn_k_norm.weight"))?;
+        let [after_attention, after_ffn] =
+            POST_NORMS.map(|name| optional(format!("blk.{layer}.{name}.weight")));
         let matrix = |part: usize| {
             let name = format!("blk.{layer}.{}.weight", MATRICES[part]);
             self.matrix(&name, self.indices[layer][part], m)
@@ -89,6 +92,7 @@ impl Weights {
             attn_norm: required("attn_norm")?,
             head_norms: q_norm.zip(k_norm).map(|(q, k)| [q, k]),
             ffn_norm: required("ffn_norm")?,
+            post_norms: after_attention?.zip(after_ffn?).map(|(attention, ffn)| [attention, ffn]),
             matrices: all(matrix)?,
             biases: all(bias)?,
         })

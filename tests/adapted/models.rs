@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-pub use crate::random_model::RandomModel;
+pub use crate::random_model::{RandomModel, SLIDING_WINDOW, WINDOW_BASE};
 
 /// The real model `stories260K`; `None`, with a line that says so, where it is absent.
 pub fn stories() -> Option<PathBuf> {

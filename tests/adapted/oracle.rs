@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::models::RandomModel;
+use crate::models::{RandomModel, SLIDING_WINDOW, WINDOW_BASE};
 use llama_svf::engine::{AdaptedModel, Form, Token};
 use llama_svf::gradient::Group;
 use rayon::prelude::*;
@@ -131,10 +131,15 @@ impl Oracle {
     fn blocks(&self, t: &HashMap<&str, Vector>, tokens: &[Token], layers: usize) -> Vec<Vector> {
         let RandomModel { width, heads, kv_heads, ref arch, .. } = self.shape;
         let size = width / heads;
-        let mut xs: Vec<Vector> = tokens
-            .iter()
-            .map(|&token| t["token_embd.weight"][token as usize * width..][..width].to_vec())
-            .collect();
+        let is_gemma = arch == "gemma3";
+        let embedding_scale = if is_gemma { (width as f64).sqrt() } else { 1.0 };
+        let embedding = |&token: &Token| {
+            let row = &t["token_embd.weight"][token as usize * width..][..width];
+            row.iter().map(|x| x * embedding_scale).collect()
+        };
+        let mut xs: Vec<Vector> = tokens.iter().map(embedding).collect();
+        let halves = !["llama", "smollm3"].contains(&arch.as_str());
+        let has_head_norms = ["qwen3", "gemma3"].contains(&arch.as_str());
         for layer in 0..layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
             let get = |part: &str| &t[name(part).as_str()];
@@ -145,16 +150,22 @@ impl Oracle {
                 }
                 y
             };
+            let has_window = is_gemma && layer % 2 == 0;
+            let base = if has_window { f64::from(WINDOW_BASE) } else { 10_000.0 };
+            let is_turned = arch != "smollm3" || (layer + 1) % 4 != 0;
+            let normed_after = |part: &str, y: Vector| if is_gemma { rms_norm(&y, get(part)) } else { y };
             let (mut qs, mut ks, mut vs) = (Vec::new(), Vec::new(), Vec::new());
             for (position, x) in xs.iter().enumerate() {
                 let x = rms_norm(x, get("attn_norm.weight"));
                 let turned = |part: &str| {
                     let mut y = linear(part, &x);
                     for head in y.chunks_mut(size) {
-                        if arch == "qwen3" {
+                        if has_head_norms {
                             head.copy_from_slice(&rms_norm(head, get(&format!("{part}_norm.weight"))));
                         }
-                        rotate(head, position, arch != "llama");
+                        if is_turned {
+                            rotate(head, position, base, halves);
+                        }
                     }
                     y
                 };
@@ -167,22 +178,25 @@ impl Oracle {
                 for head in 0..heads {
                     let kv = head / (heads / kv_heads) * size..;
                     let q = &qs[position][head * size..][..size];
-                    let scores: Vector = (0..=position)
+                    let first =
+                        if has_window { (position + 1).saturating_sub(SLIDING_WINDOW as usize) } else { 0 };
+                    let scores: Vector = (first..=position)
                         .map(|other| dot(q, &ks[other][kv.clone()][..size]) / (size as f64).sqrt())
                         .collect();
                     let p = log_softmax(&scores);
                     let start = attended.len();
                     attended.resize(start + size, 0.0);
-                    for (p, v) in p.iter().zip(&vs) {
+                    for (p, v) in p.iter().zip(&vs[first..]) {
                         attended[start..].iter_mut().zip(&v[kv.clone()]).for_each(|(a, v)| *a += p.exp() * v);
                     }
                 }
                 let add = |x: &mut Vector, y: Vector| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
-                add(x, linear("attn_output", &attended));
+                add(x, normed_after("post_attention_norm.weight", linear("attn_output", &attended)));
                 let normed = rms_norm(x, get("ffn_norm.weight"));
                 let (gate, up) = (linear("ffn_gate", &normed), linear("ffn_up", &normed));
-                let act: Vector = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-                add(x, linear("ffn_down", &act));
+                let gated = |g: f64| if is_gemma { gelu(g) } else { g / (1.0 + (-g).exp()) };
+                let act: Vector = gate.iter().zip(&up).map(|(&g, u)| gated(g) * u).collect();
+                add(x, normed_after("post_ffw_norm.weight", linear("ffn_down", &act)));
             }
         }
         xs
@@ -203,10 +217,15 @@ fn rms_norm(x: &[f64], w: &[f64]) -> Vector {
     x.iter().zip(w).map(|(x, w)| x / rms * w).collect()
 }
 
-fn rotate(head: &mut [f64], position: usize, halves: bool) {
+/// The approximation by tanh, which is gemma's.
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+}
+
+fn rotate(head: &mut [f64], position: usize, base: f64, halves: bool) {
     let n = head.len();
     for i in 0..n / 2 {
-        let angle = position as f64 * 10_000_f64.powf(-2.0 * i as f64 / n as f64);
+        let angle = position as f64 * base.powf(-2.0 * i as f64 / n as f64);
         let (a, b) = if halves { (i, i + n / 2) } else { (2 * i, 2 * i + 1) };
         (head[a], head[b]) =
             (head[a] * angle.cos() - head[b] * angle.sin(), head[a] * angle.sin() + head[b] * angle.cos());

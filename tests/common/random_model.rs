@@ -19,7 +19,7 @@ use rayon::prelude::*;
 /// The shape of a model, the type of its matrices, and the seed of their values.
 #[derive(Clone, Debug)]
 pub struct RandomModel {
-    /// `llama`, `qwen2`, `qwen3` or `spark2_5`, which has a [`SLIDING_WINDOW`] in every other block.
+    /// One of [`ARCHITECTURES`]; `spark2_5` and `gemma3` have a [`SLIDING_WINDOW`] in every other block.
     pub arch: String,
     /// Transformer blocks.
     pub layers: usize,
@@ -42,8 +42,14 @@ pub struct RandomModel {
 /// Unknown, begin, end, the 256 bytes and the space: less cannot tokenize every text.
 pub const MIN_VOCAB: usize = 260;
 
-/// Tokens that a token of `spark2_5` attends to where its attention has a window.
+/// What can be written.
+pub const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "smollm3", "gemma3", "spark2_5"];
+
+/// Tokens that a token of `spark2_5` or `gemma3` attends to where its attention has a window.
 pub const SLIDING_WINDOW: u32 = 8;
+
+/// The rotary base of the blocks of `gemma3` that have a window; others have 10000.
+pub const WINDOW_BASE: f32 = 500.0;
 
 const CONTEXT: u32 = 2048;
 
@@ -105,9 +111,8 @@ impl RandomModel {
         if self.vocab < MIN_VOCAB {
             return Err(Error::expected(format!("a vocabulary of at least {MIN_VOCAB}"), self.vocab));
         }
-        if !["llama", "qwen2", "qwen3", "spark2_5"].contains(&self.arch.as_str()) {
-            let known = "llama, qwen2, qwen3 or spark2_5";
-            return Err(Error::expected(known, format!("'{}'", self.arch)).field("arch"));
+        if !ARCHITECTURES.contains(&self.arch.as_str()) {
+            return Err(Error::expected(ARCHITECTURES.join(", "), format!("'{}'", self.arch)).field("arch"));
         }
         Ok(())
     }
@@ -133,9 +138,15 @@ impl RandomModel {
         header.set_u32(&key("rope.dimension_count"), self.head_dim() as u32)?;
         header.set_f32(&key("rope.freq_base"), 10000.0)?;
         header.set_u32(&key("vocab_size"), self.vocab as u32)?;
-        if self.arch == "spark2_5" {
-            let has_window: Vec<_> = (0..self.layers).map(|block| i32::from(block % 2 == 0)).collect();
+        let has_window: Vec<_> = (0..self.layers).map(|block| i32::from(block % 2 == 0)).collect();
+        if ["spark2_5", "gemma3"].contains(&self.arch.as_str()) {
             header.set_u32(&key("attention.sliding_window"), SLIDING_WINDOW)?;
+        }
+        if self.arch == "gemma3" {
+            header.set_u32(&key("attention.sliding_window_pattern"), 2)?;
+            header.set_f32(&key("rope.freq_base_swa"), WINDOW_BASE)?;
+        }
+        if self.arch == "spark2_5" {
             header.set_i32s(&key("attention.sliding_window_pattern"), &has_window)?;
         }
 
@@ -170,7 +181,7 @@ impl RandomModel {
                     list.push(RandomTensor::bias(&name(part), rows));
                 }
             }
-            if self.arch == "qwen3" {
+            if ["qwen3", "gemma3"].contains(&self.arch.as_str()) {
                 list.push(RandomTensor::norm(&name("attn_q_norm"), self.head_dim()));
                 list.push(RandomTensor::norm(&name("attn_k_norm"), self.head_dim()));
             }
@@ -179,6 +190,10 @@ impl RandomModel {
             }
             list.push(RandomTensor::matrix(&name("attn_output"), self.width, self.width));
             list.push(RandomTensor::norm(&name("ffn_norm"), self.width));
+            if self.arch == "gemma3" {
+                list.push(RandomTensor::norm(&name("post_attention_norm"), self.width));
+                list.push(RandomTensor::norm(&name("post_ffw_norm"), self.width));
+            }
             list.push(RandomTensor::matrix(&name("ffn_gate"), self.width, self.ffn));
             list.push(RandomTensor::matrix(&name("ffn_up"), self.width, self.ffn));
             list.push(RandomTensor::matrix(&name("ffn_down"), self.ffn, self.width));
