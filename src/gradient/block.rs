@@ -7,7 +7,7 @@
 use faer::Accum;
 use rayon::prelude::*;
 
-use super::attention::{attend, attend_back, Qkv, View};
+use super::attention::{attend, attend_back, Heads, Qkv, View};
 use super::columns::{view, view_mut, Columns};
 use super::packing::Rows;
 use super::pointwise::{add_bias, rms_norm, rms_norm_back, Activation};
@@ -16,16 +16,42 @@ use super::rope::Table;
 use super::weights::Matrix;
 use crate::error::Result;
 
-/// The matrices of a block, by their names in GGUF.
-pub(super) const MATRICES: [&str; 7] =
-    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-const Q: usize = 0;
-const K: usize = 1;
-const V: usize = 2;
-const OUTPUT: usize = 3;
-const GATE: usize = 4;
-const UP: usize = 5;
-const DOWN: usize = 6;
+/// The matrices that a block may have, in the order in which they are used.
+pub(super) const N_PLACES: usize = 9;
+/// [`Q`], [`K`] and [`V`] in one, row by row.
+pub(super) const QKV: usize = 0;
+pub(super) const Q: usize = 1;
+pub(super) const K: usize = 2;
+pub(super) const V: usize = 3;
+pub(super) const OUTPUT: usize = 4;
+/// [`GATE`] and [`UP`] in one, row by row.
+pub(super) const GATE_UP: usize = 5;
+pub(super) const GATE: usize = 6;
+pub(super) const UP: usize = 7;
+pub(super) const DOWN: usize = 8;
+
+/// Names in GGUF of the matrices that a block has.
+pub(super) type Places = [Option<&'static str>; N_PLACES];
+/// Every matrix by itself.
+pub(super) const SINGLE: Places = [
+    None,
+    Some("attn_q"),
+    Some("attn_k"),
+    Some("attn_v"),
+    Some("attn_output"),
+    None,
+    Some("ffn_gate"),
+    Some("ffn_up"),
+    Some("ffn_down"),
+];
+/// Those with the same input in one (phi3).
+pub(super) const JOINED: Places =
+    [Some("attn_qkv"), None, None, None, Some("attn_output"), Some("ffn_up"), None, None, Some("ffn_down")];
+
+/// The matrices that there are: places and names.
+pub(super) fn named(places: &Places) -> impl Iterator<Item = (usize, &'static str)> + '_ {
+    places.iter().enumerate().filter_map(|(place, name)| Some((place, (*name)?)))
+}
 
 /// The weights of a block at some m.
 pub(super) struct Layer {
@@ -35,14 +61,16 @@ pub(super) struct Layer {
     pub ffn_norm: Vec<f32>,
     /// Of what attention and the feed-forward layer give (gemma3).
     pub post_norms: Option<[Vec<f32>; 2]>,
-    pub matrices: [Matrix; 7],
-    pub biases: [Option<Vec<f32>>; 7],
+    pub matrices: [Option<Matrix>; N_PLACES],
+    pub biases: [Option<Vec<f32>>; N_PLACES],
 }
 
 /// How a block computes, beside its weights.
 pub(super) struct Shape<'a> {
     pub view: View,
     pub eps: f32,
+    /// Length of the feed-forward hidden layer.
+    pub ffn: usize,
     pub activation: Activation,
     /// What turns queries and keys, if something does.
     pub rope: Option<&'a Table<'a>>,
@@ -65,13 +93,13 @@ pub(super) struct Saved {
 
 /// What a gradient is wanted of.
 pub(super) struct Wanted {
-    /// Which of [`MATRICES`].
-    pub matrices: [bool; 7],
+    /// Which matrices, by place.
+    pub matrices: [bool; N_PLACES],
     /// The input of the block.
     pub input: bool,
 }
 
-/// Is given each wanted matrix, by its place in [`MATRICES`], with what went into it `[n_in, rows]` and the gradient of
+/// Is given each wanted matrix, by its place, with what went into it `[n_in, rows]` and the gradient of
 /// what came out `[n_out, rows]`.
 pub(super) type Take<'a> = dyn FnMut(usize, &Columns, &Columns) -> Result<()> + 'a;
 
@@ -86,13 +114,12 @@ impl Layer {
     /// What the block makes of `x` `[width, rows]`.
     pub(super) fn forward(&self, shape: &Shape, rows: &Rows, x: &Columns) -> (Columns, Saved) {
         let n = rows.block;
-        let [mut q, mut k, mut v] = [Q, K, V].map(|which| self.room_for(which, x.rows()));
+        let Heads { n: n_heads, n_kv, size, .. } = shape.view.heads;
+        let [mut q, mut k, mut v] = [n_heads, n_kv, n_kv].map(|n| Columns::zeros(n * size, x.rows()));
         let blocks = (x.blocks(n), q.blocks_mut(n), k.blocks_mut(n), v.blocks_mut(n));
         blocks.into_par_iter().for_each(|(x, q, k, v)| {
             let normed = normed(x, &self.attn_norm, shape.eps);
-            self.apply(Q, &normed, Accum::Replace, q);
-            self.apply(K, &normed, Accum::Replace, k);
-            self.apply(V, &normed, Accum::Replace, v);
+            self.apply_all(QKV, [Q, K, V], &normed, [q, k, v]);
         });
         let raw = self.head_norms.as_ref().map(|_| [q.clone(), k.clone()]);
         let blocks = (q.blocks_mut(n), k.blocks_mut(n), rows.positions.par_chunks(n));
@@ -111,7 +138,7 @@ impl Layer {
         let attended = attend(shape.view, rows, &qkv);
 
         let (mut middle, mut out) = (x.clone(), Columns::zeros(x.n(), x.rows()));
-        let [mut gate, mut up] = [GATE, UP].map(|which| self.room_for(which, x.rows()));
+        let [mut gate, mut up] = [(); 2].map(|()| Columns::zeros(shape.ffn, x.rows()));
         // Without outer norms nothing is kept of what is added.
         let mut given = [(); 2].map(|()| self.post_norms.as_ref().map(|_| Columns::zeros(x.n(), x.rows())));
         let [of_attention, of_ffn] = given.each_mut().map(|given| match given {
@@ -130,8 +157,7 @@ impl Layer {
         blocks.into_par_iter().for_each(|(attended, middle, gate, up, out, of_attention, of_ffn)| {
             self.apply_and_add(OUTPUT, attended, shape.eps, of_attention, middle);
             let normed = normed(middle, &self.ffn_norm, shape.eps);
-            self.apply(GATE, &normed, Accum::Replace, gate);
-            self.apply(UP, &normed, Accum::Replace, up);
+            self.apply_all(GATE_UP, [GATE, UP], &normed, [&mut *gate, &mut *up]);
             let mut act = vec![0.0; gate.len()];
             shape.activation.apply(gate, up, &mut act);
             out.copy_from_slice(middle);
@@ -192,20 +218,18 @@ impl Layer {
         });
         drop(d_ffn);
         let (d_gate, d_up) = (gate, up);
-        if wanted.matrices[GATE] || wanted.matrices[UP] {
+        if wanted.matrices[GATE_UP..DOWN].contains(&true) {
             let normed = all_normed(&middle, &self.ffn_norm, eps, n);
-            take(GATE, &normed, &d_gate)?;
-            take(UP, &normed, &d_up)?;
+            take_all(&mut take, wanted, GATE_UP, [GATE, UP], &normed, [&d_gate, &d_up])?;
         }
-        if !wanted.before(GATE) {
+        if !wanted.before(GATE_UP) {
             return Ok(None);
         }
         let mut d_middle = dout;
         let blocks = (middle.blocks(n), d_gate.blocks(n), d_up.blocks(n), d_middle.blocks_mut(n));
         blocks.into_par_iter().for_each(|(middle, d_gate, d_up, d_middle)| {
             let mut d_normed = vec![0.0; middle.len()];
-            self.back(GATE, d_gate, &mut d_normed);
-            self.back(UP, d_up, &mut d_normed);
+            self.back_all(GATE_UP, [GATE, UP], [d_gate, d_up], &mut d_normed);
             rms_norm_back(middle, &self.ffn_norm, eps, &d_normed, d_middle);
         });
         drop((middle, d_gate, d_up));
@@ -238,9 +262,7 @@ impl Layer {
         }
         if wanted.matrices[..OUTPUT].contains(&true) {
             let normed = all_normed(x, &self.attn_norm, eps, n);
-            take(Q, &normed, &d.q)?;
-            take(K, &normed, &d.k)?;
-            take(V, &normed, &d.v)?;
+            take_all(&mut take, wanted, QKV, [Q, K, V], &normed, [&d.q, &d.k, &d.v])?;
         }
         if !wanted.input {
             return Ok(None);
@@ -249,21 +271,48 @@ impl Layer {
         let blocks = (x.blocks(n), d.q.blocks(n), d.k.blocks(n), d.v.blocks(n), dx.blocks_mut(n));
         blocks.into_par_iter().for_each(|(x, dq, dk, dv, dx)| {
             let mut d_normed = vec![0.0; x.len()];
-            self.back(Q, dq, &mut d_normed);
-            self.back(K, dk, &mut d_normed);
-            self.back(V, dv, &mut d_normed);
+            self.back_all(QKV, [Q, K, V], [dq, dk, dv], &mut d_normed);
             rms_norm_back(x, &self.attn_norm, eps, &d_normed, dx);
         });
         Ok(Some(dx))
     }
 
-    fn room_for(&self, which: usize, rows: usize) -> Columns {
-        Columns::zeros(self.matrices[which].n_out, rows)
+    /// y = Wᵀ·x + bias for each of `places`, which have one input, or for `joined`, which has all of them in one.
+    fn apply_all<const N: usize>(
+        &self,
+        joined: usize,
+        places: [usize; N],
+        x: &[f32],
+        mut ys: [&mut [f32]; N],
+    ) {
+        let Some(w) = &self.matrices[joined] else {
+            places.into_iter().zip(ys).for_each(|(place, y)| self.apply(place, x, Accum::Replace, y));
+            return;
+        };
+        let n_rows = x.len() / w.n_in;
+        let mut all = vec![0.0; n_rows * w.n_out];
+        self.apply(joined, x, Accum::Replace, &mut all);
+        for (row, mut all) in all.chunks_exact(w.n_out).enumerate() {
+            for y in &mut ys {
+                let n = y.len() / n_rows;
+                let (part, rest) = all.split_at(n);
+                y[row * n..][..n].copy_from_slice(part);
+                all = rest;
+            }
+        }
+    }
+
+    /// dx += Σ W·dy, for the same.
+    fn back_all<const N: usize>(&self, joined: usize, places: [usize; N], dys: [&[f32]; N], dx: &mut [f32]) {
+        match &self.matrices[joined] {
+            None => places.into_iter().zip(dys).for_each(|(place, dy)| self.back(place, dy, dx)),
+            Some(w) => self.back(joined, &in_one(dys, dx.len() / w.n_in), dx),
+        }
     }
 
     /// y (+)= Wᵀ·x + bias.
     fn apply(&self, which: usize, x: &[f32], accumulate: Accum, y: &mut [f32]) {
-        let w = &self.matrices[which];
+        let Some(w) = &self.matrices[which] else { return };
         product(view_mut(y, w.n_out), accumulate, w.view().transpose(), view(x, w.n_in));
         if let Some(bias) = &self.biases[which] {
             add_bias(y, bias);
@@ -282,9 +331,36 @@ impl Layer {
 
     /// dx += W·dy.
     fn back(&self, which: usize, dy: &[f32], dx: &mut [f32]) {
-        let w = &self.matrices[which];
+        let Some(w) = &self.matrices[which] else { return };
         product(view_mut(dx, w.n_in), Accum::Add, w.view(), view(dy, w.n_out));
     }
+}
+
+/// Hands out the matrices with input `x`, whose outputs have the gradients `dys`: each of `places`, or `joined`.
+fn take_all<const N: usize>(
+    take: &mut impl FnMut(usize, &Columns, &Columns) -> Result<()>,
+    wanted: &Wanted,
+    joined: usize,
+    places: [usize; N],
+    x: &Columns,
+    dys: [&Columns; N],
+) -> Result<()> {
+    if wanted.matrices[joined] {
+        let values = in_one(dys.map(Columns::values), x.rows());
+        return take(joined, x, &Columns::of(values, x.rows()));
+    }
+    places.into_iter().zip(dys).try_for_each(|(place, dy)| take(place, x, dy))
+}
+
+/// The rows of `parts`, each with those of the next part behind it.
+fn in_one<const N: usize>(parts: [&[f32]; N], n_rows: usize) -> Vec<f32> {
+    let row = |row: usize| {
+        parts.iter().flat_map(move |part| {
+            let n = part.len() / n_rows;
+            &part[row * n..][..n]
+        })
+    };
+    (0..n_rows).flat_map(row).copied().collect()
 }
 
 fn normed(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {

@@ -19,6 +19,15 @@ impl Columns {
         Self { n, values: vec![0.0; n * rows] }
     }
 
+    /// `values` as `rows` columns.
+    pub(super) fn of(values: Vec<f32>, rows: usize) -> Self {
+        Self { n: values.len() / rows.max(1), values }
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// Length of a column.
     pub(super) fn n(&self) -> usize {
         self.n

@@ -44,7 +44,7 @@ use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use architecture::{Architecture, Attention};
 use attention::View;
-use block::{Saved, Shape, Wanted};
+use block::{Saved, Shape, Wanted, N_PLACES};
 use columns::Columns;
 use head::{Head, Objective, Totals};
 use packing::{Batch, Rows};
@@ -131,12 +131,12 @@ impl PolicyGradient {
     /// Reads the model's description, and checks it against llama.cpp.
     ///
     /// # Errors
-    /// An architecture that is not described (llama, mistral, qwen2, qwen3, smollm3 and gemma3 are), a sidecar that adapts
+    /// An architecture that is not described (llama, mistral, qwen2, qwen3, smollm3, gemma3 and phi3 are), a sidecar that adapts
     /// something else than matrices of blocks, or logits that differ from llama.cpp's.
     pub fn new(adapted: &Arc<AdaptedModel>, form: Form, n_threads: usize) -> Result<Self> {
         let file = adapted.model().file();
         let architecture = Architecture::read(file)?;
-        let weights = Weights::new(adapted, form, architecture.n_layers)?;
+        let weights = Weights::new(adapted, form, architecture.places, architecture.n_layers)?;
         let head = Head::read(file, architecture.eps)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(n_threads)
@@ -277,6 +277,7 @@ impl PolicyGradient {
             kv: heads.n_kv * heads.size,
             has_head_norms: self.architecture.has_head_norms,
             has_post_norms: self.architecture.has_post_norms,
+            is_joined: self.architecture.places == block::JOINED,
             n_vocab: self.head.n_vocab(),
             adapted: (0..n_layers).map(adapted).collect(),
             n_threads: self.pool.current_num_threads(),
@@ -350,9 +351,9 @@ impl PolicyGradient {
     }
 
     fn shape<'a>(&self, tables: &'a [Table<'a>], layer: usize) -> Shape<'a> {
-        let Architecture { heads, eps, activation, ref attention, .. } = self.architecture;
+        let Architecture { heads, ffn, eps, activation, ref attention, .. } = self.architecture;
         let Attention { rope, window } = attention[layer];
-        Shape { view: View { heads, window }, eps, activation, rope: rope.map(|rope| &tables[rope]) }
+        Shape { view: View { heads, window }, eps, ffn, activation, rope: rope.map(|rope| &tables[rope]) }
     }
 
     /// `keep` says of each layer whether its input is wanted later, and whether all that the way back needs is.
@@ -396,7 +397,7 @@ impl PolicyGradient {
             let shape = &self.shape(tables, layer);
             let weights = self.weights.layer(layer, Some(m))?;
             let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
-            let mut indices = [None; 7];
+            let mut indices = [None; N_PLACES];
             self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));
             let wanted =
                 Wanted { matrices: indices.map(|index| index.is_some()), input: layer > self.lowest() };

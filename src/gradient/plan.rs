@@ -60,6 +60,8 @@ pub(super) struct Sizes {
     pub kv: usize,
     pub has_head_norms: bool,
     pub has_post_norms: bool,
+    /// Whether queries, keys and values, and gates and what they gate, come from one matrix each.
+    pub is_joined: bool,
     pub n_vocab: usize,
     /// Rank, n_in and n_out of the adapted matrices of each layer.
     pub adapted: Vec<Vec<[usize; 3]>>,
@@ -162,8 +164,9 @@ impl Sizes {
             layer.iter().map(|[rank, n_in, n_out]| rank * (n_in + n_out)).sum()
         };
         let factors = self.adapted.iter().map(factors).max().unwrap_or(0);
-        let on_the_way = rows * (4 * width + ffn.max(2 * q + 2 * kv));
-        let of_threads = n_threads * plan.block * (2 * width + 2 * ffn);
+        let joined = if self.is_joined { (2 * ffn).max(q + 2 * kv) } else { 0 };
+        let on_the_way = rows * (4 * width + joined + ffn.max(2 * q + 2 * kv));
+        let of_threads = n_threads * plan.block * (2 * width + joined + 2 * ffn);
         let layer_phase = one + self.layer() + factors + on_the_way + of_threads;
         let n_logits = if has_kl { 2 } else { 1 };
         let head_rows = plan.head_rows.min(rows);

@@ -6,7 +6,7 @@ use faer::{Accum, MatRef};
 use rayon::prelude::*;
 
 use super::architecture::POST_NORMS;
-use super::block::{Layer, MATRICES};
+use super::block::{named, Layer, Places, N_PLACES};
 use super::columns::{view, view_mut};
 use super::product;
 use crate::engine::{AdaptedModel, Form};
@@ -34,27 +34,34 @@ pub(super) struct Factors {
 pub(super) struct Weights {
     adapted: Arc<AdaptedModel>,
     form: Form,
+    places: Places,
     /// For each layer and matrix, its index in the sidecar.
-    indices: Vec<[Option<usize>; 7]>,
+    indices: Vec<[Option<usize>; N_PLACES]>,
 }
 
 impl Weights {
     /// # Errors
     /// An adapted weight that is no matrix of a block, or is cut off in the factored form.
-    pub(super) fn new(adapted: &Arc<AdaptedModel>, form: Form, n_layers: usize) -> Result<Self> {
-        let mut indices = vec![[None; 7]; n_layers];
+    pub(super) fn new(
+        adapted: &Arc<AdaptedModel>,
+        form: Form,
+        places: Places,
+        n_layers: usize,
+    ) -> Result<Self> {
+        let mut indices = vec![[None; N_PLACES]; n_layers];
         for (index, weight) in adapted.sidecar().weights.iter().enumerate() {
-            let place = place(&weight.name).filter(|&(layer, _)| layer < n_layers).ok_or_else(|| {
-                Error::invalid("the exact gradient adapts matrices of blocks only")
-                    .field(format!("weight {}", weight.name))
-                    .hint("decompose with `tensors` all, attn or ffn, or use `Evolution`")
-            })?;
+            let place =
+                place(&places, &weight.name).filter(|&(layer, _)| layer < n_layers).ok_or_else(|| {
+                    Error::invalid("the exact gradient adapts matrices of blocks only")
+                        .field(format!("weight {}", weight.name))
+                        .hint("decompose with `tensors` all, attn or ffn, or use `Evolution`")
+                })?;
             indices[place.0][place.1] = Some(index);
         }
         if matches!(form, Form::Factored) && !adapted.sidecar().is_full_rank() {
             return Err(Error::expected("a sidecar of full rank", "one that is cut off").setting("form"));
         }
-        Ok(Self { adapted: Arc::clone(adapted), form, indices })
+        Ok(Self { adapted: Arc::clone(adapted), form, places, indices })
     }
 
     pub(super) fn adapted(&self) -> &Arc<AdaptedModel> {
@@ -69,7 +76,7 @@ impl Weights {
         self.adapted.model().file()
     }
 
-    /// The adapted matrices of `layer`, by their places in [`MATRICES`] and in the sidecar.
+    /// The adapted matrices of `layer`, by their places in the block and in the sidecar.
     pub(super) fn adapted_in(&self, layer: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.indices[layer].iter().enumerate().filter_map(|(place, index)| Some((place, (*index)?)))
     }
@@ -83,11 +90,13 @@ impl Weights {
         let k_norm = optional(format!("blk.{layer}.attn_k_norm.weight"))?;
         let [after_attention, after_ffn] =
             POST_NORMS.map(|name| optional(format!("blk.{layer}.{name}.weight")));
-        let matrix = |part: usize| {
-            let name = format!("blk.{layer}.{}.weight", MATRICES[part]);
-            self.matrix(&name, self.indices[layer][part], m)
+        let matrix = |place: usize| {
+            let Some(name) = self.places[place] else { return Ok(None) };
+            self.matrix(&format!("blk.{layer}.{name}.weight"), self.indices[layer][place], m).map(Some)
         };
-        let bias = |part: usize| optional(format!("blk.{layer}.{}.bias", MATRICES[part]));
+        let bias = |place: usize| {
+            self.places[place].map_or(Ok(None), |name| optional(format!("blk.{layer}.{name}.bias")))
+        };
         Ok(Layer {
             attn_norm: required("attn_norm")?,
             head_norms: q_norm.zip(k_norm).map(|(q, k)| [q, k]),
@@ -153,10 +162,11 @@ impl Factors {
     }
 }
 
-/// Layer and index in [`MATRICES`] of the weight `name`.
-fn place(name: &str) -> Option<(usize, usize)> {
+/// Layer and place of the weight `name`.
+fn place(places: &Places, name: &str) -> Option<(usize, usize)> {
     let (layer, part) = name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
-    Some((layer.parse().ok()?, MATRICES.iter().position(|matrix| *matrix == part)?))
+    let (place, _) = named(places).find(|(_, name)| *name == part)?;
+    Some((layer.parse().ok()?, place))
 }
 
 /// Reads it on all threads.
@@ -167,8 +177,8 @@ fn read_matrix(file: &GgufFile, tensor: &TensorInfo) -> Result<Matrix> {
     Ok(matrix)
 }
 
-/// One of each of [`MATRICES`].
-fn all<T: Send>(of: impl Fn(usize) -> Result<T> + Send + Sync) -> Result<[T; 7]> {
-    let found: Vec<T> = (0..7).into_par_iter().map(of).collect::<Result<_>>()?;
-    found.try_into().map_err(|_| Error::engine("a block has seven matrices"))
+/// One for each place.
+fn all<T: Send>(of: impl Fn(usize) -> Result<T> + Send + Sync) -> Result<[T; N_PLACES]> {
+    let found: Vec<T> = (0..N_PLACES).into_par_iter().map(of).collect::<Result<_>>()?;
+    found.try_into().map_err(|_| Error::engine("a block has so many places"))
 }

@@ -80,7 +80,9 @@ fn it_is_that_of_central_differences() {
         (Form::Residual, cut_off, 0.0),
     ];
     // Of four layers of smollm3 one is not turned; windows of gemma3 are shorter than the sequences.
-    for (arch, layers) in [("llama", 2), ("qwen2", 2), ("qwen3", 2), ("smollm3", 4), ("gemma3", 2)] {
+    for (arch, layers) in
+        [("llama", 2), ("qwen2", 2), ("qwen3", 2), ("smollm3", 4), ("gemma3", 2), ("phi3", 2)]
+    {
         for (form, rank, kl) in cases {
             let shape = RandomModel { layers, ..tiny(arch) };
             let adapted = Adapted::random(&shape, Selection::All, rank, TensorType::F32);
@@ -283,13 +285,56 @@ fn what_is_not_described_is_refused() {
     assert!(nothing.of_m.flat().iter().all(|&g| g == 0.0));
 }
 
-/// llama.cpp multiplies turned heads by this factor, of which the description knows nothing.
+/// Ways of stretching positions that files name, or leave to be guessed; llama.cpp computes them by itself.
+#[test]
+fn positions_are_stretched_as_llama_cpp_does() {
+    type Edit = fn(&mut GgufHeader);
+    let cases: [(&str, &str, Edit); 7] = [
+        ("llama", "linear", |header| {
+            header.set_str("llama.rope.scaling.type", "linear").unwrap();
+            header.set_f32("llama.rope.scaling.factor", 4.0).unwrap();
+        }),
+        ("llama", "linear, unnamed", |header| header.set_f32("llama.rope.scaling.factor", 4.0).unwrap()),
+        ("qwen2", "linear, as old files call it", |header| {
+            header.set_f32("qwen2.rope.scale_linear", 4.0).unwrap()
+        }),
+        ("llama", "none, whatever the factor", |header| {
+            header.set_str("llama.rope.scaling.type", "none").unwrap();
+            header.set_f32("llama.rope.scaling.factor", 4.0).unwrap();
+        }),
+        ("qwen2", "yarn", |header| {
+            header.set_str("qwen2.rope.scaling.type", "yarn").unwrap();
+            header.set_f32("qwen2.rope.scaling.factor", 4.0).unwrap();
+            header.set_u32("qwen2.rope.scaling.original_context_length", 64).unwrap();
+        }),
+        ("phi3", "longrope", |header| {
+            header.set_str("phi3.rope.scaling.type", "longrope").unwrap();
+            header.set_f32("phi3.rope.scaling.attn_factor", 1.2).unwrap();
+        }),
+        ("llama", "heads by layer", |header| {
+            header.set_i32s("llama.attention.head_count_kv", &[2, 2]).unwrap()
+        }),
+    ];
+    for (arch, name, edit) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, path] = ["plain.gguf", "model.gguf"].map(|name| folder.path().join(name));
+        tiny(arch).write(&plain).unwrap();
+        rewrite_edited(&GgufFile::open(&plain).unwrap(), &path, &HashMap::new(), edit);
+        let adapted = Adapted::real(&path, Selection::Ffn, RankPolicy::Full, TensorType::F32);
+        let distance = gradient(&adapted, Form::Residual, 2).distance_from_llama_cpp().unwrap();
+        println!("{arch}, {name}: {distance:.1e}");
+        assert!(distance < 1e-5, "{arch}, {name}: {distance}");
+    }
+}
+
+/// In contexts that are longer than what the file calls the original one, llama.cpp turns by other factors.
 #[test]
 fn a_model_that_llama_cpp_computes_otherwise_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let [plain, path] = ["plain.gguf", "model.gguf"].map(|name| folder.path().join(name));
-    tiny("llama").write(&plain).unwrap();
-    let edit = |header: &mut GgufHeader| header.set_f32("llama.rope.scaling.attn_factor", 2.0).unwrap();
+    tiny("phi3").write(&plain).unwrap();
+    let edit =
+        |header: &mut GgufHeader| header.set_u32("phi3.rope.scaling.original_context_length", 8).unwrap();
     rewrite_edited(&GgufFile::open(&plain).unwrap(), &path, &HashMap::new(), edit);
     let adapted = Adapted::real(&path, Selection::Ffn, RankPolicy::Full, TensorType::F32);
     let error = PolicyGradient::new(&adapted.adapted, Form::Residual, 1).err().unwrap().to_string();

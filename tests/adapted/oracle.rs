@@ -140,6 +140,8 @@ impl Oracle {
         let mut xs: Vec<Vector> = tokens.iter().map(embedding).collect();
         let halves = !["llama", "smollm3"].contains(&arch.as_str());
         let has_head_norms = ["qwen3", "gemma3"].contains(&arch.as_str());
+        let ones = vec![1.0; size / 2];
+        let factors = t.get("rope_factors_short.weight").unwrap_or(&ones);
         for layer in 0..layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
             let get = |part: &str| &t[name(part).as_str()];
@@ -157,21 +159,32 @@ impl Oracle {
             let (mut qs, mut ks, mut vs) = (Vec::new(), Vec::new(), Vec::new());
             for (position, x) in xs.iter().enumerate() {
                 let x = rms_norm(x, get("attn_norm.weight"));
+                // phi3 has queries, keys and values in one matrix, in this order.
+                let of_three = |part: &str| {
+                    let kv = kv_heads * size;
+                    let rows = match part {
+                        _ if arch != "phi3" => return linear(part, &x),
+                        "attn_q" => 0..width,
+                        "attn_k" => width..width + kv,
+                        _ => width + kv..width + 2 * kv,
+                    };
+                    linear("attn_qkv", &x)[rows].to_vec()
+                };
                 let turned = |part: &str| {
-                    let mut y = linear(part, &x);
+                    let mut y = of_three(part);
                     for head in y.chunks_mut(size) {
                         if has_head_norms {
                             head.copy_from_slice(&rms_norm(head, get(&format!("{part}_norm.weight"))));
                         }
                         if is_turned {
-                            rotate(head, position, base, halves);
+                            rotate(head, position, base, factors, halves);
                         }
                     }
                     y
                 };
                 qs.push(turned("attn_q"));
                 ks.push(turned("attn_k"));
-                vs.push(linear("attn_v", &x));
+                vs.push(of_three("attn_v"));
             }
             for (position, x) in xs.iter_mut().enumerate() {
                 let mut attended = Vec::new();
@@ -193,7 +206,14 @@ impl Oracle {
                 let add = |x: &mut Vector, y: Vector| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
                 add(x, normed_after("post_attention_norm.weight", linear("attn_output", &attended)));
                 let normed = rms_norm(x, get("ffn_norm.weight"));
-                let (gate, up) = (linear("ffn_gate", &normed), linear("ffn_up", &normed));
+                // The gate comes first.
+                let (gate, up) = match linear("ffn_up", &normed) {
+                    mut both if arch == "phi3" => {
+                        let up = both.split_off(both.len() / 2);
+                        (both, up)
+                    }
+                    up => (linear("ffn_gate", &normed), up),
+                };
                 let gated = |g: f64| if is_gemma { gelu(g) } else { g / (1.0 + (-g).exp()) };
                 let act: Vector = gate.iter().zip(&up).map(|(&g, u)| gated(g) * u).collect();
                 add(x, normed_after("post_ffw_norm.weight", linear("ffn_down", &act)));
@@ -222,10 +242,10 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
 }
 
-fn rotate(head: &mut [f64], position: usize, base: f64, halves: bool) {
+fn rotate(head: &mut [f64], position: usize, base: f64, factors: &[f64], halves: bool) {
     let n = head.len();
     for i in 0..n / 2 {
-        let angle = position as f64 * base.powf(-2.0 * i as f64 / n as f64);
+        let angle = position as f64 * base.powf(-2.0 * i as f64 / n as f64) / factors[i];
         let (a, b) = if halves { (i, i + n / 2) } else { (2 * i, 2 * i + 1) };
         (head[a], head[b]) =
             (head[a] * angle.cos() - head[b] * angle.sin(), head[a] * angle.sin() + head[b] * angle.cos());

@@ -43,7 +43,7 @@ pub struct RandomModel {
 pub const MIN_VOCAB: usize = 260;
 
 /// What can be written.
-pub const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "smollm3", "gemma3", "spark2_5"];
+pub const ARCHITECTURES: [&str; 7] = ["llama", "qwen2", "qwen3", "smollm3", "gemma3", "phi3", "spark2_5"];
 
 /// Tokens that a token of `spark2_5` or `gemma3` attends to where its attention has a window.
 pub const SLIDING_WINDOW: u32 = 8;
@@ -150,7 +150,8 @@ impl RandomModel {
             header.set_i32s(&key("attention.sliding_window_pattern"), &has_window)?;
         }
 
-        let vocabulary = vocabulary(self.vocab);
+        let vocabulary =
+            vocabulary(self.vocab, if self.arch == "phi3" { Some("<|endoftext|>") } else { None });
         let tokens: Vec<&str> = vocabulary.iter().map(|t| t.text.as_str()).collect();
         let scores: Vec<f32> = (0..vocabulary.len()).map(|rank| -(rank as f32)).collect();
         let kinds: Vec<i32> = vocabulary.iter().map(|t| t.kind as i32).collect();
@@ -172,10 +173,18 @@ impl RandomModel {
             RandomTensor::norm("output_norm", self.width),
             RandomTensor::matrix("output", self.width, self.vocab),
         ];
+        if self.arch == "phi3" {
+            for context in ["short", "long"] {
+                list.push(RandomTensor::norm(&format!("rope_factors_{context}"), self.head_dim() / 2));
+            }
+        }
         for block in 0..self.layers {
             let name = |part: &str| format!("blk.{block}.{part}");
             list.push(RandomTensor::norm(&name("attn_norm"), self.width));
-            for (part, rows) in [("attn_q", self.width), ("attn_k", kv), ("attn_v", kv)] {
+            let apart = [("attn_q", self.width), ("attn_k", kv), ("attn_v", kv)];
+            let joined = [("attn_qkv", self.width + 2 * kv)];
+            let is_joined = self.arch == "phi3";
+            for &(part, rows) in if is_joined { &joined[..] } else { &apart } {
                 list.push(RandomTensor::matrix(&name(part), self.width, rows));
                 if self.arch == "qwen2" {
                     list.push(RandomTensor::bias(&name(part), rows));
@@ -194,8 +203,12 @@ impl RandomModel {
                 list.push(RandomTensor::norm(&name("post_attention_norm"), self.width));
                 list.push(RandomTensor::norm(&name("post_ffw_norm"), self.width));
             }
-            list.push(RandomTensor::matrix(&name("ffn_gate"), self.width, self.ffn));
-            list.push(RandomTensor::matrix(&name("ffn_up"), self.width, self.ffn));
+            if is_joined {
+                list.push(RandomTensor::matrix(&name("ffn_up"), self.width, 2 * self.ffn));
+            } else {
+                list.push(RandomTensor::matrix(&name("ffn_gate"), self.width, self.ffn));
+                list.push(RandomTensor::matrix(&name("ffn_up"), self.width, self.ffn));
+            }
             list.push(RandomTensor::matrix(&name("ffn_down"), self.ffn, self.width));
         }
         list
@@ -305,14 +318,16 @@ struct Token {
 
 /// A SentencePiece vocabulary with byte fallback: `<unk>`, `<s>`, `</s>`, 256 bytes, the space, then a, ▁a,
 /// b, ▁b, … aa, ▁aa, … Every longer piece is a shorter one and a letter, so merging can reach all of them.
-fn vocabulary(len: usize) -> Vec<Token> {
+/// llama.cpp wants to find `more` in the vocabularies of some architectures.
+fn vocabulary(len: usize, more: Option<&str>) -> Vec<Token> {
     let token = |text: String, kind| Token { text, kind };
     let special = [("<unk>", Kind::Unknown), ("<s>", Kind::Control), ("</s>", Kind::Control)];
     let special = special.into_iter().map(|(text, kind)| token(text.into(), kind));
     let bytes = (0..=255u8).map(|byte| token(format!("<0x{byte:02X}>"), Kind::Byte));
     let space = std::iter::once(token("▁".into(), Kind::Normal));
     let words = (0..).flat_map(|n| [word(n), format!("▁{}", word(n))]).map(|text| token(text, Kind::Normal));
-    special.chain(bytes).chain(space).chain(words).take(len).collect()
+    let more = more.map(|text| token(text.into(), Kind::Control));
+    special.chain(bytes).chain(more).chain(space).chain(words).take(len).collect()
 }
 
 /// The n-th word over a–z, shortest first: a, b, … z, aa, ab, …
