@@ -23,6 +23,9 @@ pub struct Options {
     pub parametrisation: Parametrisation,
     /// Rate by step, and how many steps there are.
     pub schedule: Schedule,
+    /// Most that a step may change the answers, KL(π_before ‖ π_after) in nats per token, where the rate is at its peak;
+    /// with lower rates less, as the square. Longer steps are shortened. `None` leaves them as the rate has them.
+    pub step_kl: Option<f64>,
     /// Longest gradient, of all parameters together.
     pub clip: f64,
     /// The optimiser.
@@ -51,6 +54,7 @@ impl Default for Options {
             baseline: Baseline::LeaveOneOut,
             parametrisation: Parametrisation::Multiplier,
             schedule: Schedule { peak: 1e-2, warmup: 5, steps: 150, shape: Shape::Cosine },
+            step_kl: Some(1e-3),
             clip: 1.0,
             adam: AdamWOptions::default(),
             kl: 0.0,
@@ -76,6 +80,7 @@ impl Options {
             baseline: Baseline::Signed,
             parametrisation: Parametrisation::Reference,
             schedule,
+            step_kl: None,
             clip: 1e-3,
             seed: 42,
             ..Self::default()
@@ -102,6 +107,7 @@ impl Options {
         }
         let numbers = [
             ("schedule.peak", self.schedule.peak, false),
+            ("step_kl", self.step_kl.unwrap_or(1.0), false),
             ("clip", self.clip, false),
             ("adam.decay", self.adam.decay, true),
             ("kl", f64::from(self.kl), true),

@@ -131,7 +131,8 @@ impl<'a> Training<'a> {
             form: *form,
             batch: *batch,
             n_threads: *n_threads,
-            max_candidates: if has_groups { 1 } else { 2 * Evolution::default().pairs },
+            // Before and after a step, or all that evolution compares.
+            max_candidates: if has_groups { 2 } else { 2 * Evolution::default().pairs },
             validation_items: learning.validation_items,
         };
         let model_policy = ModelPolicy::new(adapted, task, &model_options)?;

@@ -171,6 +171,7 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
         ("--task math -o @x.expert.gguf --prompts 0", ["--prompts", "0"]),
         ("--task math -o @x.expert.gguf --clip -1", ["--clip", "-1"]),
         ("--task math -o @x.expert.gguf --kl -1", ["--kl", "-1"]),
+        ("--task math -o @x.expert.gguf --step-kl -1", ["--step-kl", "-1"]),
         ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
         ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
         ("--task math -o @x.expert.gguf --batch 0", ["--batch", "0"]),

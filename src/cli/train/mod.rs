@@ -78,6 +78,10 @@ pub struct Args {
     /// Steps over which the rate rises from 0 [default: 5; 0 with --reference]
     #[arg(long, value_name = "N", help_heading = "Learning")]
     warmup: Option<u64>,
+    /// Shorten steps that change the answers by more nats per token, where the rate is highest; 0 for no limit [default:
+    /// 0.001; 0 with --reference]
+    #[arg(long, value_name = "KL", allow_negative_numbers = true, help_heading = "Learning")]
+    step_kl: Option<f64>,
     /// Shorten longer gradients to this norm [default: 1; 0.001 with --reference]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Learning")]
     clip: Option<f64>,
@@ -235,6 +239,10 @@ impl Args {
         };
         options.prompts = self.prompts.unwrap_or(options.prompts);
         options.samples = self.samples.unwrap_or(options.samples);
+        options.step_kl = match self.step_kl {
+            Some(limit) => (limit != 0.0).then_some(limit),
+            None => options.step_kl,
+        };
         options.clip = self.clip.unwrap_or(options.clip);
         options.temperature = self.temp.unwrap_or(options.temperature);
         options.seed = self.seed.unwrap_or(options.seed);
