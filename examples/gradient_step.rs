@@ -68,7 +68,11 @@ fn main() -> Result<()> {
     let groups: Vec<_> = lines.into_iter().map(group).collect();
 
     let adapted = AdaptedModel::new(&Model::load(&args.model, 0)?, Sidecar::open(&args.svf)?)?;
-    let gradient = PolicyGradient::new(&adapted, if args.residual { Form::Residual } else { Form::Factored }, args.threads)?;
+    let gradient = PolicyGradient::new(
+        &adapted,
+        if args.residual { Form::Residual } else { Form::Factored },
+        args.threads,
+    )?;
     let plan = gradient.plan(&groups, args.kl, args.memory << 20)?;
     let initial = Multipliers::identity(adapted.sidecar());
     let mut m = initial.clone();
@@ -90,8 +94,11 @@ fn main() -> Result<()> {
         parts.push([base, forward, head, backward]);
     }
     let peak = peak_bytes()?;
-    println!("{}", serde_json::json!({ "seconds": seconds, "parts": parts, "before": before, "peak": peak,
-        "rows": plan.rows, "kept": plan.kept, "planned": plan.bytes }));
+    println!(
+        "{}",
+        serde_json::json!({ "seconds": seconds, "parts": parts, "before": before, "peak": peak,
+        "rows": plan.rows, "kept": plan.kept, "planned": plan.bytes })
+    );
     Ok(())
 }
 

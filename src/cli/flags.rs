@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 82] = [
+const WORDS: [(&str, &str); 83] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -66,6 +66,7 @@ const WORDS: [(&str, &str); 82] = [
     ("prompts", "--prompts"),
     ("step_kl", "--step-kl"),
     ("clip", "--clip"),
+    ("layers", "--layers"),
     ("adam.decay", "--decay"),
     ("kl", "--kl"),
     ("validate_every", "--validate-every"),

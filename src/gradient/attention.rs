@@ -150,12 +150,7 @@ impl Part<'_> {
     }
 
     /// The `components` of the `rows` of the batch.
-    fn of<'a>(
-        &self,
-        x: MatRef<'a, f32>,
-        components: Range<usize>,
-        rows: &Range<usize>,
-    ) -> MatRef<'a, f32> {
+    fn of<'a>(&self, x: MatRef<'a, f32>, components: Range<usize>, rows: &Range<usize>) -> MatRef<'a, f32> {
         x.submatrix(components.start, rows.start - self.first, components.len(), rows.len())
     }
 

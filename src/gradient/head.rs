@@ -97,7 +97,8 @@ impl Head {
         for outputs in outputs.chunks(plan.head_rows) {
             let rows = gather(x, outputs);
             let mut logits = self.logits(file, plan, &rows)?;
-            let n_compared = base.map_or(0, |base| outputs.partition_point(|output| output.row < base.rows()));
+            let n_compared =
+                base.map_or(0, |base| outputs.partition_point(|output| output.row < base.rows()));
             let mut base = match base {
                 Some(base) if n_compared > 0 => {
                     Some(self.logits(file, plan, &gather(base, &outputs[..n_compared]))?)
@@ -174,11 +175,8 @@ fn differentiate(
         (log_sum, &*base)
     });
     let of = softmax_with_means(logits, base.map_or(&[], |(_, difference)| difference));
-    let mut totals = Totals {
-        n_tokens: n,
-        entropy: n as f64 * (of.log_sum - of.mean_logit),
-        ..Totals::default()
-    };
+    let mut totals =
+        Totals { n_tokens: n, entropy: n as f64 * (of.log_sum - of.mean_logit), ..Totals::default() };
     let advantage: f32 = sampled.iter().map(|(_, advantage)| advantage).sum();
     let probabilities = logits;
     let pull = -advantage * weight;

@@ -152,7 +152,9 @@ impl PolicyGradient {
     /// None of these layers is adapted.
     pub fn with_layers(self, layers: Range<usize>) -> Result<Self> {
         let n_layers = self.architecture.n_layers;
-        if !(layers.start..layers.end.min(n_layers)).any(|layer| self.weights.adapted_in(layer).next().is_some()) {
+        if !(layers.start..layers.end.min(n_layers))
+            .any(|layer| self.weights.adapted_in(layer).next().is_some())
+        {
             let adapted: Vec<_> =
                 (0..n_layers).filter(|&layer| self.weights.adapted_in(layer).next().is_some()).collect();
             let expected = format!(
@@ -213,7 +215,9 @@ impl PolicyGradient {
             seconds: Seconds::default(),
         };
         self.pool.install(|| {
-            batches.into_iter().try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
+            batches
+                .into_iter()
+                .try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
         })?;
         let Sums { of_m, totals, seconds } = sums;
         let sigmas = self.weights.adapted().sidecar().weights.iter().map(|weight| &weight.sigma);
@@ -258,7 +262,8 @@ impl PolicyGradient {
     fn sizes(&self) -> Sizes {
         let Architecture { n_layers, width, heads, ffn, .. } = self.architecture;
         let adapted = |layer| -> Vec<_> {
-            let weights = self.trained_in(layer).map(|(_, index)| &self.weights.adapted().sidecar().weights[index]);
+            let weights =
+                self.trained_in(layer).map(|(_, index)| &self.weights.adapted().sidecar().weights[index]);
             weights.map(|weight| [weight.rank, weight.n_in, weight.n_out]).collect()
         };
         Sizes {
@@ -307,9 +312,8 @@ impl PolicyGradient {
         })?;
         let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
         let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
-        let forward = timed(&mut sums.seconds.forward, || {
-            self.forward(&shape, &rows, x, Some(m), &keep, interrupt)
-        })?;
+        let forward =
+            timed(&mut sums.seconds.forward, || self.forward(&shape, &rows, x, Some(m), &keep, interrupt))?;
         let Forward { inputs, out } = forward;
         let dout = timed(&mut sums.seconds.head, || {
             let file = self.weights.file();

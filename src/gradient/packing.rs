@@ -133,12 +133,7 @@ fn sequence<'a>(
 ///
 /// # Errors
 /// An empty prompt, or a token outside the vocabulary.
-pub(super) fn pack(
-    groups: &[Group],
-    plan: &Plan,
-    n_compared: usize,
-    n_vocab: usize,
-) -> Result<Vec<Batch>> {
+pub(super) fn pack(groups: &[Group], plan: &Plan, n_compared: usize, n_vocab: usize) -> Result<Vec<Batch>> {
     let mut batches: Vec<Batch> = Vec::new();
     for (i, group) in groups.iter().enumerate() {
         check(group, n_vocab)?;

@@ -196,11 +196,7 @@ pub(super) fn softmax_with_means(logits: &mut [f32], beside: &[f32]) -> Softmax 
         let share = (1.0 / whole) as f32;
         logits.iter_mut().for_each(|x| *x *= share);
         let most = f64::from(most);
-        Softmax {
-            log_sum: most + whole.ln(),
-            mean_logit: most + above / whole,
-            mean_beside: beside / whole,
-        }
+        Softmax { log_sum: most + whole.ln(), mean_logit: most + above / whole, mean_beside: beside / whole }
     })
 }
 

@@ -98,7 +98,8 @@ mod tests {
             let expected: Vec<f64> = (0..rank)
                 .map(|k| {
                     let u: Vec<f32> = (0..n_out).map(|o| factors.u.values[o * rank + k]).collect();
-                    let of = |row| wide(&u, dy.row(row)) * wide(&factors.v.values[k * n_in..][..n_in], x.row(row));
+                    let of =
+                        |row| wide(&u, dy.row(row)) * wide(&factors.v.values[k * n_in..][..n_in], x.row(row));
                     (0..rows).map(of).sum()
                 })
                 .collect();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::groups::Baseline;
+use super::layers::Layers;
 use super::parametrisation::Parametrisation;
 use crate::error::{Error, Result};
 use crate::optimiser::{AdamWOptions, Schedule, Shape};
@@ -21,6 +22,8 @@ pub struct Options {
     pub baseline: Baseline,
     /// What is trained.
     pub parametrisation: Parametrisation,
+    /// The layers that are trained; `None` for all that are adapted.
+    pub layers: Option<Layers>,
     /// Rate by step, and how many steps there are.
     pub schedule: Schedule,
     /// Most that a step may change the answers, KL(π_before ‖ π_after) in nats per token, where the rate is at its peak;
@@ -53,6 +56,7 @@ impl Default for Options {
             temperature: 1.0,
             baseline: Baseline::LeaveOneOut,
             parametrisation: Parametrisation::Multiplier,
+            layers: None,
             schedule: Schedule { peak: 1e-2, warmup: 5, steps: 150, shape: Shape::Cosine },
             step_kl: Some(1e-3),
             clip: 1.0,
@@ -118,6 +122,11 @@ impl Options {
                 let expected = if may_be_0 { "a number of 0 or more" } else { "a number above 0" };
                 return Err(Error::expected(expected, value).setting(name));
             }
+        }
+        if self.layers.is_some() && self.parametrisation != Parametrisation::Multiplier {
+            return Err(Error::invalid("the parametrisation moves m of every layer from the beginning")
+                .setting("layers")
+                .hint("train the multipliers themselves, or all layers"));
         }
         if self.baseline == Baseline::LeaveOneOut {
             if self.samples < 2 {

@@ -144,7 +144,9 @@ fn small_divisions_give_that_of_central_differences() {
         let (error, cosine) = compare(&found.of_m, &expected);
         println!("{name}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}");
         assert!(error <= 5e-6, "{name}: {error:e}");
-        assert!((found.kl / first.kl - 1.0).abs() < 1e-4 && (found.entropy / first.entropy - 1.0).abs() < 1e-5);
+        assert!(
+            (found.kl / first.kl - 1.0).abs() < 1e-4 && (found.entropy / first.entropy - 1.0).abs() < 1e-5
+        );
         if name.ends_with("kept") {
             assert_eq!(found.of_m, first.of_m, "{name}");
         }
@@ -171,7 +173,8 @@ fn layers_that_are_not_trained_have_no_gradient() {
             let part = gradient(&adapted, form, 2).with_layers(layers.clone()).unwrap();
             let part = part.estimate(&m, &groups(), 0.1, &Interrupt::new()).unwrap().of_m;
             for ((weight, part), whole) in weights.iter().zip(part.iter()).zip(whole.iter()) {
-                let is_trained = layers.clone().any(|layer| weight.name.starts_with(&format!("blk.{layer}.")));
+                let is_trained =
+                    layers.clone().any(|layer| weight.name.starts_with(&format!("blk.{layer}.")));
                 if is_trained {
                     assert_eq!(part, whole, "{selection}, {layers:?}, {}", weight.name);
                 } else {

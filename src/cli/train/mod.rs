@@ -16,7 +16,9 @@ use crate::expert;
 use crate::optimiser::Shape;
 use crate::resume::Earlier;
 use crate::task::Task;
-use crate::train::{EstimatorName, Folder, Options, Parametrisation, RewardName, Training, TrainingOptions};
+use crate::train::{
+    EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
+};
 
 /// Train an expert by reinforcement, from a task's rewards alone
 ///
@@ -102,6 +104,9 @@ pub struct Args {
     /// What is trained [default: multiplier; reference with --reference]
     #[arg(long, value_enum, help_heading = "Learning")]
     parametrisation: Option<ParametrisationFlag>,
+    /// Train these layers only, counted from 0; the others stay as in the base model [default: all that are adapted]
+    #[arg(long, value_name = "A-B", help_heading = "Learning")]
+    layers: Option<String>,
     /// Learn as the code that was released with the paper does
     #[arg(long, help_heading = "Learning")]
     reference: bool,
@@ -237,6 +242,7 @@ impl Args {
             Some(ParametrisationFlag::Reference) => Parametrisation::Reference,
             None => options.parametrisation,
         };
+        options.layers = self.layers.as_deref().map(Layers::parse).transpose()?;
         options.prompts = self.prompts.unwrap_or(options.prompts);
         options.samples = self.samples.unwrap_or(options.samples);
         options.step_kl = match self.step_kl {

@@ -207,7 +207,8 @@ impl GgufFile {
         let bytes = first
             .checked_mul(row_bytes)
             .and_then(|start| self.bytes(tensor).get(start..)?.get(..n_rows.checked_mul(row_bytes)?));
-        let bytes = bytes.ok_or_else(|| Error::expected("rows of the tensor", format!("{n_rows} from {first} on")));
+        let bytes =
+            bytes.ok_or_else(|| Error::expected("rows of the tensor", format!("{n_rows} from {first} on")));
         bytes
             .and_then(|bytes| tensor.ty.dequantize(bytes, out))
             .map_err(|error| error.file(&self.path).field(format!("tensor {}", tensor.name)))
