@@ -305,7 +305,8 @@ impl Run<'_> {
         Ok(Ascent { norm, entropy, kl, made })
     }
 
-    /// Moves the parameters as the optimiser has it, but no farther than the limit on the change of the answers allows.
+    /// Moves the parameters as the optimiser has it, but no farther than the limit on the change of the answers allows: a
+    /// step at the highest rate is measured, and of what is allowed of it the share is made that the schedule has now.
     fn update(
         &mut self,
         state: &mut State,
@@ -314,28 +315,31 @@ impl Run<'_> {
         items: &[usize],
         answers: &[Answer],
     ) -> Result<Option<Fraction>> {
-        let options = self.options;
-        let initial = options.parametrisation.initial(self.sigma, options.seed);
+        let Options { parametrisation, schedule, .. } = self.options;
+        let initial = parametrisation.initial(self.sigma, self.options.seed);
+        let Some(limit) = self.options.step_kl else {
+            state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
+            return Ok(None);
+        };
         let before = state.raw.clone();
-        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
-        let Some(limit) = options.step_kl else { return Ok(None) };
-        let limit = limit * (rate / options.schedule.peak).powi(2);
-        let proposed = state.raw.clone();
-        let m_before = options.parametrisation.multipliers(&before, self.sigma);
+        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), schedule.peak);
+        let proposed = std::mem::replace(&mut state.raw, before.clone());
+        let m_before = parametrisation.multipliers(&before, self.sigma);
         // The items of a step are in random order.
         let n = items.len().div_ceil(MEASURED).max(MIN_MEASURED).min(items.len());
         let of_item =
             |(answers, &item)| <[Answer]>::iter(answers).map(move |answer| (item, &answer.tokens[..]));
-        let measured: Vec<_> = answers.chunks(options.samples).zip(&items[..n]).flat_map(of_item).collect();
-        let made = trust_region::fraction(limit, |share| {
-            state.raw = between(&before, &proposed, share);
-            let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let measured: Vec<_> =
+            answers.chunks(self.options.samples).zip(&items[..n]).flat_map(of_item).collect();
+        let allowed = trust_region::fraction(limit, |share| {
+            let m = parametrisation.multipliers(&between(&before, &proposed, share), self.sigma);
             m.check_finite("m").map_err(|error| at_step(error, state.step))?;
             let found = self.policy.log_probs(&[&m_before, &m], &measured, self.interrupt)?;
             Ok(trust_region::divergence(&found[0], &found[1]))
         })?;
-        state.raw = between(&before, &proposed, made.share);
-        Ok(Some(made))
+        let now = rate / schedule.peak;
+        state.raw = between(&before, &proposed, allowed.share * now);
+        Ok(Some(Fraction { share: allowed.share, kl: allowed.kl * now * now }))
     }
 }
 
