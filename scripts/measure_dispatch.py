@@ -14,7 +14,7 @@ everyday life. Each is asked in three ways:
     ordered   bare, with an order around it to choose another expert
 
 The table has the share of right choices, with Wilson's 95 % interval, the expected calibration error of the confidence in ten
-equal steps, and what pass 1 read. Experts need not be trained for this: pass 1 never runs them. The folder of data is
+equal steps, what pass 1 read, and what a threshold would bring. Experts need not be trained for this: pass 1 never runs them. The folder of data is
 arc/arc_easy.jsonl.gz, arc/arc_challenge.jsonl.gz, gsm8k/{train,test}.jsonl.gz, mbpp/mbpp.jsonl.gz, math/math.jsonl.gz and
 humaneval/HumanEval.jsonl.gz, as they are published.
 """
@@ -218,6 +218,37 @@ async def measure(args, url, strategy, asked):
     return found
 
 
+def with_threshold(row, threshold):
+    return row["label"] if row["confidence"] >= threshold else "other"
+
+
+def shares_of(rows, threshold):
+    """The mean share of right choices over the tasks that have an expert, and the share among questions of nobody's."""
+    right = defaultdict(list)
+    for row in rows:
+        right[row["task"]].append(with_threshold(row, threshold) == row["expert"])
+    shares = {task: statistics.mean(those) for task, those in right.items()}
+    none = shares.pop("none", math.nan)
+    return statistics.mean(shares.values()), none
+
+
+def best_threshold(rows):
+    """The one at which the experts' questions and nobody's together are chosen for best, each kind counting half."""
+    candidates = sorted({0.0, *(round(row["confidence"], 3) for row in rows)})
+    return max(candidates, key=lambda threshold: (sum(shares_of(rows, threshold)), -threshold))
+
+
+def threshold_line(rows):
+    """What a threshold brings that was chosen on every second question, asked of the other ones; both ways round."""
+    halves = [rows[0::2], rows[1::2]]
+    chosen = [best_threshold(half) for half in halves]
+    before = [shares_of(half, 0.0) for half in halves]
+    after = [shares_of(half, threshold) for half, threshold in zip(halves, reversed(chosen))]
+    mean = lambda pairs, which: 100 * statistics.mean(pair[which] for pair in pairs)
+    return (f"with a threshold chosen on the other half of the questions ({chosen[0]:.2f} and {chosen[1]:.2f}): mean "
+            f"{mean(after, 0):.1f} % (without {mean(before, 0):.1f}), none {mean(after, 1):.1f} % (without {mean(before, 1):.1f})")
+
+
 def tables(found):
     for strategy in dict.fromkeys(row["strategy"] for row in found):
         for way in dict.fromkeys(row["way"] for row in found):
@@ -239,6 +270,8 @@ def tables(found):
             print(f"\nmean of the tasks {100 * statistics.mean(six):.1f} %; calibration error {calibration_error(pairs):.3f}; pass 1 "
                   f"computed {statistics.mean(row['tokens'] for row in those):.0f} tokens (the prompt alone has "
                   f"{-over + statistics.mean(row['tokens'] for row in those):.0f}), {statistics.median(row['ms'] for row in those):.0f} ms")
+            if any(row["task"] == "none" for row in those):
+                print(threshold_line(those))
 
 
 def main():

@@ -904,6 +904,7 @@ fn an_expert_survives_saving() {
             validation_before: 0.5,
             validation_after: 0.75,
             seed: u64::MAX,
+            layers: Some("8-15".into()),
         }),
     ] {
         expert.training = training;

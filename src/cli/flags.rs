@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 81] = [
+const WORDS: [(&str, &str); 83] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -64,7 +64,9 @@ const WORDS: [(&str, &str); 81] = [
     ("schedule.steps", "--steps"),
     ("schedule.peak", "--lr"),
     ("prompts", "--prompts"),
+    ("step_kl", "--step-kl"),
     ("clip", "--clip"),
+    ("layers", "--layers"),
     ("adam.decay", "--decay"),
     ("kl", "--kl"),
     ("validate_every", "--validate-every"),

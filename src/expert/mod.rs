@@ -2,7 +2,8 @@
 //!
 //! A GGUF file with the metadata `general.type` = `adapter`, `adapter.type` = `svf-expert`, `svf.version`,
 //! `svf.base.fingerprint`, `general.name`, `general.description`, the checksums of [`crate::sidecar::seal`],
-//! and, if it was trained, all of `svf.training.{task,steps,validation_before,validation_after,seed}`.
+//! and, if it was trained, all of `svf.training.{task,steps,validation_before,validation_after,seed}`; if only some layers
+//! were, `svf.training.layers` says which.
 //! Each tensor is an F32 vector m of ne `[r]`, named like the weight whose σ it multiplies. A weight
 //! that is missing keeps m = 1.
 //!
@@ -44,6 +45,7 @@ const STEPS: &str = "svf.training.steps";
 const VALIDATION_BEFORE: &str = "svf.training.validation_before";
 const VALIDATION_AFTER: &str = "svf.training.validation_after";
 const SEED: &str = "svf.training.seed";
+const LAYERS: &str = "svf.training.layers";
 
 /// Names must fit messages and command lines.
 const MAX_NAME_CHARS: usize = 64;
@@ -82,6 +84,9 @@ pub struct Training {
     pub validation_after: f32,
     /// Seed of the run.
     pub seed: u64,
+    /// The layers that were trained, such as `8-15`, if not all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<String>,
 }
 
 impl Expert {
@@ -150,6 +155,7 @@ impl Expert {
                 validation_before: require(file.f32(VALIDATION_BEFORE)?, VALIDATION_BEFORE)?,
                 validation_after: require(file.f32(VALIDATION_AFTER)?, VALIDATION_AFTER)?,
                 seed: require(file.u64(SEED)?, SEED)?,
+                layers: file.str(LAYERS)?.map(str::to_owned),
             }),
         };
         Ok(Self {
@@ -182,6 +188,9 @@ impl Expert {
             header.set_f32(VALIDATION_BEFORE, training.validation_before)?;
             header.set_f32(VALIDATION_AFTER, training.validation_after)?;
             header.set_u64(SEED, training.seed)?;
+            if let Some(layers) = &training.layers {
+                header.set_str(LAYERS, layers)?;
+            }
         }
         let mut data = Vec::new();
         for (weight, m) in &self.multipliers {
@@ -255,6 +264,8 @@ impl Expert {
         check_line(&self.description).map_err(|error| error.field(DESCRIPTION))?;
         if let Some(training) = &self.training {
             check_line(&training.task).map_err(|error| error.field(TASK))?;
+            check_line(training.layers.as_deref().unwrap_or_default())
+                .map_err(|error| error.field(LAYERS))?;
             for (key, value) in [
                 (VALIDATION_BEFORE, training.validation_before),
                 (VALIDATION_AFTER, training.validation_after),

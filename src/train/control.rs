@@ -46,4 +46,13 @@ impl<P: Policy> Policy for RandomReward<P> {
         }
         Ok(answers)
     }
+
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[Token])],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>> {
+        self.policy.log_probs(candidates, answers, interrupt)
+    }
 }

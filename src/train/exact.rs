@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::estimator::{Estimate, Estimator, Step};
+use super::layers::Layers;
 use super::policy::Policy;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::Result;
@@ -13,9 +14,18 @@ pub struct Exact(PolicyGradient);
 
 impl Exact {
     /// # Errors
-    /// The model is not described; see [`PolicyGradient::new`].
-    pub fn new(adapted: &Arc<AdaptedModel>, form: Form, n_threads: usize) -> Result<Self> {
-        PolicyGradient::new(adapted, form, n_threads).map(Self)
+    /// The model is not described (see [`PolicyGradient::new`]), or none of `layers` is adapted.
+    pub fn new(
+        adapted: &Arc<AdaptedModel>,
+        form: Form,
+        n_threads: usize,
+        layers: Option<Layers>,
+    ) -> Result<Self> {
+        let gradient = PolicyGradient::new(adapted, form, n_threads)?;
+        match layers {
+            Some(layers) => gradient.with_layers(layers.range()).map(Self),
+            None => Ok(Self(gradient)),
+        }
     }
 }
 

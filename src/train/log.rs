@@ -31,8 +31,10 @@ pub struct StepLine {
     pub reward: f64,
     /// Share of prompts whose answers had different rewards.
     pub informative: f64,
-    /// Rate of learning.
+    /// Rate of learning, after what [`Self::step_kl`] took of it.
     pub rate: f64,
+    /// KL(π_before ‖ π_after) of this step, nats per token, where it is limited.
+    pub step_kl: Option<f64>,
     /// Euclidean norm of the gradient before clipping.
     pub norm: f64,
     /// Nats per token, where known.

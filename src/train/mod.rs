@@ -9,7 +9,7 @@
 //!
 //! [`Training`] puts a run together, [`Run`] is the loop, [`Trained`] is what comes of it. A [`Policy`] answers items:
 //! [`ModelPolicy`] with llama.cpp, toys in tests. An [`Estimator`] turns answers into a gradient: [`Exact`] by the chain
-//! rule, [`Evolution`] by trying. Everything random is a function of the seed and the step ([`draws`]), and a [`State`]
+//! rule, [`Evolution`] by trying. A step is as long as the change of the answers allows (`trust_region`). Everything random is a function of the seed and the step ([`draws`]), and a [`State`]
 //! holds all the rest, so that a run which goes on from a checkpoint does what it would have done.
 
 pub mod checkpoint;
@@ -20,6 +20,7 @@ pub mod evolution;
 mod exact;
 mod folder;
 pub mod groups;
+mod layers;
 pub mod log;
 mod model_policy;
 mod names;
@@ -31,6 +32,7 @@ mod run;
 mod state;
 mod trained;
 mod training;
+mod trust_region;
 pub mod validation;
 
 pub use control::RandomReward;
@@ -39,6 +41,7 @@ pub use evolution::{Evolution, Grouping};
 pub use exact::Exact;
 pub use folder::Folder;
 pub use groups::Baseline;
+pub use layers::Layers;
 pub use model_policy::{ModelOptions, ModelPolicy};
 pub use names::{EstimatorName, RewardName};
 pub use options::Options;

@@ -166,6 +166,29 @@ impl Policy for ModelPolicy<'_> {
             .collect::<Result<_>>()?;
         Ok(Answers { answers, writing, scoring: scoring.elapsed().as_secs_f64() })
     }
+
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[Token])],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mixtures = self.load(candidates)?;
+        let of_candidate = |mixture: &Mixture| {
+            let of_answer = |&(item, tokens): &(usize, &[Token])| {
+                Request::likelihood(&self.train[item], tokens, mixture.clone())
+            };
+            answers.iter().map(of_answer).collect::<Vec<_>>()
+        };
+        let requests: Vec<_> = mixtures.iter().flat_map(of_candidate).collect();
+        let mut found = vec![Vec::new(); requests.len()];
+        self.scheduler.complete(requests, interrupt, |index, outcome| {
+            found[index] = outcome.scores()?.log_probs.concat();
+            Ok(())
+        })?;
+        let joined = |of: &[Vec<f32>]| of.concat().into_iter().map(f64::from).collect();
+        Ok(found.chunks(answers.len().max(1)).map(joined).collect())
+    }
 }
 
 fn check_lengths(items: &[Item], prompts: &[Vec<Token>], max_tokens: usize, n_ctx: u32) -> Result<()> {

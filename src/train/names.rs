@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::estimator::Estimator;
 use super::evolution::Evolution;
 use super::exact::Exact;
+use super::layers::Layers;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::{Error, Result};
 
@@ -43,12 +44,13 @@ impl EstimatorName {
         adapted: &Arc<AdaptedModel>,
         form: Form,
         n_threads: u32,
+        layers: Option<Layers>,
     ) -> Result<(Box<dyn Estimator>, Option<Error>)> {
         let evolution = || Box::new(Evolution::default());
         if self == Self::Evolution {
             return Ok((evolution(), None));
         }
-        match Exact::new(adapted, form, n_threads as usize) {
+        match Exact::new(adapted, form, n_threads as usize, layers) {
             Ok(exact) => Ok((Box::new(exact), None)),
             Err(error) if self == Self::Auto => Ok((evolution(), Some(error))),
             Err(error) => Err(error),

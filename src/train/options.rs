@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::groups::Baseline;
+use super::layers::Layers;
 use super::parametrisation::Parametrisation;
 use crate::error::{Error, Result};
 use crate::optimiser::{AdamWOptions, Schedule, Shape};
@@ -21,8 +22,13 @@ pub struct Options {
     pub baseline: Baseline,
     /// What is trained.
     pub parametrisation: Parametrisation,
+    /// The layers that are trained; `None` for all that are adapted.
+    pub layers: Option<Layers>,
     /// Rate by step, and how many steps there are.
     pub schedule: Schedule,
+    /// Most that a step may change the answers, KL(π_before ‖ π_after) in nats per token, where the rate is at its peak;
+    /// with lower rates less, as the square. Longer steps are shortened. `None` leaves them as the rate has them.
+    pub step_kl: Option<f64>,
     /// Longest gradient, of all parameters together.
     pub clip: f64,
     /// The optimiser.
@@ -50,7 +56,9 @@ impl Default for Options {
             temperature: 1.0,
             baseline: Baseline::LeaveOneOut,
             parametrisation: Parametrisation::Multiplier,
+            layers: None,
             schedule: Schedule { peak: 1e-2, warmup: 5, steps: 150, shape: Shape::Cosine },
+            step_kl: Some(1e-3),
             clip: 1.0,
             adam: AdamWOptions::default(),
             kl: 0.0,
@@ -76,6 +84,7 @@ impl Options {
             baseline: Baseline::Signed,
             parametrisation: Parametrisation::Reference,
             schedule,
+            step_kl: None,
             clip: 1e-3,
             seed: 42,
             ..Self::default()
@@ -102,6 +111,7 @@ impl Options {
         }
         let numbers = [
             ("schedule.peak", self.schedule.peak, false),
+            ("step_kl", self.step_kl.unwrap_or(1.0), false),
             ("clip", self.clip, false),
             ("adam.decay", self.adam.decay, true),
             ("kl", f64::from(self.kl), true),
@@ -112,6 +122,11 @@ impl Options {
                 let expected = if may_be_0 { "a number of 0 or more" } else { "a number above 0" };
                 return Err(Error::expected(expected, value).setting(name));
             }
+        }
+        if self.layers.is_some() && self.parametrisation != Parametrisation::Multiplier {
+            return Err(Error::invalid("the parametrisation moves m of every layer from the beginning")
+                .setting("layers")
+                .hint("train the multipliers themselves, or all layers"));
         }
         if self.baseline == Baseline::LeaveOneOut {
             if self.samples < 2 {

@@ -64,4 +64,15 @@ pub trait Policy {
         wanted: &[Wanted],
         interrupt: &Interrupt,
     ) -> Result<Answers>;
+
+    /// ln p, at temperature 1, of each token of `answers` to train items, one answer after the other, for each candidate.
+    ///
+    /// # Errors
+    /// An interrupt, or a failure of the model.
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[Token])],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>>;
 }

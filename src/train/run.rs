@@ -11,6 +11,7 @@ use super::log::{Line, Log, StepLine, ValidationLine};
 use super::options::Options;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use super::state::{mean, Best, State};
+use super::trust_region::{self, Fraction};
 use super::{draws, validation};
 use crate::error::{Error, Result};
 use crate::eval::scores::MANY_CUT;
@@ -18,6 +19,10 @@ use crate::expert::Multipliers;
 use crate::optimiser::clip;
 use crate::progress::{Interrupt, Progress};
 use crate::task::Part;
+
+/// One of so many items' answers, of one step, are read again to see how much it changes them; at least of so many items.
+const MEASURED: usize = 8;
+const MIN_MEASURED: usize = 4;
 
 /// What a run needs.
 pub struct Run<'a> {
@@ -64,6 +69,8 @@ struct Ascent {
     norm: f64,
     entropy: Option<f64>,
     kl: Option<f64>,
+    /// What was made of the step that the optimiser proposed, where its length is limited.
+    made: Option<Fraction>,
 }
 
 impl Ended {
@@ -205,7 +212,7 @@ impl Run<'_> {
 
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
-        let Ascent { norm, entropy, kl } = self.ascend(state, &m, &items, &answers.answers, rate)?;
+        let Ascent { norm, entropy, kl, made } = self.ascend(state, &m, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
         let m = options.parametrisation.multipliers(&state.raw, self.sigma);
         m.check_finite("m").map_err(|error| at_step(error, state.step))?;
@@ -222,7 +229,8 @@ impl Run<'_> {
             step: state.step,
             reward,
             informative: n_informative as f64 / items.len() as f64,
-            rate,
+            rate: rate * made.map_or(1.0, |made| made.share),
+            step_kl: made.map(|made| made.kl),
             norm,
             entropy,
             kl,
@@ -290,16 +298,59 @@ impl Run<'_> {
         gradient.check_finite("the gradient").map_err(|error| at_step(error, state.step))?;
         let norm = clip(gradient.flat_mut(), options.clip);
         // Without a gradient there is no step, not one from the momentum of earlier ones.
-        if norm > 0.0 {
-            self.update(state, &gradient, rate);
-        }
-        Ok(Ascent { norm, entropy, kl })
+        let made = match norm > 0.0 {
+            true => self.update(state, &gradient, rate, items, answers)?,
+            false => None,
+        };
+        Ok(Ascent { norm, entropy, kl, made })
     }
 
-    fn update(&self, state: &mut State, gradient: &Multipliers, rate: f64) {
-        let initial = self.options.parametrisation.initial(self.sigma, self.options.seed);
-        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
+    /// Moves the parameters as the optimiser has it, but no farther than the limit on the change of the answers allows: a
+    /// step at the highest rate is measured, and of what is allowed of it the share is made that the schedule has now.
+    fn update(
+        &mut self,
+        state: &mut State,
+        gradient: &Multipliers,
+        rate: f64,
+        items: &[usize],
+        answers: &[Answer],
+    ) -> Result<Option<Fraction>> {
+        let Options { parametrisation, schedule, .. } = self.options;
+        let initial = parametrisation.initial(self.sigma, self.options.seed);
+        let Some(limit) = self.options.step_kl else {
+            state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
+            return Ok(None);
+        };
+        let before = state.raw.clone();
+        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), schedule.peak);
+        let proposed = std::mem::replace(&mut state.raw, before.clone());
+        let m_before = parametrisation.multipliers(&before, self.sigma);
+        // The items of a step are in random order.
+        let n = items.len().div_ceil(MEASURED).max(MIN_MEASURED).min(items.len());
+        let of_item =
+            |(answers, &item)| <[Answer]>::iter(answers).map(move |answer| (item, &answer.tokens[..]));
+        let measured: Vec<_> =
+            answers.chunks(self.options.samples).zip(&items[..n]).flat_map(of_item).collect();
+        let allowed = trust_region::fraction(limit, |share| {
+            let m = parametrisation.multipliers(&between(&before, &proposed, share), self.sigma);
+            m.check_finite("m").map_err(|error| at_step(error, state.step))?;
+            let found = self.policy.log_probs(&[&m_before, &m], &measured, self.interrupt)?;
+            Ok(trust_region::divergence(&found[0], &found[1]))
+        })?;
+        let now = rate / schedule.peak;
+        state.raw = between(&before, &proposed, allowed.share * now);
+        Ok(Some(Fraction { share: allowed.share, kl: allowed.kl * now * now }))
     }
+}
+
+/// What lies at `share` of the way from `from` to `to`.
+fn between(from: &Multipliers, to: &Multipliers, share: f64) -> Multipliers {
+    let mut found = from.clone();
+    for (at, &to) in found.flat_mut().iter_mut().zip(to.flat()) {
+        // Exact at both ends.
+        *at = if share == 1.0 { to } else { (f64::from(*at) + share * f64::from(to - *at)) as f32 };
+    }
+    found
 }
 
 fn at_step(error: Error, step: u64) -> Error {

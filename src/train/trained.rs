@@ -57,6 +57,7 @@ impl Trained<'_> {
                 validation_before: mean(&self.state.before) as f32,
                 validation_after: best.accuracy() as f32,
                 seed: self.options.seed,
+                layers: self.options.layers.map(|layers| layers.to_string()),
             });
         }
         Expert { description: description.to_owned(), profile: self.profile.clone(), ..expert }

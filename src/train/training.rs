@@ -114,7 +114,8 @@ impl<'a> Training<'a> {
         let mut folder = Folder::of(output);
         folder.check(earlier)?;
         let mut notes = Vec::new();
-        let (estimator, fallback) = options.estimator.open(adapted, *form, *n_threads)?;
+        learning.layers.map_or(Ok(()), |layers| layers.check(adapted.sidecar()))?;
+        let (estimator, fallback) = options.estimator.open(adapted, *form, *n_threads, learning.layers)?;
         if fallback.is_some() {
             notes.push(
                 "gradients are estimated from rewards alone, a fallback that needs many more answers to learn \
@@ -127,11 +128,20 @@ impl<'a> Training<'a> {
             let problem = format!("the estimator '{}' cannot keep a KL penalty", estimator.name());
             return Err(Error::invalid(problem).setting("kl"));
         }
+        if learning.layers.is_some() && !has_groups {
+            let problem = format!("the estimator '{}' moves all layers", estimator.name());
+            let error = Error::invalid(problem).setting("layers");
+            return Err(match fallback {
+                Some(reason) => error.hint(format!("there is no exact gradient: {reason}")),
+                None => error,
+            });
+        }
         let model_options = ModelOptions {
             form: *form,
             batch: *batch,
             n_threads: *n_threads,
-            max_candidates: if has_groups { 1 } else { 2 * Evolution::default().pairs },
+            // Before and after a step, or all that evolution compares.
+            max_candidates: if has_groups { 2 } else { 2 * Evolution::default().pairs },
             validation_items: learning.validation_items,
         };
         let model_policy = ModelPolicy::new(adapted, task, &model_options)?;

@@ -103,6 +103,33 @@ fn a_run_leaves_an_expert_a_log_and_a_report() {
     assert!(stdout(&again).contains("before") && stdout(&again).contains("4 steps"), "{}", stdout(&again));
 }
 
+/// Which layers are trained belongs to a run, and to what comes of it.
+#[test]
+fn layers_that_are_not_trained_stay_as_they_are() {
+    let train = format!("train --task math -o @part.expert.gguf {SMALL} --lr 0.1 --warmup 0 --kl 0.1");
+    assert_code(&run(&format!("{train} --layers 1-2")), 0);
+    let expert = Expert::open(folder().join("part.expert.gguf")).unwrap();
+    let training = expert.training.unwrap();
+    assert_eq!((training.layers.as_deref(), training.steps > 0), (Some("1-2"), true));
+    for (name, m) in &expert.multipliers {
+        let is_trained = ["blk.1.", "blk.2."].iter().any(|layer| name.starts_with(layer));
+        assert_eq!(m.iter().any(|&m| m != 1.0), is_trained, "{name}");
+    }
+    let text = run("inspect @part.expert.gguf");
+    assert!(stdout(&text).contains("trained on math in layers 1-2 for"), "{}", stdout(&text));
+    assert_refused(&format!("{train} --layers 1-3 --resume"), &["checkpoint", "options.layers", "1-2"]);
+    assert_refused(&format!("{train} --resume"), &["checkpoint", "options.layers", "1-2"]);
+    for (wrong, parts) in [
+        ("--layers 90-99", &["--layers", "layers that the sidecar adapts, 0 to"][..]),
+        ("--layers 3-1", &["--layers", "8-15"]),
+        ("--layers 1 --parametrisation reference", &["--layers", "every layer"]),
+        ("--layers 1 --estimator evolution", &["--layers", "moves all layers"]),
+    ] {
+        let train = train.replace(" --kl 0.1", "");
+        assert_refused(&format!("{train} --force {wrong}"), parts);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_resume_ends_bit_by_bit_as_a_whole_run() {
@@ -171,6 +198,7 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
         ("--task math -o @x.expert.gguf --prompts 0", ["--prompts", "0"]),
         ("--task math -o @x.expert.gguf --clip -1", ["--clip", "-1"]),
         ("--task math -o @x.expert.gguf --kl -1", ["--kl", "-1"]),
+        ("--task math -o @x.expert.gguf --step-kl -1", ["--step-kl", "-1"]),
         ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
         ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
         ("--task math -o @x.expert.gguf --batch 0", ["--batch", "0"]),

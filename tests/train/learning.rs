@@ -4,7 +4,7 @@ use llama_svf::expert::Multipliers;
 use llama_svf::optimiser::{Schedule, Shape};
 use llama_svf::resume::Earlier;
 use llama_svf::train::{
-    mean, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
+    draws, mean, Ended, Estimator, Evolution, Grouping, Options, Parametrisation, RandomReward, State,
 };
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
@@ -75,6 +75,31 @@ fn reference_mode_learns_from_one_greedy_answer() {
     let (_, state) = learn(&toy, &options, &[2, 6], &mut Exact::of(&toy));
     let best = state.best.unwrap();
     assert!(best.accuracy() > 0.95, "{} before, {} after", mean(&state.before), best.accuracy());
+}
+
+/// Rates that would make the model another one in a step; the divergence is that of the distributions, not of a sample.
+#[test]
+fn a_step_changes_the_answers_by_no_more_than_the_limit() {
+    let toy = Toy::planted(100);
+    let schedule = Schedule { peak: 0.1, warmup: 0, steps: 1, shape: Shape::Constant };
+    let divergence = |step_kl: Option<f64>| {
+        let options = Options { prompts: 4, schedule, step_kl, ..options(1) };
+        let (_, state) = learn(&toy, &options, &[40, 60], &mut Exact::of(&toy));
+        let items = draws::batch(options.seed, 0, toy.items.len(), options.prompts);
+        // At m = 1 both answers are as likely.
+        let of = |&item: &usize| {
+            let p = toy.p(&state.raw, item);
+            -0.5 * (4.0 * p * (1.0 - p)).ln()
+        };
+        items.iter().map(of).sum::<f64>() / items.len() as f64
+    };
+    let free = divergence(None);
+    assert!(free > 0.1 && free.is_finite(), "{free}");
+    for limit in [1e-4, 1e-3, 1e-2] {
+        let found = divergence(Some(limit));
+        assert!(found > 0.7 * limit && found < 1.4 * limit, "{found} with a limit of {limit}");
+    }
+    assert_eq!(divergence(Some(1e3)), free);
 }
 
 #[test]

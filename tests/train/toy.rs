@@ -52,7 +52,8 @@ impl Toy {
         Self::new(items, |x, token, _| f64::from(u8::from((token == 1) == (x[PLANTED] > 0.0))))
     }
 
-    fn p(&self, m: &Multipliers, item: usize) -> f64 {
+    /// How likely the answer 1 is.
+    pub fn p(&self, m: &Multipliers, item: usize) -> f64 {
         probability(&self.items[item], m)
     }
 
@@ -117,6 +118,24 @@ impl Policy for Toy {
             Answer { tokens: vec![token], reward, is_cut: false }
         };
         Ok(Answers { answers: wanted.iter().map(answer).collect(), writing: 0.0, scoring: 0.0 })
+    }
+
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[i32])],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>> {
+        interrupt.check()?;
+        let of_answer = |m: &Multipliers, &(item, tokens): &(usize, &[i32])| {
+            let p = self.p(m, item);
+            if tokens[0] == 1 {
+                p.ln()
+            } else {
+                (1.0 - p).ln()
+            }
+        };
+        Ok(candidates.iter().map(|m| answers.iter().map(|answer| of_answer(m, answer)).collect()).collect())
     }
 }
 

@@ -35,6 +35,9 @@ struct TrainingView {
     validation_before: f32,
     validation_after: f32,
     seed: u64,
+    /// If not all were trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +67,7 @@ pub fn view(path: &Path) -> Result<(View, Result<()>)> {
             validation_before: training.validation_before,
             validation_after: training.validation_after,
             seed: training.seed,
+            layers: training.layers,
         }),
         profile: (!expert.profile.is_empty()).then(|| ProfileView {
             layer: expert.profile.states.as_ref().map(|states| states.layer),
@@ -106,8 +110,12 @@ impl ExpertView {
         let _ = match &self.training {
             Some(training) => writeln!(
                 text,
-                "trained on {} for {} steps (seed {}), validation {} -> {}\n",
+                "trained on {}{} for {} steps (seed {}), validation {} -> {}\n",
                 plain(&training.task),
+                training
+                    .layers
+                    .as_ref()
+                    .map_or_else(String::new, |layers| format!(" in layers {}", plain(layers))),
                 training.steps,
                 training.seed,
                 training.validation_before,

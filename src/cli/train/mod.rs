@@ -16,7 +16,9 @@ use crate::expert;
 use crate::optimiser::Shape;
 use crate::resume::Earlier;
 use crate::task::Task;
-use crate::train::{EstimatorName, Folder, Options, Parametrisation, RewardName, Training, TrainingOptions};
+use crate::train::{
+    EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
+};
 
 /// Train an expert by reinforcement, from a task's rewards alone
 ///
@@ -78,6 +80,10 @@ pub struct Args {
     /// Steps over which the rate rises from 0 [default: 5; 0 with --reference]
     #[arg(long, value_name = "N", help_heading = "Learning")]
     warmup: Option<u64>,
+    /// Shorten steps that change the answers by more nats per token, where the rate is highest; 0 for no limit [default:
+    /// 0.001; 0 with --reference]
+    #[arg(long, value_name = "KL", allow_negative_numbers = true, help_heading = "Learning")]
+    step_kl: Option<f64>,
     /// Shorten longer gradients to this norm [default: 1; 0.001 with --reference]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = "Learning")]
     clip: Option<f64>,
@@ -98,6 +104,9 @@ pub struct Args {
     /// What is trained [default: multiplier; reference with --reference]
     #[arg(long, value_enum, help_heading = "Learning")]
     parametrisation: Option<ParametrisationFlag>,
+    /// Train these layers only, counted from 0; the others stay as in the base model [default: all that are adapted]
+    #[arg(long, value_name = "A-B", help_heading = "Learning")]
+    layers: Option<String>,
     /// Learn as the code that was released with the paper does
     #[arg(long, help_heading = "Learning")]
     reference: bool,
@@ -233,8 +242,13 @@ impl Args {
             Some(ParametrisationFlag::Reference) => Parametrisation::Reference,
             None => options.parametrisation,
         };
+        options.layers = self.layers.as_deref().map(Layers::parse).transpose()?;
         options.prompts = self.prompts.unwrap_or(options.prompts);
         options.samples = self.samples.unwrap_or(options.samples);
+        options.step_kl = match self.step_kl {
+            Some(limit) => (limit != 0.0).then_some(limit),
+            None => options.step_kl,
+        };
         options.clip = self.clip.unwrap_or(options.clip);
         options.temperature = self.temp.unwrap_or(options.temperature);
         options.seed = self.seed.unwrap_or(options.seed);
