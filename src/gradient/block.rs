@@ -35,6 +35,8 @@ pub(super) struct Layer {
     pub ffn_norm: Vec<f32>,
     pub matrices: [Matrix; 7],
     pub biases: [Option<Vec<f32>>; 7],
+    /// Whether activations are rounded as llama.cpp does.
+    pub is_rounded: bool,
 }
 
 /// What all blocks of a model have in common.
@@ -231,6 +233,15 @@ impl Layer {
     /// y (+)= Wᵀ·x + bias.
     fn apply(&self, which: usize, x: &[f32], accumulate: Accum, y: &mut [f32]) {
         let w = &self.matrices[which];
+        let mut rounded = Vec::new();
+        let x = match self.is_rounded {
+            true => {
+                rounded.extend_from_slice(x);
+                w.rounding.apply(&mut rounded);
+                &rounded
+            }
+            false => x,
+        };
         product(view_mut(y, w.n_out), accumulate, w.view().transpose(), view(x, w.n_in));
         if let Some(bias) = &self.biases[which] {
             add_bias(y, bias);
