@@ -14,7 +14,7 @@ use clap::Parser;
 use llama_svf::atomic;
 use llama_svf::engine::{AdaptedModel, Form, Model};
 use llama_svf::expert::Multipliers;
-use llama_svf::gradient::{Group, PolicyGradient, Rollout, Seconds};
+use llama_svf::gradient::{Budget, Group, PolicyGradient, Rollout, Seconds};
 use llama_svf::optimiser::{clip, AdamW, AdamWOptions};
 use llama_svf::progress::Interrupt;
 use llama_svf::sidecar::Sidecar;
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
         if args.residual { Form::Residual } else { Form::Factored },
         args.threads,
     )?;
-    let plan = gradient.plan(&groups, args.kl, args.memory << 20)?;
+    let plan = gradient.plan(&groups, args.kl, Budget { all: args.memory << 20, taken: 0 })?;
     let initial = Multipliers::identity(adapted.sidecar());
     let mut m = initial.clone();
     let mut adam = AdamW::new(m.flat().len(), AdamWOptions::default());

@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 83] = [
+const WORDS: [(&str, &str); 84] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -67,6 +67,7 @@ const WORDS: [(&str, &str); 83] = [
     ("step_kl", "--step-kl"),
     ("clip", "--clip"),
     ("layers", "--layers"),
+    ("memory", "--memory"),
     ("adam.decay", "--decay"),
     ("kl", "--kl"),
     ("validate_every", "--validate-every"),

@@ -63,6 +63,8 @@ pub(super) struct Layer {
     pub post_norms: Option<[Vec<f32>; 2]>,
     pub matrices: [Option<Matrix>; N_PLACES],
     pub biases: [Option<Vec<f32>>; N_PLACES],
+    /// Whether activations are rounded as llama.cpp does.
+    pub is_rounded: bool,
 }
 
 /// How a block computes, beside its weights.
@@ -313,6 +315,15 @@ impl Layer {
     /// y (+)= Wᵀ·x + bias.
     fn apply(&self, which: usize, x: &[f32], accumulate: Accum, y: &mut [f32]) {
         let Some(w) = &self.matrices[which] else { return };
+        let mut rounded = Vec::new();
+        let x = match self.is_rounded {
+            true => {
+                rounded.extend_from_slice(x);
+                w.rounding.apply(&mut rounded);
+                &rounded
+            }
+            false => x,
+        };
         product(view_mut(y, w.n_out), accumulate, w.view().transpose(), view(x, w.n_in));
         if let Some(bias) = &self.biases[which] {
             add_bias(y, bias);

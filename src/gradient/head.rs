@@ -12,6 +12,8 @@ use super::packing::Output;
 use super::plan::Plan;
 use super::pointwise::{log_sum_exp, rms_norm, rms_norm_back, softmax_with_means};
 use super::product;
+use super::rounding::Rounding;
+use super::weights::{Layout, Matrix};
 use crate::error::Result;
 use crate::ffi::gguf::{GgufFile, TensorInfo};
 
@@ -64,13 +66,24 @@ impl Head {
     }
 
     /// Logits `[vocabulary, rows]` of the last block's output `x` `[width, rows]`.
-    pub(super) fn logits(&self, file: &GgufFile, plan: &Plan, x: &Columns) -> Result<Columns> {
+    pub(super) fn logits(
+        &self,
+        file: &GgufFile,
+        plan: &Plan,
+        x: &Columns,
+        is_rounded: bool,
+    ) -> Result<Columns> {
         let (n, n_vocab) = (plan.head_block(), self.n_vocab());
         let mut normed = Columns::zeros(x.n(), x.rows());
         let blocks = (x.blocks(n), normed.blocks_mut(n));
-        blocks.into_par_iter().for_each(|(x, normed)| rms_norm(x, &self.norm, self.eps, normed));
+        blocks.into_par_iter().for_each(|(x, normed)| {
+            rms_norm(x, &self.norm, self.eps, normed);
+            if is_rounded {
+                Rounding::of(self.matrix.ty).apply(normed);
+            }
+        });
         let mut logits = Columns::zeros(n_vocab, x.rows());
-        self.tiles(file, plan, |first, tile| {
+        self.tiles(file, plan, Layout::Outputs, |first, tile| {
             (normed.blocks(n), logits.blocks_mut(n)).into_par_iter().for_each(|(normed, logits)| {
                 let part = view_mut(logits, n_vocab).subrows_mut(first, tile.ncols());
                 product(part, Accum::Replace, tile.transpose(), view(normed, tile.nrows()));
@@ -96,12 +109,12 @@ impl Head {
         let mut totals = Totals::default();
         for outputs in outputs.chunks(plan.head_rows) {
             let rows = gather(x, outputs);
-            let mut logits = self.logits(file, plan, &rows)?;
+            let mut logits = self.logits(file, plan, &rows, false)?;
             let n_compared =
                 base.map_or(0, |base| outputs.partition_point(|output| output.row < base.rows()));
             let mut base = match base {
                 Some(base) if n_compared > 0 => {
-                    Some(self.logits(file, plan, &gather(base, &outputs[..n_compared]))?)
+                    Some(self.logits(file, plan, &gather(base, &outputs[..n_compared]), false)?)
                 }
                 _ => None,
             };
@@ -116,7 +129,7 @@ impl Head {
             of_rows.into_iter().for_each(|more| totals += more);
 
             let mut d_normed = Columns::zeros(x.n(), outputs.len());
-            self.tiles(file, plan, |first, tile| {
+            self.tiles(file, plan, Layout::Inputs, |first, tile| {
                 (logits.blocks(n), d_normed.blocks_mut(n)).into_par_iter().for_each(|(logits, d_normed)| {
                     let part = view(logits, n_vocab).subrows(first, tile.ncols());
                     product(view_mut(d_normed, tile.nrows()), Accum::Add, tile, part);
@@ -135,17 +148,14 @@ impl Head {
         &self,
         file: &GgufFile,
         plan: &Plan,
+        layout: Layout,
         mut work: impl FnMut(usize, MatRef<'_, f32>),
     ) -> Result<()> {
-        /// Tokens that a thread reads at a time.
-        const READ: usize = 128;
-        let (width, n_vocab) = (self.matrix.ne[0], self.n_vocab());
-        let mut values = vec![0.0; width * plan.tile.min(n_vocab)];
+        let n_vocab = self.n_vocab();
         for first in (0..n_vocab).step_by(plan.tile) {
-            let values = &mut values[..width * plan.tile.min(n_vocab - first)];
-            let parts = values.par_chunks_mut(width * READ).enumerate();
-            parts.try_for_each(|(i, part)| file.rows_to_f32(&self.matrix, first + i * READ, part))?;
-            work(first, view(values, width));
+            let mut tile = Matrix::zeros(self.matrix.ne[0], plan.tile.min(n_vocab - first), layout);
+            tile.fill(|output, part| file.rows_to_f32(&self.matrix, first + output, part))?;
+            work(first, tile.view());
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ mod plan;
 mod pointwise;
 mod project;
 mod rope;
+mod rounding;
 mod weights;
 
 use std::ops::Range;
@@ -33,10 +34,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 use rayon::ThreadPool;
 
-pub use plan::Plan;
+pub use guard::Distance;
+pub use plan::{Budget, Plan};
 
 use crate::engine::{AdaptedModel, Form, Token};
 use crate::error::{Error, Result};
@@ -50,7 +53,7 @@ use head::{Head, Objective, Totals};
 use packing::{Batch, Rows};
 use plan::Sizes;
 use rope::Table;
-use weights::Weights;
+use weights::{Layout, Weights};
 
 /// One prompt and what was written after it.
 #[derive(Clone, Debug)]
@@ -107,8 +110,6 @@ pub struct PolicyGradient {
     pool: ThreadPool,
 }
 
-/// Bytes that a gradient may use where nothing else is said.
-const BUDGET: usize = 2 << 30;
 /// Without a penalty KL is only shown, and this part of the groups shows it.
 const SHOWN: usize = 16;
 
@@ -170,13 +171,17 @@ impl PolicyGradient {
         Ok(Self { layers, ..self })
     }
 
-    /// How a gradient of `groups` is computed within `budget` bytes, in which neither the model's file nor the sidecar's
-    /// count.
+    /// How a gradient of `groups` is computed within what `budget` leaves for it.
     ///
     /// # Errors
     /// The budget is too small; the error says how much is needed.
-    pub fn plan(&self, groups: &[Group], kl: f32, budget: usize) -> Result<Plan> {
+    pub fn plan(&self, groups: &[Group], kl: f32, budget: Budget) -> Result<Plan> {
         Plan::new(&self.sizes(), groups, kl != 0.0, budget)
+    }
+
+    /// How many layers are computed twice by `plan`.
+    pub fn computed_again(&self, plan: &Plan) -> usize {
+        (self.architecture.n_layers - self.lowest()).saturating_sub(plan.kept)
     }
 
     /// dJ/dm at `m`, for answers sampled from π_m, with `kl` for λ.
@@ -191,7 +196,7 @@ impl PolicyGradient {
         kl: f32,
         interrupt: &Interrupt,
     ) -> Result<Gradient> {
-        self.estimate_by(&self.plan(groups, kl, BUDGET)?, m, groups, kl, interrupt)
+        self.estimate_by(&self.plan(groups, kl, Budget::default())?, m, groups, kl, interrupt)
     }
 
     /// The same, divided as `plan` says.
@@ -235,22 +240,22 @@ impl PolicyGradient {
         })
     }
 
-    /// Logits `[vocabulary]` after every token of `tokens`, at `m`; at m = 1 for `None`.
-    fn logits(&self, tokens: &[Token], m: Option<&Multipliers>) -> Result<Vec<Vec<f32>>> {
-        let group = Group { prompt: tokens.to_vec(), rollouts: Vec::new() };
-        let plan = Plan::default();
-        let batches = packing::pack(&[group], &plan, 0, self.head.n_vocab())?;
-        self.pool.install(|| {
-            let mut logits = Vec::new();
-            for batch in &batches {
-                let (rows, tables) = (batch.rows(1, plan.block), self.tables(batch));
-                let x = self.embed(&batch.tokens)?;
-                let x = self.forward(&tables, &rows, x, m, &|_| None, &Interrupt::default())?.out;
-                let of_batch = self.head.logits(self.weights.file(), &plan, &x)?;
-                logits.extend((0..of_batch.rows()).map(|row| of_batch.row(row).to_vec()));
-            }
-            Ok(logits)
-        })
+    /// Floating-point operations per second of products on all threads, as measured for some hundredths of a second.
+    pub fn operations_per_second(&self) -> f64 {
+        const N: usize = 512;
+        const ROUNDS: usize = 8;
+        let n_threads = self.pool.current_num_threads();
+        let one = || {
+            let (a, b) = (Mat::<f32>::full(N, N, 0.5), Mat::<f32>::full(N, N, 0.25));
+            let mut c = Mat::zeros(N, N);
+            (0..ROUNDS).for_each(|_| product(c.as_mut(), Accum::Replace, a.as_ref(), b.as_ref()));
+            c[(0, 0)]
+        };
+        let began = Instant::now();
+        let results: Vec<f32> = self
+            .pool
+            .install(|| (0..n_threads).into_par_iter().map(|_| std::hint::black_box(one())).collect());
+        (2 * N * N * N * ROUNDS * results.len()) as f64 / began.elapsed().as_secs_f64()
     }
 
     fn check_m(&self, m: &Multipliers) -> Result<()> {
@@ -369,7 +374,7 @@ impl PolicyGradient {
         let mut inputs = Vec::new();
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
-            let weights = self.weights.layer(layer, m)?;
+            let weights = self.weights.layer(layer, m, Layout::Outputs)?;
             let (out, saved) = weights.forward(&self.shape(tables, layer), rows, &x);
             if let Some(keeps_all) = keep(layer) {
                 inputs.push((x, keeps_all.then_some(saved)));
@@ -395,7 +400,7 @@ impl PolicyGradient {
             interrupt.check()?;
             let Some((input, saved)) = inputs.pop() else { break };
             let shape = &self.shape(tables, layer);
-            let weights = self.weights.layer(layer, Some(m))?;
+            let weights = self.weights.layer(layer, Some(m), Layout::Inputs)?;
             let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
             let mut indices = [None; N_PLACES];
             self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));

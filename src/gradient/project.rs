@@ -53,7 +53,7 @@ fn dense(factors: &Factors, x: &Columns, dy: &Columns, first: usize) -> Vec<f64>
     product(dw.as_mut(), Accum::Replace, x.view(), dy.view().subrows(first, n).transpose());
     let mut along = Mat::zeros(factors.rank(), n);
     product(along.as_mut(), Accum::Replace, v.transpose(), dw.as_ref());
-    summed(&along, factors.u.values[first * factors.rank()..].chunks_exact(factors.rank()))
+    summed(&along, (first..first + n).map(|output| factors.u.output(output)))
 }
 
 /// Sums of the products of `a` with the columns `b`.
@@ -82,8 +82,8 @@ mod tests {
     fn both_ways_give_the_sum_in_float64() {
         let (n_in, n_out, rows) = (40, 150, 75);
         for rank in [3, 40] {
-            let u = Matrix { n_in: rank, n_out, values: numbers(1, rank * n_out) };
-            let v = Matrix { n_in, n_out: rank, values: numbers(2, n_in * rank) };
+            let u = Matrix::of(rank, numbers(1, rank * n_out));
+            let v = Matrix::of(n_in, numbers(2, n_in * rank));
             let factors = Factors { u, v };
             let columns = |seed, n: usize| {
                 let mut columns = Columns::zeros(n, rows);
@@ -97,9 +97,8 @@ mod tests {
             };
             let expected: Vec<f64> = (0..rank)
                 .map(|k| {
-                    let u: Vec<f32> = (0..n_out).map(|o| factors.u.values[o * rank + k]).collect();
-                    let of =
-                        |row| wide(&u, dy.row(row)) * wide(&factors.v.values[k * n_in..][..n_in], x.row(row));
+                    let u: Vec<f32> = (0..n_out).map(|o| factors.u.output(o)[k]).collect();
+                    let of = |row| wide(&u, dy.row(row)) * wide(factors.v.output(k), x.row(row));
                     (0..rows).map(of).sum()
                 })
                 .collect();

@@ -9,6 +9,7 @@ use super::architecture::POST_NORMS;
 use super::block::{named, Layer, Places, N_PLACES};
 use super::columns::{view, view_mut};
 use super::product;
+use super::rounding::Rounding;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
@@ -17,11 +18,23 @@ use crate::ffi::gguf::{GgufFile, TensorInfo};
 /// Outputs of a matrix that a thread reads or composes at a time.
 const TILE: usize = 128;
 
-/// A matrix of a file: `n_out` columns of `n_in` entries.
+/// A matrix of a file, `[n_in, n_out]`.
 pub(super) struct Matrix {
     pub n_in: usize,
     pub n_out: usize,
-    pub values: Vec<f32>,
+    values: Vec<f32>,
+    layout: Layout,
+    /// What llama.cpp does to what is multiplied by it.
+    pub rounding: Rounding,
+}
+
+/// Which numbers of a matrix lie side by side. Products are faster where the rows of their left factor do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Layout {
+    /// Those of an output, as in the file: for the way back, W·dy.
+    Inputs,
+    /// Those of an input: for the way there, Wᵀ·x.
+    Outputs,
 }
 
 /// U, as `rank` entries for each output, and V, as `n_in` entries for each component.
@@ -82,7 +95,7 @@ impl Weights {
     }
 
     /// Block `layer` at `m`; at m = 1 for `None`.
-    pub(super) fn layer(&self, layer: usize, m: Option<&Multipliers>) -> Result<Layer> {
+    pub(super) fn layer(&self, layer: usize, m: Option<&Multipliers>, layout: Layout) -> Result<Layer> {
         let file = self.file();
         let optional = |name: String| file.tensor(&name).map(|tensor| file.to_f32(tensor)).transpose();
         let required = |name: &str| file.to_f32(file.require_tensor(&format!("blk.{layer}.{name}.weight"))?);
@@ -92,7 +105,8 @@ impl Weights {
             POST_NORMS.map(|name| optional(format!("blk.{layer}.{name}.weight")));
         let matrix = |place: usize| {
             let Some(name) = self.places[place] else { return Ok(None) };
-            self.matrix(&format!("blk.{layer}.{name}.weight"), self.indices[layer][place], m).map(Some)
+            self.matrix(&format!("blk.{layer}.{name}.weight"), self.indices[layer][place], m, layout)
+                .map(Some)
         };
         let bias = |place: usize| {
             self.places[place].map_or(Ok(None), |name| optional(format!("blk.{layer}.{name}.bias")))
@@ -104,61 +118,127 @@ impl Weights {
             post_norms: after_attention?.zip(after_ffn?).map(|(attention, ffn)| [attention, ffn]),
             matrices: all(matrix)?,
             biases: all(bias)?,
+            is_rounded: false,
         })
     }
 
     /// U and V of the weight `index` of the sidecar.
     pub(super) fn factors(&self, index: usize) -> Result<Factors> {
         let (file, weight) = (self.adapted.sidecar().file(), &self.adapted.sidecar().weights[index]);
-        Ok(Factors { u: read_matrix(file, &weight.u)?, v: read_matrix(file, &weight.vt)? })
+        let read = |tensor: &TensorInfo| {
+            let mut matrix = Matrix::zeros(tensor.ne[0], tensor.ne[1], Layout::Inputs);
+            matrix.fill(|first, tile| file.rows_to_f32(tensor, first, tile))?;
+            Ok(matrix)
+        };
+        Ok(Factors { u: read(&weight.u)?, v: read(&weight.vt)? })
     }
 
     /// W + U·diag(σ(m - 1))·Vᵀ, or U·diag(σ·m)·Vᵀ in the factored form; W where it is not adapted.
-    fn matrix(&self, name: &str, index: Option<usize>, m: Option<&Multipliers>) -> Result<Matrix> {
-        let tensor = self.file().require_tensor(name)?;
-        let Some(index) = index else { return read_matrix(self.file(), tensor) };
-        let is_residual = matches!(self.form, Form::Residual);
+    fn matrix(
+        &self,
+        name: &str,
+        index: Option<usize>,
+        m: Option<&Multipliers>,
+        layout: Layout,
+    ) -> Result<Matrix> {
+        let file = self.file();
+        let tensor = file.require_tensor(name)?;
+        let is_residual = index.is_none() || matches!(self.form, Form::Residual);
         let shift = if is_residual { 1.0 } else { 0.0 };
-        let sigma = &self.adapted.sidecar().weights[index].sigma;
-        let scale: Vec<f32> = match m {
-            Some(m) => sigma.iter().zip(m.weight(index)).map(|(s, m)| s * (m - shift)).collect(),
-            None => sigma.iter().map(|s| s * (1.0 - shift)).collect(),
+        let scaled = |index: usize| -> Vec<f32> {
+            let sigma = &self.adapted.sidecar().weights[index].sigma;
+            match m {
+                Some(m) => sigma.iter().zip(m.weight(index)).map(|(s, m)| s * (m - shift)).collect(),
+                None => sigma.iter().map(|s| s * (1.0 - shift)).collect(),
+            }
         };
-        let mut w = if is_residual { read_matrix(self.file(), tensor)? } else { Matrix::zeros(tensor) };
-        if scale.iter().any(|&scale| scale != 0.0) {
-            w.add_product(&self.factors(index)?, &scale);
-        }
+        let change = index
+            .map(|index| (index, scaled(index)))
+            .filter(|(_, scale)| scale.iter().any(|&scale| scale != 0.0))
+            .map(|(index, scale)| Ok((self.factors(index)?, scale)))
+            .transpose()?;
+        let mut w = Matrix::zeros(tensor.ne[0], tensor.ne[1], layout);
+        w.rounding = Rounding::of(tensor.ty);
+        w.fill(|first, tile| {
+            if is_residual {
+                file.rows_to_f32(tensor, first, tile)?;
+            }
+            if let Some((factors, scale)) = &change {
+                factors.add_to(first, tile, scale);
+            }
+            Ok(())
+        })?;
         Ok(w)
     }
 }
 
 impl Matrix {
-    fn zeros(tensor: &TensorInfo) -> Self {
-        let [n_in, n_out, ..] = tensor.ne;
-        Self { n_in, n_out, values: vec![0.0; n_in * n_out] }
+    pub(super) fn zeros(n_in: usize, n_out: usize, layout: Layout) -> Self {
+        Self { n_in, n_out, values: vec![0.0; n_in * n_out], layout, rounding: Rounding::None }
+    }
+
+    /// `[n_in, n_out]`, with the inputs of an output side by side.
+    #[cfg(test)]
+    pub(super) fn of(n_in: usize, values: Vec<f32>) -> Self {
+        let n_out = values.len() / n_in;
+        Self { n_in, n_out, values, layout: Layout::Inputs, rounding: Rounding::None }
     }
 
     pub(super) fn view(&self) -> MatRef<'_, f32> {
-        view(&self.values, self.n_in)
+        match self.layout {
+            Layout::Inputs => view(&self.values, self.n_in),
+            Layout::Outputs => view(&self.values, self.n_out).transpose(),
+        }
     }
 
-    /// Adds V·diag(`scale`)·Uᵀ, which is how U·diag(`scale`)·Vᵀ lies in a file.
-    fn add_product(&mut self, factors: &Factors, scale: &[f32]) {
-        let us = factors.u.values.par_chunks(factors.rank() * TILE);
-        self.values.par_chunks_mut(self.n_in * TILE).zip(us).for_each(|(w, u)| {
-            let mut u = u.to_vec();
-            for u in u.chunks_exact_mut(scale.len()) {
-                u.iter_mut().zip(scale).for_each(|(u, scale)| *u *= scale);
-            }
-            let (v, u) = (factors.v.view(), view(&u, scale.len()));
-            product(view_mut(w, self.n_in), Accum::Add, v, u);
-        });
+    /// The inputs of output `o`.
+    ///
+    /// # Panics
+    /// They do not lie side by side.
+    pub(super) fn output(&self, o: usize) -> &[f32] {
+        assert_eq!(self.layout, Layout::Inputs);
+        &self.values[o * self.n_in..][..self.n_in]
+    }
+
+    /// Fills it on all threads: `write` gets the first output of a part, and zeros for the inputs of each of its outputs.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn fill(&mut self, write: impl Fn(usize, &mut [f32]) -> Result<()> + Sync) -> Result<()> {
+        let (n_in, n_out) = (self.n_in, self.n_out);
+        if self.layout == Layout::Inputs {
+            let tiles = self.values.par_chunks_mut(n_in * TILE).enumerate();
+            return tiles.try_for_each(|(i, tile)| write(i * TILE, tile));
+        }
+        let (mut tiles, mut rest) = (Vec::new(), view_mut(&mut self.values, n_out));
+        while rest.nrows() > TILE {
+            let (tile, below) = rest.split_at_row_mut(TILE);
+            tiles.push(tile);
+            rest = below;
+        }
+        tiles.push(rest);
+        tiles.into_par_iter().enumerate().try_for_each(|(i, mut to)| {
+            let mut tile = vec![0.0; n_in * to.nrows()];
+            write(i * TILE, &mut tile)?;
+            to.copy_from(view(&tile, n_in).transpose());
+            Ok(())
+        })
     }
 }
 
 impl Factors {
     pub(super) fn rank(&self) -> usize {
         self.u.n_in
+    }
+
+    /// Adds U·diag(`scale`)·Vᵀ to some outputs of a weight, from `first` on, the inputs of each side by side.
+    fn add_to(&self, first: usize, w: &mut [f32], scale: &[f32]) {
+        let n_in = self.v.n_in;
+        let mut u = Vec::with_capacity(w.len() / n_in * self.rank());
+        for output in first..first + w.len() / n_in {
+            u.extend(self.u.output(output).iter().zip(scale).map(|(u, scale)| u * scale));
+        }
+        product(view_mut(w, n_in), Accum::Add, self.v.view(), view(&u, self.rank()));
     }
 }
 
@@ -167,14 +247,6 @@ fn place(places: &Places, name: &str) -> Option<(usize, usize)> {
     let (layer, part) = name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
     let (place, _) = named(places).find(|(_, name)| *name == part)?;
     Some((layer.parse().ok()?, place))
-}
-
-/// Reads it on all threads.
-fn read_matrix(file: &GgufFile, tensor: &TensorInfo) -> Result<Matrix> {
-    let mut matrix = Matrix::zeros(tensor);
-    let tiles = matrix.values.par_chunks_mut(matrix.n_in * TILE).enumerate();
-    tiles.try_for_each(|(i, values)| file.rows_to_f32(tensor, i * TILE, values))?;
-    Ok(matrix)
 }
 
 /// One for each place.

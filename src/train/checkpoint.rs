@@ -83,11 +83,21 @@ pub fn load(path: &Path, options: &Options, settings: &Value, ranks: &[usize]) -
     read(&bytes, options, settings, ranks).map_err(|error| error.file(path))
 }
 
-fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> Result<State> {
-    let damaged = |problem: &str| {
-        Error::invalid(problem.to_owned())
-            .hint("it is no checkpoint, or damaged; `Earlier::Replace` starts over")
-    };
+/// The settings of the run whose state `path` has.
+///
+/// # Errors
+/// A file that is damaged or no checkpoint.
+pub fn settings(path: &Path) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io("cannot read", path, source))?;
+    head(&bytes).map(|(head, _)| head.settings).map_err(|error| error.file(path))
+}
+
+fn damaged(problem: &str) -> Error {
+    Error::invalid(problem.to_owned()).hint("it is no checkpoint, or damaged; `Earlier::Replace` starts over")
+}
+
+/// The first line, and what follows it.
+fn head(bytes: &[u8]) -> Result<(Head, &[u8])> {
     let end = bytes.len().checked_sub(HASH_BYTES).ok_or_else(|| damaged("it is too short"))?;
     let (content, hash) = bytes.split_at(end);
     if blake3::hash(content).as_bytes() != hash {
@@ -101,13 +111,18 @@ fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> R
             .field("schema")
             .hint("`Earlier::Replace` starts over"));
     }
+    Ok((head, &content[line + 1..]))
+}
+
+fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> Result<State> {
+    let (head, content) = head(bytes)?;
     resume::check("run", &head.settings, settings).map_err(|error| {
         error.hint("`Earlier::Resume` needs the settings of the run; `Earlier::Replace` starts over")
     })?;
 
     let n: usize = ranks.iter().sum();
     let n_best = if head.best.is_some() { n } else { 0 };
-    let (values, rest) = content[line + 1..].as_chunks::<4>();
+    let (values, rest) = content.as_chunks::<4>();
     // Checked one by one: the counts come from the file.
     let expected =
         [n, n, n, head.n_before, n_best, head.n_best].iter().try_fold(0usize, |sum, n| sum.checked_add(*n));

@@ -3,7 +3,7 @@
 use super::policy::Policy;
 use crate::error::Result;
 use crate::expert::Multipliers;
-use crate::gradient::Group;
+use crate::gradient::{Budget, Group};
 use crate::progress::Interrupt;
 
 /// A gradient, and what was seen on the way.
@@ -42,6 +42,16 @@ pub trait Estimator {
     /// # Errors
     /// An interrupt, or a failure of the model or of scoring.
     fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate>;
+
+    /// Keeps to `budget` from now on, in steps with groups up to those of `largest`; a line that says what such a step
+    /// takes, where that is known.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {
+        let _ = (budget, largest, kl);
+        Ok(None)
+    }
 
     /// What to call it in logs and reports.
     fn name(&self) -> &'static str;

@@ -7,10 +7,13 @@ use super::layers::Layers;
 use super::policy::Policy;
 use crate::engine::{AdaptedModel, Form};
 use crate::error::Result;
-use crate::gradient::PolicyGradient;
+use crate::gradient::{Budget, Group, PolicyGradient};
 
 /// Differentiates the answers that were given; see [`crate::gradient`].
-pub struct Exact(PolicyGradient);
+pub struct Exact {
+    gradient: PolicyGradient,
+    budget: Budget,
+}
 
 impl Exact {
     /// # Errors
@@ -22,17 +25,36 @@ impl Exact {
         layers: Option<Layers>,
     ) -> Result<Self> {
         let gradient = PolicyGradient::new(adapted, form, n_threads)?;
-        match layers {
-            Some(layers) => gradient.with_layers(layers.range()).map(Self),
-            None => Ok(Self(gradient)),
-        }
+        let gradient = match layers {
+            Some(layers) => gradient.with_layers(layers.range())?,
+            None => gradient,
+        };
+        Ok(Self { gradient, budget: Budget::default() })
     }
 }
 
 impl Estimator for Exact {
     fn estimate(&mut self, step: &Step, _: &mut dyn Policy) -> Result<Estimate> {
-        let found = self.0.estimate(step.m, step.groups, step.kl, step.interrupt)?;
+        let plan = self.gradient.plan(step.groups, step.kl, self.budget)?;
+        let found = self.gradient.estimate_by(&plan, step.m, step.groups, step.kl, step.interrupt)?;
         Ok(Estimate { gradient: found.of_m, entropy: Some(found.entropy), kl: Some(found.kl) })
+    }
+
+    fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {
+        let plan = self.gradient.plan(largest, kl, budget)?;
+        self.budget = budget;
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        let seconds = plan.operations / self.gradient.operations_per_second();
+        let again = match self.gradient.computed_again(&plan) {
+            0 => String::new(),
+            n => format!("; {n} layers are computed twice, which more memory would spare"),
+        };
+        Ok(Some(format!(
+            "the gradient of a step takes up to {} MiB beside {} MiB for all else, and at least {seconds:.1} s where \
+             answers are as long as they may be{again}",
+            mib(plan.bytes),
+            mib(budget.taken)
+        )))
     }
 
     fn name(&self) -> &'static str {

@@ -93,6 +93,15 @@ impl Folder {
         Ok((Log::create(&self.log(), settings)?, State::new(options, sigma)))
     }
 
+    /// The setting `name` of the run that the checkpoint holds, if there is one.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read, or is damaged.
+    pub fn setting(&self, name: &str) -> Result<Option<Value>> {
+        let path = self.checkpoint();
+        Ok(if path.exists() { checkpoint::settings(&path)?.get(name).cloned() } else { None })
+    }
+
     /// Keeps `state`.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod folder;
 pub mod groups;
 mod layers;
 pub mod log;
+pub mod memory;
 mod model_policy;
 mod names;
 mod options;

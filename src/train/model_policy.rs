@@ -14,6 +14,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::{Expert, Mixture, Multipliers};
+use crate::gradient::{Group, Rollout};
 use crate::progress::Interrupt;
 use crate::task::{Item, Part, Task};
 
@@ -78,6 +79,16 @@ impl<'a> ModelPolicy<'a> {
             validation,
             thinking,
         })
+    }
+
+    /// Groups as large as those of a step can be, with `prompts` train items and `samples` answers to each.
+    pub fn largest(&self, prompts: usize, samples: usize) -> Vec<Group> {
+        let mut lengths: Vec<_> = self.train.iter().map(Vec::len).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let rollout = Rollout { tokens: vec![0; self.task.generation().max_tokens], advantage: 0.0 };
+        let group =
+            |length: usize| Group { prompt: vec![0; length], rollouts: vec![rollout.clone(); samples] };
+        lengths.into_iter().take(prompts).map(group).collect()
     }
 
     /// Where the adapted layers run, and how.

@@ -10,6 +10,7 @@ use super::estimator::Estimator;
 use super::evolution::Evolution;
 use super::folder::Folder;
 use super::log::Log;
+use super::memory;
 use super::model_policy::{ModelOptions, ModelPolicy};
 use super::names::{EstimatorName, RewardName};
 use super::options::Options;
@@ -20,6 +21,7 @@ use super::trained::Trained;
 use crate::engine::{AdaptedModel, Form, Placement};
 use crate::error::{Error, Result};
 use crate::expert::Profile;
+use crate::gradient::Budget;
 use crate::progress::{Interrupt, Progress};
 use crate::resume::Earlier;
 use crate::task::{Item, Part, Task};
@@ -39,7 +41,12 @@ pub struct TrainingOptions {
     pub batch: u32,
     /// Threads over everything.
     pub n_threads: u32,
+    /// Bytes that the whole process may use; `None` takes most of what the machine can spare.
+    pub memory: Option<usize>,
 }
+
+/// The setting that says how many bytes a gradient may use: a machine can spare more or less when a run goes on.
+const GRADIENT_MEMORY: &str = "gradient_memory";
 
 /// A run that is ready to begin, or to go on.
 ///
@@ -91,6 +98,7 @@ impl TrainingOptions {
             form: Form::Residual,
             batch: 32,
             n_threads: 1,
+            memory: None,
         }
     }
 }
@@ -115,7 +123,8 @@ impl<'a> Training<'a> {
         folder.check(earlier)?;
         let mut notes = Vec::new();
         learning.layers.map_or(Ok(()), |layers| layers.check(adapted.sidecar()))?;
-        let (estimator, fallback) = options.estimator.open(adapted, *form, *n_threads, learning.layers)?;
+        let (mut estimator, fallback) =
+            options.estimator.open(adapted, *form, *n_threads, learning.layers)?;
         if fallback.is_some() {
             notes.push(
                 "gradients are estimated from rewards alone, a fallback that needs many more answers to learn \
@@ -146,11 +155,26 @@ impl<'a> Training<'a> {
         };
         let model_policy = ModelPolicy::new(adapted, task, &model_options)?;
         notes.extend(Placement::line(model_policy.placements()));
+        // A run that goes on divides its work as before, and so has the same bits.
+        let earlier_share = match earlier {
+            Earlier::Resume => folder.setting(GRADIENT_MEMORY)?.and_then(|bytes| bytes.as_u64()),
+            _ => None,
+        };
+        let budget = memory::budget(options.memory);
+        let budget = match earlier_share {
+            Some(free) => Budget { all: budget.taken.saturating_add(free as usize), ..budget },
+            None => budget,
+        };
+        let largest = model_policy.largest(learning.prompts, learning.samples);
+        notes.extend(estimator.bound(budget, &largest, learning.kl)?);
         let policy: Box<dyn Policy> = match options.reward {
             RewardName::Task => Box::new(model_policy),
             RewardName::Random => Box::new(RandomReward { policy: model_policy }),
         };
-        let settings = settings(adapted, task, &options, estimator.name());
+        let mut settings = settings(adapted, task, &options, estimator.name());
+        if has_groups {
+            settings[GRADIENT_MEMORY] = budget.free().into();
+        }
         let sigma: Vec<_> = adapted.sidecar().weights.iter().map(|weight| weight.sigma.clone()).collect();
         let (log, state) = folder.open(earlier, &options.learning, &settings, &sigma)?;
         if state.step > 0 {
@@ -224,6 +248,7 @@ fn settings(adapted: &AdaptedModel, task: &Task, options: &TrainingOptions, esti
         "chat_template": adapted.model().given_template_digest(),
         "estimator": estimator,
         "form": options.form.name(),
+        "memory": options.memory,
         "model": sidecar.fingerprint.as_str(),
         "options": options.learning,
         "reward": options.reward,

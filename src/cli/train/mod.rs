@@ -17,7 +17,7 @@ use crate::optimiser::Shape;
 use crate::resume::Earlier;
 use crate::task::Task;
 use crate::train::{
-    EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
+    memory, EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -130,6 +130,9 @@ pub struct Args {
     /// How adapted layers run: beside the base weight, or in its place (full-rank sidecars)
     #[arg(long, value_enum, default_value_t = FormFlag::Residual)]
     form: FormFlag,
+    /// Most memory of the whole process, such as 4G [default: three quarters of what the machine can spare]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     #[command(flatten)]
     batch: BatchArgs,
     /// Print JSON
@@ -223,6 +226,7 @@ impl Args {
             form: self.form.form(),
             batch: self.batch.n_answers()?,
             n_threads: self.batch.model.n_threads()?,
+            memory: self.memory.as_deref().map(memory::parse).transpose()?,
         })
     }
 
