@@ -62,7 +62,7 @@ train = {train}
 validation = {validation}
 
 [generation]
-max_tokens = 64
+max_tokens = 48
 chat = true
 '''
 
