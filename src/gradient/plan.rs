@@ -171,7 +171,7 @@ impl Sizes {
     }
 
     fn kept_bytes(&self, rows: usize) -> usize {
-        (rows * self.saved() * FLOAT).max(1)
+        with_spare(rows * self.saved() * FLOAT) - SPARE + 1
     }
 
     /// Numbers of the matrices of a layer.
@@ -200,7 +200,7 @@ impl Sizes {
         let head_phase =
             head_rows * (n_logits * n_vocab + 4 * width) + plan.tile.min(n_vocab) * width + rows * 3 * width;
         let bytes = (inputs + kept + layer_phase.max(head_phase)) * FLOAT;
-        bytes + bytes / 16 + SPARE
+        with_spare(bytes)
     }
 
     fn operations(&self, plan: &Plan, n_batches: usize, rows: usize, has_kl: bool) -> f64 {
@@ -218,4 +218,9 @@ impl Sizes {
         let head = 4.0 * (self.width * self.n_vocab) as f64 * if has_kl { 1.5 } else { 1.0 };
         rows as f64 * (of_row + head) + n_batches as f64 * of_batch
     }
+}
+
+/// What `bytes` that are counted take in all.
+fn with_spare(bytes: usize) -> usize {
+    bytes + bytes / 16 + SPARE
 }
