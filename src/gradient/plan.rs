@@ -128,11 +128,14 @@ impl Plan {
             let least = sizes.bytes(&plan, has_kl);
             smallest = smallest.min(least);
             if least <= free {
-                // The first kept layer takes the room of the one that is computed again.
-                let kept = 1 + (free - least) / sizes.kept_bytes(rows);
-                let kept = if kept == 1 { 0 } else { kept.min(sizes.n_back) };
-                let mut plan = Self { kept, ..plan };
+                let mut plan = plan;
+                // The first kept layer may take the room of the one that is computed again.
+                plan.kept = (1 + (free - least) / sizes.kept_bytes(rows)).min(sizes.n_back);
                 plan.bytes = sizes.bytes(&plan, has_kl);
+                while plan.bytes > free {
+                    plan.kept -= 1;
+                    plan.bytes = sizes.bytes(&plan, has_kl);
+                }
                 plan.operations = sizes.operations(&plan, n_packed, all_packed, has_kl);
                 if best.is_none_or(|best| plan.operations < best.operations) {
                     best = Some(plan);
