@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture, Multipliers};
 
 /// Tokens that are read.
-const N_TOKENS: usize = 192;
+const N_TOKENS: usize = 128;
 /// Of so many, the logits after one are compared.
 const STRIDE: usize = 4;
 /// Seed of tokens and multipliers.
