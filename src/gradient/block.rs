@@ -39,11 +39,12 @@ pub(super) struct Layer {
     pub is_rounded: bool,
 }
 
-/// What all blocks of a model have in common.
+/// What all blocks of a model have in common, for some rows.
 pub(super) struct Shape<'a> {
     pub heads: Heads,
     pub eps: f32,
     pub rope: Table<'a>,
+    pub rows: Rows<'a>,
 }
 
 /// What the way back needs of the way there.
@@ -80,8 +81,8 @@ impl Wanted {
 
 impl Layer {
     /// What the block makes of `x` `[width, rows]`.
-    pub(super) fn forward(&self, shape: &Shape, rows: &Rows, x: &Columns) -> (Columns, Saved) {
-        let n = rows.block;
+    pub(super) fn forward(&self, shape: &Shape, x: &Columns) -> (Columns, Saved) {
+        let (rows, n) = (&shape.rows, shape.rows.block);
         let [mut q, mut k, mut v] = [Q, K, V].map(|which| self.room_for(which, x.rows()));
         let blocks = (x.blocks(n), q.blocks_mut(n), k.blocks_mut(n), v.blocks_mut(n));
         blocks.into_par_iter().for_each(|(x, q, k, v)| {
@@ -134,14 +135,13 @@ impl Layer {
     pub(super) fn backward(
         &self,
         shape: &Shape,
-        rows: &Rows,
         x: &Columns,
         saved: Saved,
         dout: Columns,
         wanted: &Wanted,
         take: &mut Take,
     ) -> Result<Option<Columns>> {
-        let (n, eps) = (rows.block, shape.eps);
+        let (rows, n, eps) = (&shape.rows, shape.rows.block, shape.eps);
         let Saved { raw, qkv, attended, middle, mut gate, mut up } = saved;
         let mut take = |which: usize, x: &Columns, dy: &Columns| {
             if wanted.matrices[which] {

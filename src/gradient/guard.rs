@@ -120,12 +120,12 @@ impl PolicyGradient {
         let batches = packing::pack(&[group], &plan, 0, self.head.n_vocab())?;
         self.pool.install(|| {
             let batch = batches.first().ok_or_else(|| Error::invalid("there are no tokens"))?;
-            let (rows, shape) = (batch.rows(1, plan.block), self.shape(batch));
+            let shape = self.shape(batch.rows(1, plan.block));
             let mut x = self.embed(&batch.tokens)?;
             for layer in 0..self.architecture.n_layers {
                 let mut layer = self.weights.layer(layer, Some(m), Layout::Outputs)?;
                 layer.is_rounded = is_rounded;
-                x = layer.forward(&shape, &rows, &x).0;
+                x = layer.forward(&shape, &x).0;
             }
             let kept: Vec<_> = (0..x.rows()).filter(|&row| wanted(row)).collect();
             let mut last = Columns::zeros(x.n(), kept.len());

@@ -306,19 +306,18 @@ impl PolicyGradient {
         interrupt: &Interrupt,
         sums: &mut Sums,
     ) -> Result<()> {
-        let shape = self.shape(&batch);
-        let rows = batch.rows(batch.groups.len(), plan.block);
-        let compared = batch.rows(batch.n_compared, plan.block);
+        let shape = self.shape(batch.rows(batch.groups.len(), plan.block));
+        let compared = self.shape(batch.rows(batch.n_compared, plan.block));
         let x = self.embed(&batch.tokens)?;
         let base = timed(&mut sums.seconds.base, || {
-            let nothing = compared.positions.is_empty();
-            let x = (!nothing).then(|| x.first(compared.positions.len()));
-            x.map(|x| Ok(self.forward(&shape, &compared, x, None, &|_| None, interrupt)?.out)).transpose()
+            let nothing = compared.rows.positions.is_empty();
+            let x = (!nothing).then(|| x.first(compared.rows.positions.len()));
+            x.map(|x| Ok(self.forward(&compared, x, None, &|_| None, interrupt)?.out)).transpose()
         })?;
         let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
         let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
         let forward =
-            timed(&mut sums.seconds.forward, || self.forward(&shape, &rows, x, Some(m), &keep, interrupt))?;
+            timed(&mut sums.seconds.forward, || self.forward(&shape, x, Some(m), &keep, interrupt))?;
         let Forward { inputs, out } = forward;
         let dout = timed(&mut sums.seconds.head, || {
             let file = self.weights.file();
@@ -329,7 +328,7 @@ impl PolicyGradient {
         })?;
         drop((out, base));
         timed(&mut sums.seconds.backward, || {
-            self.backward(&shape, &rows, inputs, dout, m, interrupt, &mut sums.of_m)
+            self.backward(&shape, inputs, dout, m, interrupt, &mut sums.of_m)
         })
     }
 
@@ -344,17 +343,16 @@ impl PolicyGradient {
         Ok(x)
     }
 
-    fn shape(&self, batch: &Batch) -> Shape<'_> {
-        let n_positions = batch.positions.iter().max().map_or(0, |last| last + 1);
+    fn shape<'a>(&'a self, rows: Rows<'a>) -> Shape<'a> {
+        let n_positions = rows.positions.iter().max().map_or(0, |last| last + 1);
         let Architecture { heads, eps, ref rope, .. } = self.architecture;
-        Shape { heads, eps, rope: rope.table(n_positions) }
+        Shape { heads, eps, rope: rope.table(n_positions), rows }
     }
 
     /// `keep` says of each layer whether its input is wanted later, and whether all that the way back needs is.
     fn forward(
         &self,
         shape: &Shape,
-        rows: &Rows,
         mut x: Columns,
         m: Option<&Multipliers>,
         keep: &dyn Fn(usize) -> Option<bool>,
@@ -364,7 +362,7 @@ impl PolicyGradient {
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m, Layout::Outputs)?;
-            let (out, saved) = weights.forward(shape, rows, &x);
+            let (out, saved) = weights.forward(shape, &x);
             if let Some(keeps_all) = keep(layer) {
                 inputs.push((x, keeps_all.then_some(saved)));
             }
@@ -378,7 +376,6 @@ impl PolicyGradient {
     fn backward(
         &self,
         shape: &Shape,
-        rows: &Rows,
         mut inputs: Vec<(Columns, Option<Saved>)>,
         mut dout: Columns,
         m: &Multipliers,
@@ -389,19 +386,19 @@ impl PolicyGradient {
             interrupt.check()?;
             let Some((input, saved)) = inputs.pop() else { break };
             let weights = self.weights.layer(layer, Some(m), Layout::Inputs)?;
-            let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
+            let saved = saved.unwrap_or_else(|| weights.forward(shape, &input).1);
             let mut indices = [None; 7];
             self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));
             let wanted =
                 Wanted { matrices: indices.map(|index| index.is_some()), input: layer > self.lowest() };
             let mut take = |place: usize, x: &Columns, dy: &Columns| -> Result<()> {
                 if let Some(index) = indices[place] {
-                    let more = project::project(&self.weights.factors(index)?, x, dy, rows.block);
+                    let more = project::project(&self.weights.factors(index)?, x, dy, shape.rows.block);
                     of_m[index].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                 }
                 Ok(())
             };
-            match weights.backward(shape, rows, &input, saved, dout, &wanted, &mut take)? {
+            match weights.backward(shape, &input, saved, dout, &wanted, &mut take)? {
                 Some(dx) => dout = dx,
                 None => break,
             }

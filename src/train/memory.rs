@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn what_is_given_is_not_exceeded() {
         let budget = budget(Some(1 << 40), 260);
-        assert!(budget.all == 1 << 40 && budget.taken > 0 && budget.free() % STEP == 0);
+        assert!(budget.all == 1 << 40 && budget.taken > 0 && budget.free().is_multiple_of(STEP));
         let little = super::budget(Some(1), 260);
         assert!(little.free() == 0 && little.taken > 1 << 20);
         assert!(super::budget(None, 260).free() > 0);
