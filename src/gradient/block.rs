@@ -67,7 +67,7 @@ pub(super) struct Layer {
     pub is_rounded: bool,
 }
 
-/// How a block computes, beside its weights.
+/// How a block computes, beside its weights, and what rows.
 pub(super) struct Shape<'a> {
     pub view: View,
     pub eps: f32,
@@ -76,6 +76,7 @@ pub(super) struct Shape<'a> {
     pub activation: Activation,
     /// What turns queries and keys, if something does.
     pub rope: Option<&'a Table<'a>>,
+    pub rows: Rows<'a>,
 }
 
 /// What the way back needs of the way there.
@@ -114,8 +115,8 @@ impl Wanted {
 
 impl Layer {
     /// What the block makes of `x` `[width, rows]`.
-    pub(super) fn forward(&self, shape: &Shape, rows: &Rows, x: &Columns) -> (Columns, Saved) {
-        let n = rows.block;
+    pub(super) fn forward(&self, shape: &Shape, x: &Columns) -> (Columns, Saved) {
+        let (rows, n) = (&shape.rows, shape.rows.block);
         let Heads { n: n_heads, n_kv, size, .. } = shape.view.heads;
         let [mut q, mut k, mut v] = [n_heads, n_kv, n_kv].map(|n| Columns::zeros(n * size, x.rows()));
         let blocks = (x.blocks(n), q.blocks_mut(n), k.blocks_mut(n), v.blocks_mut(n));
@@ -178,14 +179,13 @@ impl Layer {
     pub(super) fn backward(
         &self,
         shape: &Shape,
-        rows: &Rows,
         x: &Columns,
         saved: Saved,
         dout: Columns,
         wanted: &Wanted,
         take: &mut Take,
     ) -> Result<Option<Columns>> {
-        let (n, eps) = (rows.block, shape.eps);
+        let (rows, n, eps) = (&shape.rows, shape.rows.block, shape.eps);
         let Saved { raw, qkv, attended, middle, mut gate, mut up, given } = saved;
         let mut take = |which: usize, x: &Columns, dy: &Columns| {
             if wanted.matrices[which] {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture, Multipliers};
 
 /// Tokens that are read.
-const N_TOKENS: usize = 192;
+const N_TOKENS: usize = 128;
 /// Of so many, the logits after one are compared.
 const STRIDE: usize = 4;
 /// Seed of tokens and multipliers.
@@ -122,13 +122,13 @@ impl PolicyGradient {
         let batches = packing::pack(&[group], &plan, 0, self.head.n_vocab())?;
         self.pool.install(|| {
             let batch = batches.first().ok_or_else(|| Error::invalid("there are no tokens"))?;
-            let (rows, tables) = (batch.rows(1, plan.block), self.tables(batch));
+            let located = self.located(batch.rows(1, plan.block));
             let mut x = self.embed(&batch.tokens)?;
             for layer in 0..self.architecture.n_layers {
-                let shape = self.shape(&tables, layer);
+                let shape = self.shape(&located, layer);
                 let mut layer = self.weights.layer(layer, Some(m), Layout::Outputs)?;
                 layer.is_rounded = is_rounded;
-                x = layer.forward(&shape, &rows, &x).0;
+                x = layer.forward(&shape, &x).0;
             }
             let kept: Vec<_> = (0..x.rows()).filter(|&row| wanted(row)).collect();
             let mut last = Columns::zeros(x.n(), kept.len());

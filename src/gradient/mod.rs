@@ -121,6 +121,12 @@ struct Sums {
     seconds: Seconds,
 }
 
+/// Rows of a batch, and the rotations of their positions.
+struct Located<'a> {
+    rows: Rows<'a>,
+    tables: Vec<Table<'a>>,
+}
+
 /// A batch on its way through the layers.
 struct Forward {
     /// The input of each layer that the way back comes to, and what it needs of it where that is kept.
@@ -310,19 +316,18 @@ impl PolicyGradient {
         interrupt: &Interrupt,
         sums: &mut Sums,
     ) -> Result<()> {
-        let tables = self.tables(&batch);
-        let rows = batch.rows(batch.groups.len(), plan.block);
-        let compared = batch.rows(batch.n_compared, plan.block);
+        let located = self.located(batch.rows(batch.groups.len(), plan.block));
+        let compared = self.located(batch.rows(batch.n_compared, plan.block));
         let x = self.embed(&batch.tokens)?;
         let base = timed(&mut sums.seconds.base, || {
-            let nothing = compared.positions.is_empty();
-            let x = (!nothing).then(|| x.first(compared.positions.len()));
-            x.map(|x| Ok(self.forward(&tables, &compared, x, None, &|_| None, interrupt)?.out)).transpose()
+            let nothing = compared.rows.positions.is_empty();
+            let x = (!nothing).then(|| x.first(compared.rows.positions.len()));
+            x.map(|x| Ok(self.forward(&compared, x, None, &|_| None, interrupt)?.out)).transpose()
         })?;
         let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
         let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
         let forward =
-            timed(&mut sums.seconds.forward, || self.forward(&tables, &rows, x, Some(m), &keep, interrupt))?;
+            timed(&mut sums.seconds.forward, || self.forward(&located, x, Some(m), &keep, interrupt))?;
         let Forward { inputs, out } = forward;
         let dout = timed(&mut sums.seconds.head, || {
             let file = self.weights.file();
@@ -333,7 +338,7 @@ impl PolicyGradient {
         })?;
         drop((out, base));
         timed(&mut sums.seconds.backward, || {
-            self.backward(&tables, &rows, inputs, dout, m, interrupt, &mut sums.of_m)
+            self.backward(&located, inputs, dout, m, interrupt, &mut sums.of_m)
         })
     }
 
@@ -349,23 +354,22 @@ impl PolicyGradient {
         Ok(x)
     }
 
-    /// The rotations of the positions of `batch`.
-    fn tables(&self, batch: &Batch) -> Vec<Table<'_>> {
-        let n_positions = batch.positions.iter().max().map_or(0, |last| last + 1);
-        self.architecture.ropes.iter().map(|rope| rope.table(n_positions)).collect()
+    fn located<'a>(&'a self, rows: Rows<'a>) -> Located<'a> {
+        let n_positions = rows.positions.iter().max().map_or(0, |last| last + 1);
+        Located { rows, tables: self.architecture.ropes.iter().map(|rope| rope.table(n_positions)).collect() }
     }
 
-    fn shape<'a>(&self, tables: &'a [Table<'a>], layer: usize) -> Shape<'a> {
+    fn shape<'a>(&self, located: &'a Located<'a>, layer: usize) -> Shape<'a> {
         let Architecture { heads, ffn, eps, activation, ref attention, .. } = self.architecture;
         let Attention { rope, window } = attention[layer];
-        Shape { view: View { heads, window }, eps, ffn, activation, rope: rope.map(|rope| &tables[rope]) }
+        let rope = rope.map(|rope| &located.tables[rope]);
+        Shape { view: View { heads, window }, eps, ffn, activation, rope, rows: located.rows }
     }
 
     /// `keep` says of each layer whether its input is wanted later, and whether all that the way back needs is.
     fn forward(
         &self,
-        tables: &[Table],
-        rows: &Rows,
+        located: &Located,
         mut x: Columns,
         m: Option<&Multipliers>,
         keep: &dyn Fn(usize) -> Option<bool>,
@@ -375,7 +379,7 @@ impl PolicyGradient {
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
             let weights = self.weights.layer(layer, m, Layout::Outputs)?;
-            let (out, saved) = weights.forward(&self.shape(tables, layer), rows, &x);
+            let (out, saved) = weights.forward(&self.shape(located, layer), &x);
             if let Some(keeps_all) = keep(layer) {
                 inputs.push((x, keeps_all.then_some(saved)));
             }
@@ -388,8 +392,7 @@ impl PolicyGradient {
     /// `inputs`.
     fn backward(
         &self,
-        tables: &[Table],
-        rows: &Rows,
+        located: &Located,
         mut inputs: Vec<(Columns, Option<Saved>)>,
         mut dout: Columns,
         m: &Multipliers,
@@ -399,21 +402,21 @@ impl PolicyGradient {
         for layer in (self.lowest()..self.architecture.n_layers).rev() {
             interrupt.check()?;
             let Some((input, saved)) = inputs.pop() else { break };
-            let shape = &self.shape(tables, layer);
+            let shape = &self.shape(located, layer);
             let weights = self.weights.layer(layer, Some(m), Layout::Inputs)?;
-            let saved = saved.unwrap_or_else(|| weights.forward(shape, rows, &input).1);
+            let saved = saved.unwrap_or_else(|| weights.forward(shape, &input).1);
             let mut indices = [None; N_PLACES];
             self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));
             let wanted =
                 Wanted { matrices: indices.map(|index| index.is_some()), input: layer > self.lowest() };
             let mut take = |place: usize, x: &Columns, dy: &Columns| -> Result<()> {
                 if let Some(index) = indices[place] {
-                    let more = project::project(&self.weights.factors(index)?, x, dy, rows.block);
+                    let more = project::project(&self.weights.factors(index)?, x, dy, shape.rows.block);
                     of_m[index].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                 }
                 Ok(())
             };
-            match weights.backward(shape, rows, &input, saved, dout, &wanted, &mut take)? {
+            match weights.backward(shape, &input, saved, dout, &wanted, &mut take)? {
                 Some(dx) => dout = dx,
                 None => break,
             }

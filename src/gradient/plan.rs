@@ -127,15 +127,10 @@ impl Plan {
             };
             let least = sizes.bytes(&plan, has_kl);
             smallest = smallest.min(least);
-            if least <= free {
-                let mut plan = plan;
-                // The first kept layer may take the room of the one that is computed again.
-                plan.kept = (1 + (free - least) / sizes.kept_bytes(rows)).min(sizes.n_back);
-                plan.bytes = sizes.bytes(&plan, has_kl);
-                while plan.bytes > free {
-                    plan.kept -= 1;
-                    plan.bytes = sizes.bytes(&plan, has_kl);
-                }
+            let kept =
+                |kept: usize| Self { kept, bytes: sizes.bytes(&Self { kept, ..plan }, has_kl), ..plan };
+            let most = (0..=sizes.n_back).rev().map(kept).find(|plan| plan.bytes <= free);
+            if let Some(mut plan) = most {
                 plan.operations = sizes.operations(&plan, n_packed, all_packed, has_kl);
                 if best.is_none_or(|best| plan.operations < best.operations) {
                     best = Some(plan);
@@ -173,10 +168,6 @@ impl Sizes {
         2 * self.q + 2 * self.kv + self.width + 2 * self.ffn + raw + given
     }
 
-    fn kept_bytes(&self, rows: usize) -> usize {
-        with_spare(rows * self.saved() * FLOAT) - SPARE + 1
-    }
-
     /// Numbers of the matrices of a layer.
     fn layer(&self) -> usize {
         2 * self.width * (self.q + self.kv) + 3 * self.width * self.ffn
@@ -203,7 +194,7 @@ impl Sizes {
         let head_phase =
             head_rows * (n_logits * n_vocab + 4 * width) + plan.tile.min(n_vocab) * width + rows * 3 * width;
         let bytes = (inputs + kept + layer_phase.max(head_phase)) * FLOAT;
-        with_spare(bytes)
+        bytes + bytes / 16 + SPARE
     }
 
     fn operations(&self, plan: &Plan, n_batches: usize, rows: usize, has_kl: bool) -> f64 {
@@ -221,9 +212,4 @@ impl Sizes {
         let head = 4.0 * (self.width * self.n_vocab) as f64 * if has_kl { 1.5 } else { 1.0 };
         rows as f64 * (of_row + head) + n_batches as f64 * of_batch
     }
-}
-
-/// What `bytes` that are counted take in all.
-fn with_spare(bytes: usize) -> usize {
-    bytes + bytes / 16 + SPARE
 }

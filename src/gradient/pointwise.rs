@@ -165,7 +165,7 @@ fn silu(x: f32) -> (f32, f32) {
 
 #[inline(always)]
 fn gelu(x: f32) -> (f32, f32) {
-    const SLOPE: f32 = 1.595_769_1;
+    const SLOPE: f32 = 1.595_769;
     const CUBIC: f32 = 0.044_715;
     (SLOPE * x * (1.0 + CUBIC * x * x), SLOPE * (1.0 + 3.0 * CUBIC * x * x))
 }

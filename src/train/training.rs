@@ -160,7 +160,7 @@ impl<'a> Training<'a> {
             Earlier::Resume => folder.setting(GRADIENT_MEMORY)?.and_then(|bytes| bytes.as_u64()),
             _ => None,
         };
-        let budget = memory::budget(options.memory);
+        let budget = memory::budget(options.memory, adapted.model().n_vocab());
         let budget = match earlier_share {
             Some(free) => Budget { all: budget.taken.saturating_add(free as usize), ..budget },
             None => budget,
