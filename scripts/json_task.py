@@ -42,7 +42,8 @@ SENTENCES = [
     "My neighbour {name} is a {job}. We both live in {city}, and {name} has just had a birthday, the {age}th.",
     "{friend} has a friend in {city}: {name}, {age}, who is a {job}.",
 ]
-PROMPT = """Read the text and reply with a JSON object that has the keys "name", "age", "job" and "city". Reply with the JSON object only.
+PROMPT = """Read the text and fill in this form: {"name": "...", "age": 0, "job": "...", "city": "..."}
+Reply with the filled-in JSON and nothing else.
 
 Text: {{ text }}"""
 TASK = '''description = "describes people as JSON"
