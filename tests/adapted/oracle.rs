@@ -244,8 +244,8 @@ fn gelu(x: f64) -> f64 {
 
 fn rotate(head: &mut [f64], position: usize, base: f64, factors: &[f64], halves: bool) {
     let n = head.len();
-    for i in 0..n / 2 {
-        let angle = position as f64 * base.powf(-2.0 * i as f64 / n as f64) / factors[i];
+    for (i, factor) in factors.iter().enumerate() {
+        let angle = position as f64 * base.powf(-2.0 * i as f64 / n as f64) / factor;
         let (a, b) = if halves { (i, i + n / 2) } else { (2 * i, 2 * i + 1) };
         (head[a], head[b]) =
             (head[a] * angle.cos() - head[b] * angle.sin(), head[a] * angle.sin() + head[b] * angle.cos());
