@@ -11,6 +11,7 @@ come from PyPI into target/peft-venv (3 GB).
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TOLERANCE = 1e-3
 
 
 def compare(args):
+    os.environ["TQDM_DISABLE"] = "1"
     import torch
     import transformers
     from peft import PeftModel

@@ -9,8 +9,7 @@ use crate::gradient::Budget;
 const SHARE: f64 = 0.75;
 /// What a gradient may use where the machine does not tell what it can spare.
 const UNKNOWN: usize = 2 << 30;
-/// Logits that contexts make room for once they write, read again and describe: so many for each token of the vocabulary. With
-/// SmolLM2-135M a run grew by 404 MB, which are these.
+/// Logits that contexts make room for once they write, read again and describe: so many for each token of the vocabulary.
 const LOGITS: usize = 4 * 512;
 /// A gradient's share is a multiple of this, so that chance does not change it.
 const STEP: usize = 16 << 20;

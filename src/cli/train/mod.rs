@@ -36,7 +36,7 @@ use crate::train::{
     -o maths.expert.gguf --description 'grade-school maths'\n  \
     llama-svf train -m model.gguf --svf model.svf.gguf --task my-task.toml -o mine.expert.gguf --resume\n  \
     llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --against base --task gsm8k\n\n\
-    If the reward does not rise: a lower --lr where it jumps, a higher one where it creeps; more --samples where few\n\
+    If the reward does not rise: a lower --step-kl where it jumps, a higher one where it creeps; more --samples where few\n\
     questions are informative (answered both rightly and wrongly). A question that the model never answers rightly\n\
     teaches nothing. --kl keeps an expert closer to the base model.")]
 pub struct Args {
