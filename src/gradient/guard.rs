@@ -19,14 +19,20 @@ use crate::expert::{Expert, Mixture, Multipliers};
 
 /// Tokens that are read.
 const N_TOKENS: usize = 128;
+/// What they say.
+const TEXT: &str = "Rain had fallen since noon, and by the time the ferry left the harbour the far shore was gone. Ingrid stood at \
+    the rail and counted the buoys: seven red ones, then four green. Twice seven is fourteen, she thought, and four more make \
+    eighteen. \"How long until we arrive?\" she asked. The man beside her looked at his watch. \"An hour, if the wind stays in the \
+    west.\"\n\ndef mean(values):\n    total = 0.0\n    for value in values:\n        total += value\n    return total / \
+    len(values)\n\n1. Water boils at 100 degrees Celsius at sea level.\n2. On a mountain the air is thinner, so it boils earlier.\n";
 /// Of so many, the logits after one are compared.
 const STRIDE: usize = 4;
-/// Seed of tokens and multipliers.
+/// Seed of the multipliers.
 const SEED: u64 = 1;
 /// Distances that rounding explains: so many times what rounding activations changes …
 const TIMES: f64 = 2.0;
-/// … and what F32 and the types of factors leave: 4e-4 was measured, for factors in Q8_0 beside weights in F32. For weights
-/// in Q8_0 and Q4_0, 0.7 to 1.3 times what rounding changes was.
+/// … and what F32 and the types of factors leave. Measured were 0.8 to 1.3 times what rounding changes, for weights of
+/// Q4_0 to Q8_0 and real models of mixed types, and 2e-4 for factors in Q8_0 beside weights in F32.
 const FLOOR: f64 = 2e-3;
 
 /// How far logits are apart: ‖difference‖ / ‖logits - their mean‖.
@@ -52,17 +58,18 @@ impl Distance {
 }
 
 impl PolicyGradient {
-    /// How far logits at random multipliers are from those that llama.cpp computes with `adapted`, on random tokens. It has
+    /// How far logits at random multipliers are from those that llama.cpp computes with `adapted`, after a text. It has
     /// the weights that this was made for, or others of the same shapes, to see that they are told apart.
     ///
     /// # Errors
     /// llama.cpp cannot run the model.
     pub fn distance_from_llama_cpp(&self, adapted: &Arc<AdaptedModel>) -> Result<Distance> {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        let n = N_TOKENS.min(adapted.model().n_ctx_train() as usize);
-        // Models that expect a beginning of text are beside themselves without one, and round anything to anything.
-        let mut tokens = adapted.model().tokenize("", true, false)?;
-        tokens.resize_with(n, || rng.random_range(0..self.head.n_vocab()) as Token);
+        // After a text such as models are trained on: after random tokens they are beside themselves, and rounding changes
+        // more than many a mistake would.
+        let mut tokens = adapted.model().tokenize(TEXT, true, false)?;
+        tokens.truncate(N_TOKENS.min(adapted.model().n_ctx_train() as usize));
+        let n = tokens.len();
         let mut of_rank = |rank: usize| (0..rank).map(|_| rng.random_range(0.5..1.5)).collect::<Vec<f32>>();
         let sidecar = adapted.sidecar();
         let m: Multipliers = sidecar.weights.iter().map(|weight| of_rank(weight.rank)).collect();
