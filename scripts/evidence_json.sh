@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains SmolLM2-135M-Instruct to answer with JSON and nothing else, once by its rewards and once by a coin's (the control),
-# and measures all three on 500 test texts. Run it again after an interruption: it goes on where it stopped.
+# and measures both beside the base model on 300 test texts. Run it again after an interruption: it goes on where it stopped.
 #
 #   scripts/evidence_json.sh FOLDER
 #
@@ -23,9 +23,11 @@ for reward in task random; do
     [ -e "$expert" ] || "$svf" train -m "$model" --svf "$sidecar" --task "$folder/people/train.toml" -o "$expert" \
         --reward "$reward" --resume --layers 15-29 --prompts 8 --samples 8 --steps 30 --warmup 3 \
         --lr 0.03 --step-kl 0.003 --validate-every 10 --validation-items 60 --examples none
+    # The share of right fields in answers that are JSON and nothing else; then those that are wholly right.
     trace=$folder/json-$reward.jsonl
     resume=()
     [ ! -e "$trace" ] || resume=(--resume)
     "$svf" eval -m "$model" --svf "$sidecar" --expert "json-$reward=$expert" --use "json-$reward" --against base \
-        --task "$folder/people/people.toml" --trace "$trace" "${resume[@]}"
+        --task "$folder/people/train.toml" -n 300 --trace "$trace" ${resume[@]+"${resume[@]}"}
+    "$svf" score --task "$folder/people/people.toml" --answers "$trace"
 done
