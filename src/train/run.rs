@@ -299,17 +299,18 @@ impl Run<'_> {
         let norm = clip(gradient.flat_mut(), options.clip);
         // Without a gradient there is no step, not one from the momentum of earlier ones.
         let made = match norm > 0.0 {
-            true => self.update(state, &gradient, rate, items, answers)?,
+            true => self.update(state, m, &gradient, rate, items, answers)?,
             false => None,
         };
         Ok(Ascent { norm, entropy, kl, made })
     }
 
-    /// Moves the parameters as the optimiser has it, but no farther than the limit on the change of the answers allows: a
+    /// Moves the parameters, which stand for `m`, as the optimiser has it, but no farther than the limit on the change of the answers allows: a
     /// step at the highest rate is measured, and of what is allowed of it the share is made that the schedule has now.
     fn update(
         &mut self,
         state: &mut State,
+        m: &Multipliers,
         gradient: &Multipliers,
         rate: f64,
         items: &[usize],
@@ -324,7 +325,6 @@ impl Run<'_> {
         let before = state.raw.clone();
         state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), schedule.peak);
         let proposed = std::mem::replace(&mut state.raw, before.clone());
-        let m_before = parametrisation.multipliers(&before, self.sigma);
         // The items of a step are in random order.
         let n = items.len().div_ceil(MEASURED).max(MIN_MEASURED).min(items.len());
         let of_item =
@@ -332,9 +332,9 @@ impl Run<'_> {
         let measured: Vec<_> =
             answers.chunks(self.options.samples).zip(&items[..n]).flat_map(of_item).collect();
         let allowed = trust_region::fraction(limit, |share| {
-            let m = parametrisation.multipliers(&between(&before, &proposed, share), self.sigma);
-            m.check_finite("m").map_err(|error| at_step(error, state.step))?;
-            let found = self.policy.log_probs(&[&m_before, &m], &measured, self.interrupt)?;
+            let after = parametrisation.multipliers(&between(&before, &proposed, share), self.sigma);
+            after.check_finite("m").map_err(|error| at_step(error, state.step))?;
+            let found = self.policy.log_probs(&[m, &after], &measured, self.interrupt)?;
             Ok(trust_region::divergence(&found[0], &found[1]))
         })?;
         let now = rate / schedule.peak;
