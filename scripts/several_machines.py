@@ -2,7 +2,7 @@
 """Runs a model over several machines, and measures what goes over the wire between them.
 
     cargo build --release
-    sudo scripts/several_machines.py -m MODEL.gguf --svf MODEL.svf.gguf --servers 2
+    sudo scripts/several_machines.py -m MODEL.gguf --svf MODEL.svf.gguf --expert E.expert.gguf --servers 2
 
 The machines are network namespaces of this one (`ip netns`, which needs root and Linux), each with `llama-svf rpc-server` and a wire
 of its own. The same greedy answers are written here and there, by the base model and by experts, whose adapted layers run fused and
@@ -50,7 +50,9 @@ class Machine:
         for prefix, device in [(["tc"], self.here), (["tc", "-n", self.name], "wire")]:
             subprocess.run([*prefix, "qdisc", "del", "dev", device, "root"], capture_output=True)
             if len(words) > 1:
-                subprocess.run([*prefix, "qdisc", "add", "dev", device, "root", *words], check=True)
+                done = subprocess.run([*prefix, "qdisc", "add", "dev", device, "root", *words], capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(f"several_machines: no slow wires, as tc says: {done.stderr.strip()} (does this kernel have netem?)")
 
     def bytes(self):
         folder = Path(f"/sys/class/net/{self.here}/statistics")
