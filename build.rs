@@ -108,8 +108,10 @@ fn write_bindings(llama: &Path) {
         .header("kernels/llama/svf_hook.h")
         .header("kernels/llama/svf_chat.h")
         .header("kernels/llama/svf_guard.h")
+        .header("kernels/rpc/svf_rpc.h")
+        .header(llama.join("include/ggml-rpc.h").display().to_string())
         .clang_arg(format!("-I{}", llama.join("include").display()))
-        .allowlist_item("svf_.*|SVF_.*")
+        .allowlist_item("svf_.*|SVF_.*|RPC_PROTO_.*|ggml_backend_rpc_(add|start)_server")
         // ggml's and llama.cpp's own types come from llama-cpp-sys-2.
         .blocklist_type("ggml_.*|llama_.*")
         .raw_line("use llama_cpp_sys_2::*;")

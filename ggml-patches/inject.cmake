@@ -28,6 +28,10 @@ if(GGML_CUDA)
     svf_check_cuda()
 endif()
 
+# Several machines. Sockets are all that it needs; RDMA would be another library to link.
+set(GGML_RPC ON CACHE BOOL "" FORCE)
+set(GGML_RPC_RDMA OFF CACHE BOOL "" FORCE)
+
 # Left alone, CMake says much later that "native" was no architecture.
 function(svf_check_cuda_architectures)
     get_target_property(wanted ggml-cuda CUDA_ARCHITECTURES)
@@ -158,6 +162,8 @@ function(svf_add_op)
     if(TARGET ggml-cuda)
         svf_check_cuda_architectures()
     endif()
+    target_sources(ggml-rpc PRIVATE "${SVF_KERNELS}/rpc/svf_rpc.cpp")
+    target_include_directories(ggml-rpc PRIVATE "${SVF_KERNELS}")
     if(TARGET ggml-metal)
         target_sources(ggml-metal PRIVATE "${SVF_KERNELS}/metal/svf_mul_mat_metal.cpp")
         target_include_directories(ggml-metal PRIVATE "${SVF_KERNELS}" "${SVF_COPY}/ggml/src/ggml-metal")

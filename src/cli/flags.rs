@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 84] = [
+const WORDS: [(&str, &str); 87] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -45,6 +45,9 @@ const WORDS: [(&str, &str); 84] = [
     ("Earlier::Resume", "--resume"),
     ("Earlier::Replace", "--force"),
     // Serving.
+    ("port", "--port"),
+    ("rpc", "--rpc"),
+    ("Offer::serve", "`llama-svf rpc-server --host ADDRESS`"),
     ("hosts", "--host"),
     // Experts.
     ("Expert::open", "--expert NAME=FILE"),

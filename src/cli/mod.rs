@@ -20,6 +20,7 @@ mod inputs;
 mod inspect;
 mod printer;
 mod report;
+mod rpc_server;
 mod run;
 mod runtime_args;
 mod sampler_args;
@@ -63,7 +64,8 @@ use crate::temporary;
         llama-svf score --task gsm8k --answers FILE.jsonl  how good answers are that you have\n  \
         llama-svf report                                   tables and pictures of experts and strategies\n  \
         llama-svf export lora --svf model.svf.gguf --expert maths.expert.gguf --use maths -o maths.lora.gguf     for any llama.cpp\n  \
-        llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n\n\
+        llama-svf bench -m model.gguf --svf model.svf.gguf what it costs on this machine\n  \
+        llama-svf rpc-server --host 10.0.0.2               let other machines keep layers here (their --rpc)\n\n\
         Exit codes: 0 done, 1 checked and not in order, 2 error, 130 interrupted."
 )]
 struct Cli {
@@ -88,6 +90,7 @@ enum Command {
     Export(export::Args),
     Report(report::Args),
     Bench(bench::Args),
+    RpcServer(rpc_server::Args),
     Demo(demo::Args),
 }
 
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::main(&args),
         Command::Report(args) => report::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::RpcServer(args) => rpc_server::main(&args),
         Command::Demo(args) => demo::main(&args),
     });
     exit_code(result)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::{Model, SessionOptions};
+use crate::engine::{Model, Offload, RpcServer, SessionOptions};
 use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
@@ -14,6 +14,9 @@ pub struct DeviceArgs {
     /// Layers to keep on a GPU, in builds for one (also -ngl)
     #[arg(long, value_name = "N", default_value_t = 99)]
     n_gpu_layers: u32,
+    /// Keep layers on other machines, where `llama-svf rpc-server` or llama.cpp's rpc-server runs; several with commas between
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    rpc: Vec<String>,
 }
 
 impl DeviceArgs {
@@ -23,7 +26,18 @@ impl DeviceArgs {
     }
 
     pub fn load(&self, path: &Path) -> Result<Arc<Model>> {
-        Model::load(path, self.n_gpu_layers)
+        Model::load_with(path, &self.offload()?, None)
+    }
+
+    fn offload(&self) -> Result<Offload> {
+        let mut servers: Vec<Arc<RpcServer>> = Vec::new();
+        for endpoint in self.rpc.iter().map(|endpoint| endpoint.trim()) {
+            if servers.iter().any(|server| server.endpoint() == endpoint) {
+                return Err(Error::invalid(format!("{endpoint} is given twice")).setting("rpc"));
+            }
+            servers.push(Arc::new(RpcServer::connect(endpoint)?));
+        }
+        Ok(Offload { n_gpu_layers: self.n_gpu_layers, servers })
     }
 }
 
@@ -73,7 +87,7 @@ impl ChatModelArgs {
     }
 
     pub fn load(&self, path: &Path) -> Result<Arc<Model>> {
-        Model::load_with_template(path, self.device.n_gpu_layers, self.template.read()?)
+        Model::load_with(path, &self.device.offload()?, self.template.read()?)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use super::inputs::{check_template, PartFlag, TaskOptions};
 use super::runtime_args::TemplateArgs;
 use super::{ctrl_c, printer};
-use crate::engine::{Model, Token};
+use crate::engine::{Model, Offload, Token};
 use crate::error::{exit, Error, Result};
 use crate::eval::Questions;
 use crate::task::{Check, Item, Part, Task};
@@ -65,7 +65,7 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::invalid(format!("the task has no {part} items")).field("part"));
     };
     // Nothing is computed with it, so that it need not leave the disk.
-    let load = |path| Model::load_with_template(path, 0, args.template.read()?);
+    let load = |path| Model::load_with(path, &Offload::default(), args.template.read()?);
     let model = args.model.as_deref().map(load).transpose()?;
     if let Some(model) = &model {
         check_template(&task, model)?;

@@ -36,3 +36,5 @@ pub(crate) use session::Refuses;
 pub use session::{AdapterOptions, Input, KvType, Session, SessionOptions};
 
 pub use crate::ffi::context::{Form, GraphOp, Lora};
+pub use crate::ffi::model::Offload;
+pub use crate::ffi::rpc::{Offer, RpcServer};

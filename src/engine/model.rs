@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ffi::context::Lora;
 use crate::ffi::factors::{FactorSource, Factors};
 use crate::ffi::gguf::GgufFile;
-use crate::ffi::model::ModelHandle;
+use crate::ffi::model::{ModelHandle, Offload};
 use crate::sidecar::Sidecar;
 
 /// A vocabulary id.
@@ -35,19 +35,15 @@ impl Model {
     /// # Errors
     /// No whole GGUF model that llama.cpp can run; the error says what is wrong with the file.
     pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
-        Self::load_with_template(path, n_gpu_layers, None)
+        Self::load_with(path, &Offload::gpu(n_gpu_layers), None)
     }
 
-    /// The same with another chat template than the model's own: one in Jinja, or the name of one of llama.cpp's
-    /// built-in ones, such as `chatml`.
+    /// The same with layers where `offload` says, and, if it is given, another chat template than the model's own: one in Jinja,
+    /// or the name of one of llama.cpp's built-in ones, such as `chatml`.
     ///
     /// # Errors
-    /// Those of [`Self::load`]. The template is not read yet: see [`Self::check_chat_template`].
-    pub fn load_with_template(
-        path: &Path,
-        n_gpu_layers: u32,
-        chat_template: Option<String>,
-    ) -> Result<Arc<Self>> {
+    /// Those of [`Self::load`], or a server that broke off. The template is not read yet: see [`Self::check_chat_template`].
+    pub fn load_with(path: &Path, offload: &Offload, chat_template: Option<String>) -> Result<Arc<Self>> {
         let file = GgufFile::open(path)?;
         if let Some(kind) = file.str("general.type")?.filter(|&kind| kind != "model") {
             return Err(Error::expected("a model", format!("'{kind}'"))
@@ -59,7 +55,7 @@ impl Model {
         }
         file.check_is_whole()?;
         check::model(&file)?;
-        let handle = ModelHandle::load(path, n_gpu_layers)?;
+        let handle = ModelHandle::load(path, offload)?;
         Ok(Arc::new(Self { handle, file, chat: Chat::new(chat_template), control: OnceLock::new() }))
     }
 

@@ -43,13 +43,14 @@ impl Placement {
         counted.into_iter().map(|(_, placement)| placement).collect()
     }
 
-    /// All in one line; `None` in a build for the CPU alone, where it goes without saying.
+    /// All in one line; `None` in a build for the CPU alone that uses no other machine, where it goes without saying.
     pub fn line(placements: &[Self]) -> Option<String> {
         let gpus: Vec<_> =
             backends().into_iter().filter(|name| !ON_THE_CPU.contains(&name.as_str())).collect();
         let is_found = |name: &String| Device::all().iter().any(|device| device.backend() == *name);
         let idle: Vec<_> = gpus.iter().filter(|name| !is_found(name)).cloned().collect();
-        (!gpus.is_empty()).then(|| Self::line_with(placements, &idle))
+        let is_told = !gpus.is_empty() || placements.iter().any(|placement| !placement.is_cpu);
+        is_told.then(|| Self::line_with(placements, &idle))
     }
 
     /// The same in a build for GPUs, where the backends `idle` have no device.

@@ -354,6 +354,7 @@ impl Context {
         let mut sequence_pointers: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
         let mut outputs: Vec<_> = batch.iter().map(|token| i8::from(token.output)).collect();
         self.n_outputs = 0;
+        self.model.check_servers()?;
         let decoded = guarded("decode", |error, error_size| {
             // SAFETY: every array has `n` elements and lives through the call; the error buffer has the stated size.
             unsafe {
@@ -373,6 +374,12 @@ impl Context {
                 )
             }
         });
+        if self.model.is_remote() {
+            // Only then is known whether the servers were there to the end.
+            // SAFETY: the context is alive.
+            unsafe { sys::llama_synchronize(self.pointer.as_ptr()) };
+            self.model.check_servers()?;
+        }
         let (status, said) = decoded.map_err(|error| error.file(self.model.path()))?;
         match status {
             0 => {
@@ -588,7 +595,7 @@ mod tests {
         const WEIGHT: &str = "blk.1.ffn_up.weight";
         let folder = tempfile::tempdir().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/embedded/model.gguf");
-        let model = ModelHandle::load(&path, 0).unwrap();
+        let model = ModelHandle::load(&path, &crate::ffi::model::Offload::default()).unwrap();
         let factors = factors(&model, WEIGHT, &folder.path().join("factors.gguf"));
         let options = ContextOptions {
             n_ctx: 64,

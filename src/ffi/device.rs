@@ -8,6 +8,11 @@ use llama_cpp_sys_2 as sys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device(sys::ggml_backend_dev_t);
 
+// SAFETY: a name for something that ggml never changes nor takes back.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
 impl Device {
     /// Every device, in ggml's order.
     pub fn all() -> Vec<Self> {
@@ -19,6 +24,10 @@ impl Device {
     pub fn cpu() -> Self {
         // SAFETY: as above.
         Self(unsafe { sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU) })
+    }
+
+    pub(super) fn new(pointer: sys::ggml_backend_dev_t) -> Self {
+        Self(pointer)
     }
 
     pub(super) fn as_ptr(self) -> sys::ggml_backend_dev_t {
@@ -40,10 +49,21 @@ impl Device {
         }
     }
 
-    /// ggml's name, such as `CPU`, `CUDA0` or `Metal`.
+    /// ggml's name, such as `CPU`, `CUDA0` or `Metal`, with the server's address where it is another machine's.
     pub fn name(self) -> String {
         // SAFETY: the device lives as long as the process; ggml terminates names.
-        text(unsafe { sys::ggml_backend_dev_name(self.0) })
+        let (name, about) = unsafe {
+            (text(sys::ggml_backend_dev_name(self.0)), text(sys::ggml_backend_dev_description(self.0)))
+        };
+        match self.is_remote() {
+            true => format!("{name} ({about})"),
+            false => name,
+        }
+    }
+
+    /// Whether it is another machine's, reached by RPC.
+    pub fn is_remote(self) -> bool {
+        self.backend() == REMOTE
     }
 
     /// Name of its backend, such as `CPU`, `CUDA`, `MTL` or `Vulkan`.
@@ -60,12 +80,16 @@ impl Device {
     }
 }
 
-/// Names of the backends that are built in, with or without a device.
+/// ggml's name of the backend whose devices are other machines'.
+const REMOTE: &str = "RPC";
+
+/// Names of the backends for this machine that are built in, with or without a device.
 pub fn backends() -> Vec<String> {
     // SAFETY: as in `Device::all`.
     unsafe {
         (0..sys::ggml_backend_reg_count())
             .map(|i| text(sys::ggml_backend_reg_name(sys::ggml_backend_reg_get(i))))
+            .filter(|name| !name.starts_with(REMOTE))
             .collect()
     }
 }

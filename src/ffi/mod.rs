@@ -14,5 +14,6 @@ mod guard;
 pub mod log;
 pub mod model;
 pub mod op;
+pub mod rpc;
 mod svf;
 pub mod tensor_type;

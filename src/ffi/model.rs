@@ -9,13 +9,43 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::{Error, Result};
+use crate::ffi::device::Device;
 use crate::ffi::guard::guarded;
+use crate::ffi::rpc::RpcServer;
 use crate::ffi::{fatal, log, svf};
 
 /// A model in memory. Shared by contexts, which keep it alive.
 pub struct ModelHandle {
     model: LlamaModel,
     path: PathBuf,
+    /// Dropped after the model, whose layers they hold.
+    servers: Vec<Arc<RpcServer>>,
+}
+
+/// Where a model's layers are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Offload {
+    /// As many of the last layers as this are on GPUs, where some are built in, and on `servers`; the others on the CPU.
+    pub n_gpu_layers: u32,
+    /// Other machines.
+    pub servers: Vec<Arc<RpcServer>>,
+}
+
+impl Offload {
+    /// Layers on the GPUs of this machine.
+    pub fn gpu(n_gpu_layers: u32) -> Self {
+        Self { n_gpu_layers, servers: Vec::new() }
+    }
+
+    /// Which of ggml's devices may be used, by number: the servers' first, since what they compute then goes over the network
+    /// as seldom as can be.
+    fn devices(&self) -> Vec<usize> {
+        let all = Device::all();
+        let is_ours = |device: &Device| !device.is_cpu() && !device.is_remote();
+        let remote = self.servers.iter().flat_map(|server| server.devices().iter().copied());
+        let wanted = remote.chain(all.iter().copied().filter(is_ours));
+        wanted.filter_map(|device| all.iter().position(|known| *known == device)).collect()
+    }
 }
 
 // SAFETY: after loading, llama.cpp only reads a model; creating contexts goes through `Context::new`,
@@ -43,29 +73,48 @@ fn backend() -> Result<&'static LlamaBackend> {
 }
 
 impl ModelHandle {
-    /// Loads the GGUF model at `path`, with `n_gpu_layers` layers on a GPU where one is built in.
+    /// Loads the GGUF model at `path`.
     ///
     /// # Errors
-    /// llama.cpp cannot load it.
-    pub fn load(path: &Path, n_gpu_layers: u32) -> Result<Arc<Self>> {
+    /// llama.cpp cannot load it, or a server broke off.
+    pub fn load(path: &Path, offload: &Offload) -> Result<Arc<Self>> {
         let backend = backend()?;
         fatal::blame(path);
         let (model, said) = in_a_thread_of_its_own(|| {
-            let params = LlamaModelParams::default().with_n_gpu_layers(n_gpu_layers);
-            log::captured(|| LlamaModel::load_from_file(backend, path, &params))
-        })?;
+            let params = LlamaModelParams::default().with_n_gpu_layers(offload.n_gpu_layers);
+            // Left alone, llama.cpp takes servers that were connected to for another model, too.
+            let params = match Device::all().iter().any(|device| device.is_remote()) {
+                true => params.with_devices(&offload.devices()).map_err(|error| {
+                    Error::engine(format!("cannot use so many devices: {error}")).setting("rpc")
+                })?,
+                false => params,
+            };
+            Ok::<_, Error>(log::captured(|| LlamaModel::load_from_file(backend, path, &params)))
+        })??;
+        offload.servers.iter().try_for_each(|server| server.check())?;
         let model = model.map_err(|_| {
             let reason = said.lines().rev().find(|line| line.contains("error")).unwrap_or("no reason given");
             Error::engine(format!("llama.cpp cannot load it: {}", reason.trim()))
                 .file(path)
                 .hint("check that stock llama-cli runs this file")
         })?;
-        Ok(Arc::new(Self { model, path: path.to_path_buf() }))
+        Ok(Arc::new(Self { model, path: path.to_path_buf(), servers: offload.servers.clone() }))
     }
 
     /// The model's file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether some layers are on other machines.
+    pub(super) fn is_remote(&self) -> bool {
+        !self.servers.is_empty()
+    }
+
+    /// # Errors
+    /// A server that holds some of its layers is gone.
+    pub(super) fn check_servers(&self) -> Result<()> {
+        self.servers.iter().try_for_each(|server| server.check())
     }
 
     /// Token ids of `text`; see [`crate::engine::Model::tokenize`].

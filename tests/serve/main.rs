@@ -6,10 +6,14 @@
 mod access;
 mod answers;
 mod bodies;
+mod far;
 mod harness;
 mod http;
 mod leaving;
 mod loading;
+#[allow(dead_code)]
+#[path = "../support/machines.rs"]
+mod machines;
 mod mixtures;
 mod nearest;
 mod process;

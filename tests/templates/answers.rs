@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use llama_svf::engine::{ChatRequest, ChatSettings, Model, Token};
+use llama_svf::engine::{ChatRequest, ChatSettings, Model, Offload, Token};
 use serde_json::{json, Value};
 
 use crate::gguf_edit::{self, Gguf, I32};
@@ -171,7 +171,7 @@ fn answers_are_bound_and_read_as_in_llama_server() {
             continue;
         }
         let source = fs::read_to_string(template).unwrap();
-        let model = Model::load_with_template(&path, 0, Some(source)).unwrap();
+        let model = Model::load_with(&path, &Offload::default(), Some(source)).unwrap();
         match &differences(&model, &bodies[number as usize], &line["answer"])[..] {
             [] => n_equal += 1,
             found => wrong.push(format!("{template}, {number}:\n  {}", found.join("\n  "))),

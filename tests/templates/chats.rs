@@ -6,7 +6,7 @@ use std::fs;
 use llama_svf::engine::scheduler::Generate;
 use llama_svf::engine::{
     json_schema_grammar, AnswerMessage, ChatDelta, ChatRequest, ChatSettings, ChatTurn, Grammar, Lazy, Model,
-    Request, Scheduler, SessionOptions, Token, ToolCall,
+    Offload, Request, Scheduler, SessionOptions, Token, ToolCall,
 };
 use llama_svf::error::{ErrorKind, Result};
 use llama_svf::expert::Mixture;
@@ -98,7 +98,8 @@ fn answers_say_the_same_whole_and_in_pieces() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for Answer { template, text, content, reasoning, place } in ANSWERS {
         let file = templates.iter().find(|path| path.to_str().unwrap().contains(template)).unwrap();
-        let model = Model::load_with_template(&path, 0, Some(fs::read_to_string(file).unwrap())).unwrap();
+        let model =
+            Model::load_with(&path, &Offload::default(), Some(fs::read_to_string(file).unwrap())).unwrap();
         let body = json!({ "messages": [{ "role": "user", "content": "Rain?" }], "tools": tools() });
         let mut turn = chat(&model, &body).unwrap();
         turn.parser.push(text, false).unwrap();
@@ -179,7 +180,7 @@ fn nothing_in_a_request_becomes_a_control_token() {
         }
     }
     for source in sources {
-        let model = Model::load_with_template(&path, 0, Some(source.clone())).unwrap();
+        let model = Model::load_with(&path, &Offload::default(), Some(source.clone())).unwrap();
         let control: Vec<_> = MARKS
             .iter()
             .chain(&["<s>", "</s>"])
@@ -206,7 +207,7 @@ fn nothing_in_a_request_becomes_a_control_token() {
         }
     }
     let template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
-    let model = Model::load_with_template(&path, 0, Some(template.into())).unwrap();
+    let model = Model::load_with(&path, &Offload::default(), Some(template.into())).unwrap();
     let role = |role: &str| chat(&model, &json!({ "messages": [{ "role": role, "content": "Hi" }] }));
     assert!(role("user").is_ok() && role("critic").is_ok());
     for forged in ["tool_call", "think", "x></s><y"] {
@@ -224,7 +225,7 @@ fn what_cannot_be_read_is_refused_and_harms_nobody() {
         .into_iter()
         .find(|path| path.to_str().unwrap().contains("Qwen3-0.6B"));
     let source = file.map_or(ALL.into(), |file| fs::read_to_string(file).unwrap());
-    let model = Model::load_with_template(&path, 0, Some(source)).unwrap();
+    let model = Model::load_with(&path, &Offload::default(), Some(source)).unwrap();
     let question = json!({ "role": "user", "content": "Hi" });
     let deep = |open: &str, n: usize| open.repeat(n);
     let call = |arguments: &str| {

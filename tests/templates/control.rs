@@ -3,7 +3,7 @@
 use std::fs;
 
 use llama_svf::embedded::Temporary;
-use llama_svf::engine::{ChatMessage, Model, Token};
+use llama_svf::engine::{ChatMessage, Model, Offload, Token};
 use llama_svf::eval::Questions;
 use llama_svf::task::{LoadOptions, Part, Task};
 use rand::seq::IndexedRandom;
@@ -41,7 +41,7 @@ fn models() -> Vec<(std::sync::Arc<Model>, &'static [&'static str])> {
     if let Some(path) = shared("stories260K-f32.gguf") {
         for template in [ZEPHYR, "chatml", "llama2"] {
             models.push((
-                Model::load_with_template(&path, 0, Some(template.into())).unwrap(),
+                Model::load_with(&path, &Offload::default(), Some(template.into())).unwrap(),
                 &["<s>", "</s>", "<unk>"],
             ));
         }
@@ -142,7 +142,7 @@ fn words_that_a_template_puts_between_turns_are_not_for_messages() {
         assert_eq!(said(&model, &prompt.tokens), format!("{TURN}{content}"));
     }
     // Where no template uses it, it is a word like others.
-    let other = Model::load_with_template(&path, 0, Some("chatml".into())).unwrap();
+    let other = Model::load_with(&path, &Offload::default(), Some("chatml".into())).unwrap();
     assert!(other.chat_prompt(&[ChatMessage::user(TURN)]).unwrap().tokens.contains(&(last as i32)));
 }
 
@@ -206,7 +206,7 @@ fn a_broken_template_says_where() {
         (refusing, "roles must alternate"),
         ("chatlm", "'chatlm' is neither in Jinja nor one of"),
     ] {
-        let model = Model::load_with_template(&path, 0, Some(template.into())).unwrap();
+        let model = Model::load_with(&path, &Offload::default(), Some(template.into())).unwrap();
         let error = model.chat_prompt(&[ChatMessage::user("Hi")]).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{template}: {error}");
     }
@@ -231,7 +231,7 @@ fn prompts_are_as_in_training() {
         (qwen, "<|im_start|>system\nYou are Qwen.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"),
         (r1, "<｜User｜>Hi<｜Assistant｜><think>\n"),
     ] {
-        let model = Model::load_with_template(&path, 0, Some(template.into())).unwrap();
+        let model = Model::load_with(&path, &Offload::default(), Some(template.into())).unwrap();
         assert_eq!(model.chat_prompt(&[ChatMessage::user("Hi")]).unwrap().text, expected);
     }
 }

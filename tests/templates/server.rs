@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use llama_svf::embedded::Temporary;
-use llama_svf::engine::{ChatMessage, ChatPrompt, ChatRequest, ChatSettings, Model};
+use llama_svf::engine::{ChatMessage, ChatPrompt, ChatRequest, ChatSettings, Model, Offload};
 use llama_svf::error::Result;
 use serde_json::{json, Value};
 
@@ -223,7 +223,7 @@ fn compare(model: &Path, lines: &[Value]) -> usize {
         if loaded.as_ref().is_none_or(|(known, _)| known != template) {
             let path = template.as_str().filter(|path| !path.is_empty());
             let source = path.map(|path| fs::read_to_string(path).unwrap());
-            loaded = Some((template.clone(), Model::load_with_template(model, 0, source).unwrap()));
+            loaded = Some((template.clone(), Model::load_with(model, &Offload::default(), source).unwrap()));
         }
         let (_, model) = loaded.as_ref().unwrap();
         let numbers: Vec<usize> = match line["conversation"].as_u64() {

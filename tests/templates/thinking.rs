@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use llama_svf::engine::{ChatMessage, Model, Thinking};
+use llama_svf::engine::{ChatMessage, Model, Offload, Thinking};
 
 use crate::shared;
 
@@ -14,7 +14,10 @@ const KEEPS: &str = "{% for m in messages %}{% if m.role == 'user' %}{{ '<U>' + 
     {% endfor %}{% if add_generation_prompt %}{{ '<A>' }}{% endif %}";
 
 fn model(template: &str) -> Option<std::sync::Arc<Model>> {
-    Some(Model::load_with_template(&shared("stories260K-f32.gguf")?, 0, Some(template.into())).unwrap())
+    Some(
+        Model::load_with(&shared("stories260K-f32.gguf")?, &Offload::default(), Some(template.into()))
+            .unwrap(),
+    )
 }
 
 #[test]
