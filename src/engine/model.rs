@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::token::LlamaToken;
+use memmap2::Mmap;
 
 use super::chat::control::ControlTokens;
 use super::chat::Chat;
@@ -164,13 +165,29 @@ impl AdaptedModel {
     /// # Errors
     /// The sidecar belongs to another model, or a device has no memory for its factors.
     pub fn new(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
+        Self::with(model, sidecar, Factors::new)
+    }
+
+    /// The same with factors, all F32, that can be [rewritten](Factors::rewrite).
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub(super) fn rewritable(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
+        Self::with(model, sidecar, Factors::rewritable)
+    }
+
+    fn with(
+        model: &Arc<Model>,
+        sidecar: Sidecar,
+        factors: fn(&Arc<ModelHandle>, &Arc<Mmap>, &[FactorSource<'_>]) -> Result<Factors>,
+    ) -> Result<Arc<Self>> {
         sidecar.check_model(&model.file)?;
         let sources: Vec<_> = sidecar
             .weights
             .iter()
             .map(|weight| FactorSource { weight: &weight.name, vt: &weight.vt, u: &weight.u })
             .collect();
-        let factors = Factors::new(&model.handle, sidecar.file().mmap(), &sources)
+        let factors = factors(&model.handle, sidecar.file().mmap(), &sources)
             .map_err(|error| error.file(sidecar.file().path()))?;
         let order = factors
             .names()

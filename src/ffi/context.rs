@@ -354,6 +354,7 @@ impl Context {
         let mut sequence_pointers: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
         let mut outputs: Vec<_> = batch.iter().map(|token| i8::from(token.output)).collect();
         self.n_outputs = 0;
+        let reading = self.binding.as_ref().and_then(|binding| binding.factors.reading());
         let decoded = guarded("decode", |error, error_size| {
             // SAFETY: every array has `n` elements and lives through the call; the error buffer has the stated size.
             unsafe {
@@ -373,6 +374,11 @@ impl Context {
                 )
             }
         });
+        if reading.is_some() {
+            // SAFETY: the context is alive. A device may still be at work on what was queued.
+            unsafe { sys::llama_synchronize(self.pointer.as_ptr()) };
+        }
+        drop(reading);
         let (status, said) = decoded.map_err(|error| error.file(self.model.path()))?;
         match status {
             0 => {

@@ -1,10 +1,10 @@
 //! REINFORCE for SVF (paper, section 3.1): one expert learnt from rewards alone, on the model that inference
-//! runs.
+//! runs. A LoRA beside the same weights is learnt in the same way, to compare with.
 //!
 //! ```text
-//!  raw ─ Parametrisation ─► m ─ Policy ─► answers, rewards ─ Baseline ─► advantages
-//!   ▲                                                                       │
-//!   └──── AdamW ◄── clip ◄── chain rule ◄── dJ/dm ◄──────── Estimator ◄─────┘
+//!  raw ─ Parametrisation ─► m, or A and B ─ Policy ─► answers, rewards ─ Baseline ─► advantages
+//!   ▲                                                                                  │
+//!   └──── AdamW ◄── clip ◄── chain rule ◄── gradient ◄──────── Estimator ◄─────────────┘
 //! ```
 //!
 //! [`Training`] puts a run together, [`Run`] is the loop, [`Trained`] is what comes of it. A [`Policy`] answers items:
@@ -46,7 +46,7 @@ pub use layers::Layers;
 pub use model_policy::{ModelOptions, ModelPolicy};
 pub use names::{EstimatorName, RewardName};
 pub use options::Options;
-pub use parametrisation::Parametrisation;
+pub use parametrisation::{Parametrisation, Weight};
 pub use policy::{Answer, Answers, Policy, Wanted};
 pub use run::{Ended, Run};
 pub use state::{mean, Best, State};

@@ -1,5 +1,6 @@
 //! A model with a task: the policy that is trained.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +9,8 @@ use rayon::prelude::*;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::scheduler::{Completion, Ended, Generate};
 use crate::engine::{
-    AdaptedModel, Form, GraphOp, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler, Thinking,
-    Token,
+    AdaptedModel, Form, GraphOp, LoraModel, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler,
+    Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
@@ -18,11 +19,15 @@ use crate::gradient::{Group, Rollout};
 use crate::progress::Interrupt;
 use crate::task::{Item, Part, Task};
 
-/// A scheduler, with the candidates as its experts, and the prompts.
+/// A scheduler, with the candidates as its experts or as its LoRA in turn, and the prompts.
 pub struct ModelPolicy<'a> {
     task: &'a Task,
     scheduler: Scheduler,
     adapted: Arc<AdaptedModel>,
+    /// What candidates are written to, where they are no experts.
+    lora: Option<LoraModel>,
+    /// How often that was done: nothing that was read before it is used after it.
+    n_written: u64,
     max_candidates: usize,
     train: Vec<Vec<Token>>,
     validation: Vec<Vec<Token>>,
@@ -74,11 +79,24 @@ impl<'a> ModelPolicy<'a> {
             task,
             scheduler: joined.scheduler(options.batch, n_ctx_seq, options.n_threads)?,
             adapted: Arc::clone(adapted),
+            lora: None,
+            n_written: 0,
             max_candidates: options.max_candidates,
             train,
             validation,
             thinking,
         })
+    }
+
+    /// The same for candidates that are the A and B of `lora`, in the residual form. They answer one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_lora(lora: &LoraModel, task: &'a Task, options: &ModelOptions) -> Result<Self> {
+        let options = ModelOptions { form: Form::Residual, ..*options };
+        let this = Self::new(lora.adapted(), task, &options)?;
+        this.scheduler.replace_expert(lora.expert(&candidate(0)))?;
+        Ok(Self { lora: Some(lora.clone()), ..this })
     }
 
     /// Groups as large as those of a step can be, with `prompts` train items and `samples` answers to each.
@@ -104,14 +122,35 @@ impl<'a> ModelPolicy<'a> {
         }
     }
 
-    /// Makes the candidates the scheduler's experts; the mixture of each.
-    fn load(&mut self, candidates: &[&Multipliers]) -> Result<Vec<Mixture>> {
+    /// Calls `work` with as many of the candidates as can be at work at once, until all were: their numbers, and their
+    /// mixtures.
+    fn in_turn(
+        &mut self,
+        candidates: &[&Multipliers],
+        mut work: impl FnMut(&Self, Range<usize>, &[Mixture]) -> Result<()>,
+    ) -> Result<()> {
         if candidates.len() > self.max_candidates {
             return Err(Error::expected(format!("at most {}", self.max_candidates), candidates.len())
                 .field("candidates"));
         }
+        let n_at_once = if self.lora.is_some() { 1 } else { candidates.len().max(1) };
+        for (turn, at_once) in candidates.chunks(n_at_once).enumerate() {
+            let mixtures = self.load(at_once)?;
+            let first = turn * n_at_once;
+            work(self, first..first + at_once.len(), &mixtures)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the candidates the scheduler's experts, or a single one its LoRA; the mixture of each.
+    fn load(&mut self, candidates: &[&Multipliers]) -> Result<Vec<Mixture>> {
+        if let (Some(lora), [parameters]) = (&self.lora, candidates) {
+            lora.write(parameters);
+            self.n_written += 1;
+            return Ok(vec![Mixture::single(candidate(0))]);
+        }
         let load = |(i, m): (usize, &&Multipliers)| {
-            let name = format!("candidate-{i}");
+            let name = candidate(i);
             let expert = Expert::of_multipliers(&name, self.adapted.sidecar(), m);
             self.scheduler.replace_expert(expert)?;
             Ok(Mixture::single(name))
@@ -119,7 +158,7 @@ impl<'a> ModelPolicy<'a> {
         candidates.iter().enumerate().map(load).collect()
     }
 
-    fn request(&self, wanted: &Wanted, mixtures: &[Mixture]) -> Request {
+    fn request(&self, wanted: &Wanted, mixture: &Mixture) -> Request {
         let generation = self.task.generation();
         let how = Generate {
             sampler: SamplerOptions::plain(wanted.temperature, wanted.seed),
@@ -129,7 +168,7 @@ impl<'a> ModelPolicy<'a> {
             ..Generate::default()
         };
         let prompt = self.prompts(wanted.part)[wanted.item].clone();
-        Request::generate(prompt, mixtures[wanted.candidate].clone(), how)
+        Request { scope: self.n_written, ..Request::generate(prompt, mixture.clone(), how) }
     }
 }
 
@@ -153,12 +192,18 @@ impl Policy for ModelPolicy<'_> {
         interrupt: &Interrupt,
     ) -> Result<Answers> {
         let began = Instant::now();
-        let mixtures = self.load(candidates)?;
-        let requests = wanted.iter().map(|wanted| self.request(wanted, &mixtures)).collect();
         let mut completions: Vec<Option<Completion>> = vec![None; wanted.len()];
-        self.scheduler.complete(requests, interrupt, |index, outcome| {
-            completions[index] = Some(outcome.completion()?);
-            Ok(())
+        self.in_turn(candidates, |this, candidates, mixtures| {
+            let places: Vec<_> =
+                (0..wanted.len()).filter(|&place| candidates.contains(&wanted[place].candidate)).collect();
+            let request = |&place: &usize| {
+                let wanted = &wanted[place];
+                this.request(wanted, &mixtures[wanted.candidate - candidates.start])
+            };
+            this.scheduler.complete(places.iter().map(request).collect(), interrupt, |index, outcome| {
+                completions[places[index]] = Some(outcome.completion()?);
+                Ok(())
+            })
         })?;
         let writing = began.elapsed().as_secs_f64();
         // Scoring may run programs: all at once.
@@ -184,22 +229,29 @@ impl Policy for ModelPolicy<'_> {
         answers: &[(usize, &[Token])],
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<f64>>> {
-        let mixtures = self.load(candidates)?;
-        let of_candidate = |mixture: &Mixture| {
-            let of_answer = |&(item, tokens): &(usize, &[Token])| {
-                Request::likelihood(&self.train[item], tokens, mixture.clone())
+        let mut found = vec![Vec::new(); candidates.len() * answers.len()];
+        self.in_turn(candidates, |this, candidates, mixtures| {
+            let of_candidate = |mixture: &Mixture| {
+                let of_answer = |&(item, tokens): &(usize, &[Token])| Request {
+                    scope: this.n_written,
+                    ..Request::likelihood(&this.train[item], tokens, mixture.clone())
+                };
+                answers.iter().map(of_answer).collect::<Vec<_>>()
             };
-            answers.iter().map(of_answer).collect::<Vec<_>>()
-        };
-        let requests: Vec<_> = mixtures.iter().flat_map(of_candidate).collect();
-        let mut found = vec![Vec::new(); requests.len()];
-        self.scheduler.complete(requests, interrupt, |index, outcome| {
-            found[index] = outcome.scores()?.log_probs.concat();
-            Ok(())
+            let requests = mixtures.iter().flat_map(of_candidate).collect();
+            this.scheduler.complete(requests, interrupt, |index, outcome| {
+                found[candidates.start * answers.len() + index] = outcome.scores()?.log_probs.concat();
+                Ok(())
+            })
         })?;
         let joined = |of: &[Vec<f32>]| of.concat().into_iter().map(f64::from).collect();
         Ok(found.chunks(answers.len().max(1)).map(joined).collect())
     }
+}
+
+/// What the scheduler calls candidate number `i`.
+fn candidate(i: usize) -> String {
+    format!("candidate-{i}")
 }
 
 fn check_lengths(items: &[Item], prompts: &[Vec<Token>], max_tokens: usize, n_ctx: u32) -> Result<()> {

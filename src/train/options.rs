@@ -123,7 +123,10 @@ impl Options {
                 return Err(Error::expected(expected, value).setting(name));
             }
         }
-        if self.layers.is_some() && self.parametrisation != Parametrisation::Multiplier {
+        if self.parametrisation == (Parametrisation::Lora { rank: 0 }) {
+            return Err(Error::expected("1 or more", 0).setting("rank"));
+        }
+        if self.layers.is_some() && self.parametrisation == Parametrisation::Reference {
             return Err(Error::invalid("the parametrisation moves m of every layer from the beginning")
                 .setting("layers")
                 .hint("train the multipliers themselves, or all layers"));

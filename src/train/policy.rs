@@ -9,7 +9,7 @@ use crate::task::Part;
 /// One answer that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
-    /// Which of the candidates m answers.
+    /// Which of the candidates answers.
     pub candidate: usize,
     /// Train or validation.
     pub part: Part,
@@ -43,7 +43,7 @@ pub struct Answers {
     pub scoring: f64,
 }
 
-/// What REINFORCE trains: it answers items, and its answers depend on m.
+/// What is trained: it answers items, and its answers depend on parameters, the multipliers m or A and B.
 pub trait Policy {
     /// Items of a part.
     fn n_items(&self, part: Part) -> usize;

@@ -1,4 +1,4 @@
-//! A run, put together: a model that learns a task, in the folder beside its expert.
+//! A run, put together: a model that learns a task, in the folder beside its expert or LoRA.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,21 +9,24 @@ use super::control::RandomReward;
 use super::estimator::Estimator;
 use super::evolution::Evolution;
 use super::folder::Folder;
+use super::layers::layer_of;
 use super::log::Log;
 use super::memory;
 use super::model_policy::{ModelOptions, ModelPolicy};
 use super::names::{EstimatorName, RewardName};
 use super::options::Options;
+use super::parametrisation::{Parametrisation, Weight};
 use super::policy::Policy;
 use super::run::Run;
 use super::state::State;
 use super::trained::Trained;
-use crate::engine::{AdaptedModel, Form, Placement};
+use crate::engine::{AdaptedModel, Form, LoraModel, Placement};
 use crate::error::{Error, Result};
 use crate::expert::Profile;
 use crate::gradient::Budget;
 use crate::progress::{Interrupt, Progress};
 use crate::resume::Earlier;
+use crate::sidecar::AdaptedWeight;
 use crate::task::{Item, Part, Task};
 
 /// How a model is trained.
@@ -77,7 +80,8 @@ pub struct Training<'a> {
     task: &'a Task,
     options: TrainingOptions,
     settings: Value,
-    sigma: Vec<Vec<f32>>,
+    lora: Option<LoraModel>,
+    weights: Vec<Weight>,
     policy: Box<dyn Policy + 'a>,
     estimator: Box<dyn Estimator>,
     folder: Folder,
@@ -104,12 +108,12 @@ impl TrainingOptions {
 }
 
 impl<'a> Training<'a> {
-    /// Prepares the training of an expert at `output` for `task`; its run is kept in [`Folder::of`] that. An earlier run
+    /// Prepares the training of an expert, or of a LoRA beside the weights that the sidecar adapts, at `output` for `task`; its run is kept in [`Folder::of`] that. An earlier run
     /// there goes on, if `earlier` says so, when it was begun with equal options.
     ///
     /// # Errors
     /// Options that nothing can be trained with, what [`Folder::check`] and [`Folder::open`] refuse, a model without exact
-    /// gradients where these are asked for, or what [`ModelPolicy::new`] refuses.
+    /// gradients where these are asked for or a LoRA is, or what [`ModelPolicy::new`] refuses.
     pub fn open(
         adapted: &Arc<AdaptedModel>,
         task: &'a Task,
@@ -123,8 +127,11 @@ impl<'a> Training<'a> {
         folder.check(earlier)?;
         let mut notes = Vec::new();
         learning.layers.map_or(Ok(()), |layers| layers.check(adapted.sidecar()))?;
-        let (mut estimator, fallback) =
-            options.estimator.open(adapted, *form, *n_threads, learning.layers)?;
+        let lora = beside(adapted, &options)?;
+        let (mut estimator, fallback) = match &lora {
+            Some(lora) => (options.estimator.open_for_lora(lora, *n_threads)?, None),
+            None => options.estimator.open(adapted, *form, *n_threads, learning.layers)?,
+        };
         if fallback.is_some() {
             notes.push(
                 "gradients are estimated from rewards alone, a fallback that needs many more answers to learn \
@@ -153,7 +160,10 @@ impl<'a> Training<'a> {
             max_candidates: if has_groups { 2 } else { 2 * Evolution::default().pairs },
             validation_items: learning.validation_items,
         };
-        let model_policy = ModelPolicy::new(adapted, task, &model_options)?;
+        let model_policy = match &lora {
+            Some(lora) => ModelPolicy::of_lora(lora, task, &model_options)?,
+            None => ModelPolicy::new(adapted, task, &model_options)?,
+        };
         notes.extend(Placement::line(model_policy.placements()));
         // A run that goes on divides its work as before, and so has the same bits.
         let earlier_share = match earlier {
@@ -175,8 +185,9 @@ impl<'a> Training<'a> {
         if has_groups {
             settings[GRADIENT_MEMORY] = budget.free().into();
         }
-        let sigma: Vec<_> = adapted.sidecar().weights.iter().map(|weight| weight.sigma.clone()).collect();
-        let (log, state) = folder.open(earlier, &options.learning, &settings, &sigma)?;
+        let trained = lora.as_ref().map_or(adapted, LoraModel::adapted);
+        let weights: Vec<_> = trained.sidecar().weights.iter().map(Weight::from).collect();
+        let (log, state) = folder.open(earlier, &options.learning, &settings, &weights)?;
         if state.step > 0 {
             notes.push(format!("going on after step {}", state.step));
         }
@@ -186,7 +197,8 @@ impl<'a> Training<'a> {
             task,
             options,
             settings,
-            sigma,
+            lora,
+            weights,
             policy,
             estimator,
             folder,
@@ -216,7 +228,7 @@ impl<'a> Training<'a> {
         let run = Run {
             options: &self.options.learning,
             settings: &self.settings,
-            sigma: &self.sigma,
+            weights: &self.weights,
             policy: &mut *self.policy,
             estimator: &mut *self.estimator,
             folder: &self.folder,
@@ -228,6 +240,7 @@ impl<'a> Training<'a> {
         Ok(Trained {
             history: self.folder.history()?,
             adapted: self.adapted,
+            lora: self.lora,
             task: self.task,
             options: self.options.learning,
             settings: self.settings,
@@ -237,6 +250,20 @@ impl<'a> Training<'a> {
             state,
         })
     }
+}
+
+/// The LoRA that `options` want trained beside the weights of `adapted`, if they do.
+fn beside(adapted: &AdaptedModel, options: &TrainingOptions) -> Result<Option<LoraModel>> {
+    let Parametrisation::Lora { rank } = options.learning.parametrisation else { return Ok(None) };
+    if options.form != Form::Residual {
+        return Err(Error::invalid("a LoRA runs beside the base weight, not in its place").setting("form"));
+    }
+    let layers = options.learning.layers;
+    let is_wanted = |weight: &AdaptedWeight| {
+        layers
+            .is_none_or(|layers| layer_of(&weight.name).is_some_and(|layer| layers.range().contains(&layer)))
+    };
+    LoraModel::new(adapted.model(), adapted.sidecar(), rank, is_wanted).map(Some)
 }
 
 /// All that changes the result; a run goes on only with the same.

@@ -167,6 +167,27 @@ fn assert_refused(arguments: &str, fragments: &[&str]) {
     program::assert_one_error(arguments, &run(arguments), fragments);
 }
 
+/// A LoRA from the command line: what stock llama.cpp loads, and what is told of it.
+#[test]
+fn a_lora_is_trained_and_told_of() {
+    let train = format!("train --task math -o @sums.lora.gguf {SMALL} --adapter lora --rank 4");
+    let output = run(&format!("{train} --json"));
+    assert_code(&output, 0);
+    let value: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((value["adapter"].as_str(), value["ended"].as_str()), (Some("lora"), Some("done")));
+    let text = run("inspect @sums.lora.gguf");
+    assert_code(&text, 0);
+    assert!(stdout(&text).contains("sums") && stdout(&text).contains("blk.0.ffn_up"), "{}", stdout(&text));
+    let again = run(&format!("{train} --resume"));
+    assert_code(&again, 0);
+    assert!(stdout(&again).contains("LoRA ") && !stdout(&again).contains("expert"), "{}", stdout(&again));
+    assert_refused(
+        &format!("{} --resume", train.replace("--rank 4", "--rank 5")),
+        &["checkpoint", "options.parametrisation"],
+    );
+    assert_refused(&format!("train --task math -o @sums.lora.gguf {SMALL} --resume"), &["parametrisation"]);
+}
+
 #[test]
 fn what_cannot_work_is_refused_before_anything_is_done() {
     for (arguments, fragments) in [
@@ -201,6 +222,16 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
         ("--task math -o @x.expert.gguf --step-kl -1", ["--step-kl", "-1"]),
         ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
         ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
+        ("--task math -o @x.expert.gguf --rank 4", ["--rank", "--adapter lora"]),
+        ("--task math -o @x.expert.gguf --adapter lora --rank 0", ["--rank", "1 or more"]),
+        ("--task math -o @x.expert.gguf --adapter lora --rank 9999", ["--rank", "a rank from 1 to"]),
+        ("--task math -o @x.expert.gguf --adapter lora --reference", ["--reference", "multipliers"]),
+        ("--task math -o @x.expert.gguf --adapter lora --estimator evolution", ["--estimator", "exact"]),
+        ("--task math -o @x.expert.gguf --adapter lora --form factored", ["--form", "beside"]),
+        (
+            "--task math -o @x.expert.gguf --adapter lora --parametrisation multiplier",
+            ["--parametrisation", "svf"],
+        ),
         ("--task math -o @x.expert.gguf --batch 0", ["--batch", "0"]),
     ] {
         assert_refused(&format!("train {arguments}"), &fragments);

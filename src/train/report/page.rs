@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Report;
+use super::{Report, Shown};
 use crate::eval::scores::MANY_CUT;
 use crate::page::chart::{smooth, Chart, Series};
 use crate::page::{self, heat};
@@ -15,24 +15,51 @@ const ORANGE: &str = "#c2570c";
 
 pub fn html(report: &Report) -> String {
     let body = format!(
-        "{}\n<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n<h2>The expert</h2>\n{}\n<h2>Settings</h2>\n{}",
+        "{}\n<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n<h2>The {}</h2>\n{}\n<h2>Settings</h2>\n{}",
         tiles(report),
         charts(report),
-        heat::svg(report.weights, &report.m.iter().collect::<Vec<_>>()),
+        report.change.what(),
+        picture(report),
         page::settings(report.settings),
     );
     page::frame(&format!("{} — trained on {}", report.name, report.task), &subtitle(report), &body)
+}
+
+impl Shown<'_> {
+    /// A word for it.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Multipliers(_) => "expert",
+            Self::Components(_) => "LoRA",
+        }
+    }
+}
+
+fn picture(report: &Report) -> String {
+    let (title, rows) = match &report.change {
+        Shown::Multipliers(m) => {
+            let title = "m − 1 by weight (rows) and component (columns, σ falling from left to right)";
+            let changes = m.iter().map(|m| m.iter().map(|m| m - 1.0).collect()).collect::<Vec<Vec<f32>>>();
+            (title, changes)
+        }
+        Shown::Components(lengths) => {
+            let title = "|b|·|a| of the components of B·A, by weight (rows), the longest on the left";
+            (title, lengths.iter().map(<[f32]>::to_vec).collect())
+        }
+    };
+    heat::svg(title, report.weights, &rows)
 }
 
 fn subtitle(report: &Report) -> String {
     let state = report.state;
     let best = state.best.as_ref().map_or(0, |best| best.step);
     format!(
-        "{} steps ({}), {:.0} s of work, {} tokens written; the expert is that of step {best}",
+        "{} steps ({}), {:.0} s of work, {} tokens written; the {} is that of step {best}",
         state.step,
         report.ended.word(),
         state.seconds,
-        state.tokens
+        state.tokens,
+        report.change.what()
     )
 }
 
@@ -134,7 +161,10 @@ fn charts(report: &Report) -> String {
             is_share: false,
         },
         Chart {
-            title: "Mean |m − 1|",
+            title: match report.change {
+                Shown::Multipliers(_) => "Mean |m − 1|",
+                Shown::Components(_) => "Mean change of A and B",
+            },
             series: pair(curve(|line| Some(line.moved)), "trend"),
             is_share: false,
         },
