@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 85] = [
+const WORDS: [(&str, &str); 87] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -74,6 +74,8 @@ const WORDS: [(&str, &str); 85] = [
     ("validation_items", "--validation-items"),
     ("patience", "--patience"),
     ("Options::reference", "--reference"),
+    ("objective", "--objective"),
+    ("reward", "--reward"),
     ("estimator", "--estimator"),
     ("Evolution", "--estimator evolution"),
     // Choosing experts.

@@ -11,6 +11,8 @@ use crate::progress::Interrupt;
 pub struct Estimate {
     /// dJ/dm, or dJ/dA and dJ/dB.
     pub gradient: Multipliers,
+    /// ln p of the answers' tokens, mean, where it is known.
+    pub log_p: Option<f64>,
     /// Nats per token, mean, where it is known.
     pub entropy: Option<f64>,
     /// Nats per token, mean, of KL(π ‖ π_base), where it is known.

@@ -46,7 +46,12 @@ impl Estimator for Exact {
         let plan = self.gradient.plan(step.groups, step.kl, self.budget)?;
         let found =
             self.gradient.estimate_by(&plan, step.parameters, step.groups, step.kl, step.interrupt)?;
-        Ok(Estimate { gradient: found.of_parameters, entropy: Some(found.entropy), kl: Some(found.kl) })
+        Ok(Estimate {
+            gradient: found.of_parameters,
+            log_p: Some(found.log_p),
+            entropy: Some(found.entropy),
+            kl: Some(found.kl),
+        })
     }
 
     fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {

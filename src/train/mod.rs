@@ -1,5 +1,6 @@
 //! REINFORCE for SVF (paper, section 3.1): one expert learnt from rewards alone, on the model that inference
-//! runs. A LoRA beside the same weights is learnt in the same way, to compare with.
+//! runs. To compare with, a LoRA beside the same weights is learnt in the same way, and either from the likelihood of gold
+//! answers in the place of rewards.
 //!
 //! ```text
 //!  raw ─ Parametrisation ─► m, or A and B ─ Policy ─► answers, rewards ─ Baseline ─► advantages
@@ -25,6 +26,7 @@ pub mod log;
 pub mod memory;
 mod model_policy;
 mod names;
+mod objective;
 mod options;
 mod parametrisation;
 pub mod policy;
@@ -45,6 +47,7 @@ pub use groups::Baseline;
 pub use layers::Layers;
 pub use model_policy::{ModelOptions, ModelPolicy};
 pub use names::{EstimatorName, RewardName};
+pub use objective::Objective;
 pub use options::Options;
 pub use parametrisation::{Parametrisation, Weight};
 pub use policy::{Answer, Answers, Policy, Wanted};

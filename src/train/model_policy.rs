@@ -9,15 +9,15 @@ use rayon::prelude::*;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::scheduler::{Completion, Ended, Generate};
 use crate::engine::{
-    AdaptedModel, Form, GraphOp, LoraModel, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler,
-    Thinking, Token,
+    AdaptedModel, Form, GraphOp, LoraModel, Model, ModelWithExperts, Placement, Request, SamplerOptions,
+    Scheduler, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::{Expert, Mixture, Multipliers};
 use crate::gradient::{Group, Rollout};
 use crate::progress::Interrupt;
-use crate::task::{Item, Part, Task};
+use crate::task::{Generation, Item, Part, Task};
 
 /// A scheduler, with the candidates as its experts or as its LoRA in turn, and the prompts.
 pub struct ModelPolicy<'a> {
@@ -31,6 +31,8 @@ pub struct ModelPolicy<'a> {
     max_candidates: usize,
     train: Vec<Vec<Token>>,
     validation: Vec<Vec<Token>>,
+    /// The gold answers to the train items, where they are wanted.
+    gold: Vec<Vec<Token>>,
     thinking: Option<Thinking>,
 }
 
@@ -47,13 +49,16 @@ pub struct ModelOptions {
     pub max_candidates: usize,
     /// Most validation items.
     pub validation_items: usize,
+    /// Whether gold answers to the train items are wanted.
+    pub gold: bool,
 }
 
 impl<'a> ModelPolicy<'a> {
     /// Opens the sessions.
     ///
     /// # Errors
-    /// A part without items, or an item that does not fit the model's context.
+    /// A part without items, an item that does not fit the model's context, or one without a gold answer where these are
+    /// wanted.
     pub fn new(adapted: &Arc<AdaptedModel>, task: &'a Task, options: &ModelOptions) -> Result<Self> {
         let model = adapted.model();
         let mut n_ctx_seq = 0;
@@ -74,6 +79,7 @@ impl<'a> ModelPolicy<'a> {
         };
         let train = prompts(Part::Train, usize::MAX)?;
         let validation = prompts(Part::Validation, options.validation_items)?;
+        let gold = if options.gold { gold(model, task, thinking.as_ref())? } else { Vec::new() };
         let joined = ModelWithExperts::new(Arc::clone(adapted), Vec::new(), options.form, GraphOp::Auto);
         Ok(Self {
             task,
@@ -84,6 +90,7 @@ impl<'a> ModelPolicy<'a> {
             max_candidates: options.max_candidates,
             train,
             validation,
+            gold,
             thinking,
         })
     }
@@ -101,11 +108,15 @@ impl<'a> ModelPolicy<'a> {
 
     /// Groups as large as those of a step can be, with `prompts` train items and `samples` answers to each.
     pub fn largest(&self, prompts: usize, samples: usize) -> Vec<Group> {
-        let mut lengths: Vec<_> = self.train.iter().map(Vec::len).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let rollout = Rollout { tokens: vec![0; self.task.generation().max_tokens], advantage: 0.0 };
-        let group =
-            |length: usize| Group { prompt: vec![0; length], rollouts: vec![rollout.clone(); samples] };
+        let max_tokens = self.task.generation().max_tokens;
+        let mut lengths: Vec<_> = (0..self.train.len())
+            .map(|item| [self.train[item].len(), self.gold.get(item).map_or(max_tokens, Vec::len)])
+            .collect();
+        lengths.sort_unstable_by_key(|lengths| std::cmp::Reverse(lengths.iter().sum::<usize>()));
+        let group = |[prompt, answer]: [usize; 2]| {
+            let rollout = Rollout { tokens: vec![0; answer], advantage: 0.0 };
+            Group { prompt: vec![0; prompt], rollouts: vec![rollout; samples] }
+        };
         lengths.into_iter().take(prompts).map(group).collect()
     }
 
@@ -181,6 +192,10 @@ impl Policy for ModelPolicy<'_> {
         &self.train[item]
     }
 
+    fn gold(&self, item: usize) -> Option<&[Token]> {
+        self.gold.get(item).map(Vec::as_slice)
+    }
+
     fn max_candidates(&self) -> usize {
         self.max_candidates
     }
@@ -247,6 +262,26 @@ impl Policy for ModelPolicy<'_> {
         let joined = |of: &[Vec<f32>]| of.concat().into_iter().map(f64::from).collect();
         Ok(found.chunks(answers.len().max(1)).map(joined).collect())
     }
+}
+
+/// The gold answers to the train items, each with the token that ends it, as far as an answer may be long. What a template
+/// begins to think is ended first.
+fn gold(model: &Model, task: &Task, thinking: Option<&Thinking>) -> Result<Vec<Vec<Token>>> {
+    let Generation { max_tokens, chat, .. } = task.generation();
+    let closed = model.tokenize(&Thinking::closed(thinking), false, true)?;
+    let end = model.end_of_answer(*chat)?;
+    let of_item = |item: &Item| {
+        let answer = model.tokenize(&item.completion, false, false)?;
+        if answer.is_empty() {
+            return Err(Error::invalid("it has no gold answer, whose likelihood could be learnt from")
+                .field(format!("item {}", item.id))
+                .hint("give the task gold answers or completions, or learn from its rewards"));
+        }
+        let mut tokens: Vec<Token> = closed.iter().copied().chain(answer).chain(end).collect();
+        tokens.truncate(*max_tokens);
+        Ok(tokens)
+    };
+    task.items(Part::Train).iter().map(of_item).collect()
 }
 
 /// What the scheduler calls candidate number `i`.

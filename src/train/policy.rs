@@ -51,6 +51,12 @@ pub trait Policy {
     /// What an answer to `item` of the train part goes on from.
     fn prompt(&self, item: usize) -> &[Token];
 
+    /// The gold answer to `item` of the train part, with the token that ends it, where it is known.
+    fn gold(&self, item: usize) -> Option<&[Token]> {
+        let _ = item;
+        None
+    }
+
     /// Most candidates in one call of [`Self::answer`].
     fn max_candidates(&self) -> usize;
 

@@ -1,4 +1,4 @@
-//! The loop: answer, score, estimate, step; now and then validate; after each step keep everything.
+//! The loop: answer and score, or take the gold answers; estimate, step; now and then validate; after each step keep everything.
 
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use super::estimator::{Estimate, Estimator, Step};
 use super::folder::Folder;
 use super::groups::is_flat;
 use super::log::{Line, Log, StepLine, ValidationLine};
+use super::objective::{gold, gold_group, Objective};
 use super::options::Options;
 use super::parametrisation::Weight;
 use super::policy::{Answer, Answers, Policy, Wanted};
@@ -68,10 +69,33 @@ pub enum Ended {
 #[derive(Default)]
 struct Ascent {
     norm: f64,
+    log_p: Option<f64>,
     entropy: Option<f64>,
     kl: Option<f64>,
     /// What was made of the step that the optimiser proposed, where its length is limited.
     made: Option<Fraction>,
+}
+
+/// What rewards the answers of a step had.
+#[derive(Default)]
+struct Seen {
+    reward: Option<f64>,
+    informative: Option<f64>,
+    cut: Option<f64>,
+}
+
+impl Seen {
+    /// Of `samples` answers to each of `n_items`.
+    fn of(answers: &[Answer], n_items: usize, samples: usize) -> Self {
+        let rewards: Vec<_> = answers.iter().map(|answer| answer.reward).collect();
+        let n = answers.len().max(1) as f64;
+        let n_informative = rewards.chunks(samples).filter(|rewards| !is_flat(rewards)).count();
+        Self {
+            reward: Some(rewards.iter().sum::<f64>() / n),
+            informative: Some(n_informative as f64 / n_items as f64),
+            cut: Some(answers.iter().filter(|answer| answer.is_cut).count() as f64 / n),
+        }
+    }
 }
 
 impl Ended {
@@ -203,33 +227,42 @@ impl Run<'_> {
         let parameters = options.parametrisation.parameters(&state.raw, self.weights);
         let n_items = self.policy.n_items(Part::Train);
         let items = draws::batch(options.seed, state.step, n_items, options.prompts);
-        let answers = self.ask(&parameters, &items, state.step)?;
-        let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
-        let reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
-        let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
-        state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
-        state.has_learned |= state.n_flat == 0;
-        state.flat_reward = reward;
+        let (answers, seen) = match options.objective {
+            Objective::Reward => {
+                let answers = self.ask(&parameters, &items, state.step)?;
+                let seen = Seen::of(&answers.answers, items.len(), options.samples);
+                let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
+                let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
+                state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
+                state.has_learned |= state.n_flat == 0;
+                state.flat_reward = seen.reward.unwrap_or(0.0);
+                (answers, seen)
+            }
+            Objective::Likelihood => {
+                state.has_learned = true;
+                (self.gold(&items)?, Seen::default())
+            }
+        };
 
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
-        let Ascent { norm, entropy, kl, made } =
+        let Ascent { norm, log_p, entropy, kl, made } =
             self.ascend(state, &parameters, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
         let parameters = self.finite(&state.raw, state.step)?;
         let initial = options.parametrisation.initial(self.weights, options.seed);
         let moved = options.parametrisation.moved(&parameters, &initial);
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
-        let n_cut = answers.answers.iter().filter(|answer| answer.is_cut).count();
         let seconds = began.elapsed().as_secs_f64();
         state.step += 1;
         state.tokens += tokens;
         state.seconds += seconds;
-        let n_informative = rewards.chunks(options.samples).filter(|rewards| !is_flat(rewards)).count();
+        let is_gold = options.objective == Objective::Likelihood;
         Ok(StepLine {
             step: state.step,
-            reward,
-            informative: n_informative as f64 / items.len() as f64,
+            reward: seen.reward,
+            loss: log_p.filter(|_| is_gold).map(|log_p| -log_p),
+            informative: seen.informative,
             rate: rate * made.map_or(1.0, |made| made.share),
             step_kl: made.map(|made| made.kl),
             norm,
@@ -237,12 +270,23 @@ impl Run<'_> {
             kl,
             moved,
             tokens,
-            cut: Some(n_cut as f64 / answers.answers.len().max(1) as f64),
+            cut: seen.cut,
             seconds,
             writing: answers.writing,
             scoring: answers.scoring,
             gradient,
         })
+    }
+
+    /// The gold answers to `items`.
+    fn gold(&self, items: &[usize]) -> Result<Answers> {
+        let of_item = |&item: &usize| {
+            let tokens = self.policy.gold(item);
+            tokens
+                .map(gold)
+                .ok_or_else(|| Error::invalid("no gold answers to learn from").setting("objective"))
+        };
+        Ok(Answers { answers: items.iter().map(of_item).collect::<Result<_>>()?, ..Answers::default() })
     }
 
     /// What the model computes with for `raw`, if it can.
@@ -280,8 +324,15 @@ impl Run<'_> {
         rate: f64,
     ) -> Result<Ascent> {
         let options = self.options;
-        let of_item = |(answers, &item)| options.baseline.group(self.policy.prompt(item), answers);
-        let mut groups: Vec<_> = answers.chunks(options.samples).zip(items).map(of_item).collect();
+        let n_tokens = answers.iter().map(|answer| answer.tokens.len()).sum();
+        let of_item = |(answers, &item): (&[Answer], &usize)| {
+            let prompt = self.policy.prompt(item);
+            match options.objective {
+                Objective::Reward => options.baseline.group(prompt, answers),
+                Objective::Likelihood => gold_group(prompt, &answers[0], items.len(), n_tokens),
+            }
+        };
+        let mut groups: Vec<_> = answers.chunks(options.answers()).zip(items).map(of_item).collect();
         if options.kl == 0.0 {
             groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
         }
@@ -297,7 +348,7 @@ impl Run<'_> {
             seed: draws::seed(options.seed, "estimate", &[state.step]),
             interrupt: self.interrupt,
         };
-        let Estimate { gradient, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
+        let Estimate { gradient, log_p, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
         let mut gradient = options.parametrisation.chain(&state.raw, self.weights, &gradient);
         if self.estimator.uses_groups() {
             // The mean is over all rollouts, and those left out have a gradient of 0.
@@ -311,7 +362,7 @@ impl Run<'_> {
             true => self.update(state, parameters, &gradient, rate, items, answers)?,
             false => None,
         };
-        Ok(Ascent { norm, entropy, kl, made })
+        Ok(Ascent { norm, log_p, entropy, kl, made })
     }
 
     /// Moves the raw parameters, which stand for `parameters`, as the optimiser has it, but no farther than the limit on
@@ -339,7 +390,7 @@ impl Run<'_> {
         let of_item =
             |(answers, &item)| <[Answer]>::iter(answers).map(move |answer| (item, &answer.tokens[..]));
         let measured: Vec<_> =
-            answers.chunks(self.options.samples).zip(&items[..n]).flat_map(of_item).collect();
+            answers.chunks(self.options.answers()).zip(&items[..n]).flat_map(of_item).collect();
         let allowed = trust_region::fraction(limit, |share| {
             let after = self.finite(&between(&before, &proposed, share), state.step)?;
             let found = self.policy.log_probs(&[parameters, &after], &measured, self.interrupt)?;

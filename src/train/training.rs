@@ -14,6 +14,7 @@ use super::log::Log;
 use super::memory;
 use super::model_policy::{ModelOptions, ModelPolicy};
 use super::names::{EstimatorName, RewardName};
+use super::objective::Objective;
 use super::options::Options;
 use super::parametrisation::{Parametrisation, Weight};
 use super::policy::Policy;
@@ -144,13 +145,22 @@ impl<'a> Training<'a> {
             let problem = format!("the estimator '{}' cannot keep a KL penalty", estimator.name());
             return Err(Error::invalid(problem).setting("kl"));
         }
-        if learning.layers.is_some() && !has_groups {
-            let problem = format!("the estimator '{}' moves all layers", estimator.name());
-            let error = Error::invalid(problem).setting("layers");
+        let wanting = [
+            ("layers", learning.layers.is_some(), "moves all layers"),
+            ("objective", learning.objective == Objective::Likelihood, "learns from rewards alone"),
+        ];
+        if let Some((setting, _, does)) = wanting.iter().find(|(_, is_wanted, _)| *is_wanted && !has_groups) {
+            let error =
+                Error::invalid(format!("the estimator '{}' {does}", estimator.name())).setting(*setting);
             return Err(match fallback {
                 Some(reason) => error.hint(format!("there is no exact gradient: {reason}")),
                 None => error,
             });
+        }
+        if learning.objective == Objective::Likelihood && options.reward == RewardName::Random {
+            return Err(
+                Error::invalid("the likelihood of gold answers is learnt without rewards").setting("reward")
+            );
         }
         let model_options = ModelOptions {
             form: *form,
@@ -159,6 +169,7 @@ impl<'a> Training<'a> {
             // Before and after a step, or all that evolution compares.
             max_candidates: if has_groups { 2 } else { 2 * Evolution::default().pairs },
             validation_items: learning.validation_items,
+            gold: learning.objective == Objective::Likelihood,
         };
         let model_policy = match &lora {
             Some(lora) => ModelPolicy::of_lora(lora, task, &model_options)?,
@@ -175,7 +186,7 @@ impl<'a> Training<'a> {
             Some(free) => Budget { all: budget.taken.saturating_add(free as usize), ..budget },
             None => budget,
         };
-        let largest = model_policy.largest(learning.prompts, learning.samples);
+        let largest = model_policy.largest(learning.prompts, learning.answers());
         notes.extend(estimator.bound(budget, &largest, learning.kl)?);
         let policy: Box<dyn Policy> = match options.reward {
             RewardName::Task => Box::new(model_policy),

@@ -222,6 +222,13 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
         ("--task math -o @x.expert.gguf --step-kl -1", ["--step-kl", "-1"]),
         ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
         ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
+        ("--task math -o @x.expert.gguf --objective likelihood --samples 4", ["--samples", "gold answers"]),
+        ("--task math -o @x.expert.gguf --objective likelihood --temp 1", ["--temp", "gold answers"]),
+        (
+            "--task math -o @x.expert.gguf --objective likelihood --reward random",
+            ["--reward", "gold answers"],
+        ),
+        ("--task math -o @x.expert.gguf --objective likelihood --reference", ["--reference", "gold answers"]),
         ("--task math -o @x.expert.gguf --rank 4", ["--rank", "--adapter lora"]),
         ("--task math -o @x.expert.gguf --adapter lora --rank 0", ["--rank", "1 or more"]),
         ("--task math -o @x.expert.gguf --adapter lora --rank 9999", ["--rank", "a rank from 1 to"]),

@@ -18,7 +18,7 @@ use llama_svf::progress::{Interrupt, Progress, Silent};
 use llama_svf::resume::Earlier;
 use llama_svf::task::{LoadOptions, Part, Task};
 use llama_svf::train::{
-    Ended, EstimatorName, Layers, Options, Parametrisation, Trained, Training, TrainingOptions,
+    Ended, EstimatorName, Layers, Objective, Options, Parametrisation, Trained, Training, TrainingOptions,
 };
 use llama_svf::{decompose, embedded};
 
@@ -68,7 +68,7 @@ fn train<'a>(
     Training::open(&model.adapted, task, output, earlier, options)?.run(progress, interrupt)
 }
 
-fn task(name: &str) -> Task {
+pub fn task(name: &str) -> Task {
     Task::load(name, &LoadOptions::default()).unwrap()
 }
 
@@ -166,10 +166,19 @@ fn left(output: &Path) -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn a_run_that_was_stopped_ends_bit_by_bit_as_a_whole_one() {
     println!("seed {SEED}");
-    let (model, task, folder) = (Embedded::new(), task("code"), tempfile::tempdir().unwrap());
+    let (model, task) = (Embedded::new(), task("code"));
+    for objective in [Objective::Reward, Objective::Likelihood] {
+        stop_and_go_on(&model, &task, objective);
+    }
+}
+
+fn stop_and_go_on(model: &Embedded, task: &Task, objective: Objective) {
+    let folder = tempfile::tempdir().unwrap();
     let [whole, stopped] = ["whole.lora.gguf", "stopped.lora.gguf"].map(|name| folder.path().join(name));
+    let mut options = options();
+    options.learning.objective = objective;
     let run = |output: &Path, earlier, progress: &dyn Progress, interrupt: &Interrupt| {
-        let trained = train(&model, &task, output, earlier, options(), progress, interrupt).unwrap();
+        let trained = train(model, task, output, earlier, options.clone(), progress, interrupt).unwrap();
         trained.save("code", "").unwrap();
         trained.ended
     };
@@ -180,7 +189,7 @@ fn a_run_that_was_stopped_ends_bit_by_bit_as_a_whole_one() {
         assert!(matches!(ended, Ended::Interrupted), "{ended:?}");
     }
     assert!(matches!(run(&stopped, Earlier::Resume, &Silent, &Interrupt::new()), Ended::Done));
-    assert!(left(&stopped) == left(&whole), "the runs differ");
+    assert!(left(&stopped) == left(&whole), "the runs of {objective:?} differ");
 }
 
 /// Of the layers that are left out there is no LoRA.

@@ -3,6 +3,7 @@
 
 mod command;
 mod learning;
+mod likelihood;
 mod lora;
 mod maths;
 mod stops;

@@ -178,7 +178,7 @@ impl Estimator for Exact {
         self.sane = self.sane.saturating_sub(1);
         let mut of_m = step.parameters.zeros_like();
         of_m.flat_mut().iter_mut().zip(gradient).for_each(|(to, g)| *to = g as f32);
-        Ok(Estimate { gradient: of_m, entropy: Some(entropy), kl: Some(kl) })
+        Ok(Estimate { gradient: of_m, log_p: None, entropy: Some(entropy), kl: Some(kl) })
     }
 
     fn name(&self) -> &'static str {

@@ -72,6 +72,7 @@ impl Finished<'_> {
             "steps": state.step,
             "best_step": state.best.as_ref().map_or(0, |best| best.step),
             "adapter": if trained.is_lora() { "lora" } else { "svf" },
+            "objective": options.objective,
             "estimator": settings["estimator"],
             "reward": settings["reward"],
             "validation": {

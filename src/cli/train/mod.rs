@@ -17,7 +17,8 @@ use crate::optimiser::Shape;
 use crate::resume::Earlier;
 use crate::task::Task;
 use crate::train::{
-    memory, EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
+    memory, EstimatorName, Folder, Layers, Objective, Options, Parametrisation, RewardName, Training,
+    TrainingOptions,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -62,6 +63,9 @@ pub struct Args {
     #[arg(long, conflicts_with = "resume")]
     force: bool,
 
+    /// What is learnt from
+    #[arg(long, value_enum, default_value_t = ObjectiveFlag::Reward, help_heading = "Learning")]
+    objective: ObjectiveFlag,
     /// Steps [default: 150; 200 with --reference]
     #[arg(long, value_name = "N", help_heading = "Learning")]
     steps: Option<u64>,
@@ -163,6 +167,14 @@ enum ParametrisationFlag {
     Multiplier,
     /// z, with multipliers sigmoid(z) scaled to keep the sum of singular values
     Reference,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ObjectiveFlag {
+    /// Rewards of the model's own answers
+    Reward,
+    /// The likelihood of the task's gold answers: nothing is written in a step, only for validation
+    Likelihood,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -276,8 +288,29 @@ impl Args {
         })
     }
 
+    /// What is learnt from: of flags for answers that nobody writes the first is named.
+    fn objective(&self) -> Result<Objective> {
+        if self.objective == ObjectiveFlag::Reward {
+            return Ok(Objective::Reward);
+        }
+        let refused = [
+            ("--reference", self.reference),
+            ("--samples", self.samples.is_some()),
+            ("--temp", self.temp.is_some()),
+            ("--reward", matches!(self.reward, RewardFlag::Random)),
+            ("--estimator", matches!(self.estimator, EstimatorFlag::Evolution)),
+        ];
+        match refused.into_iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => Err(Error::invalid("it is about answers of the model that are rewarded")
+                .field(flag)
+                .hint("--objective likelihood learns from the task's gold answers alone")),
+            None => Ok(Objective::Likelihood),
+        }
+    }
+
     fn learning_options(&self) -> Result<Options> {
         let mut options = if self.reference { Options::reference() } else { Options::default() };
+        options.objective = self.objective()?;
         let schedule = &mut options.schedule;
         schedule.steps = self.steps.unwrap_or(schedule.steps);
         schedule.peak = self.lr.unwrap_or(schedule.peak);

@@ -54,11 +54,12 @@ fn subtitle(report: &Report) -> String {
     let state = report.state;
     let best = state.best.as_ref().map_or(0, |best| best.step);
     format!(
-        "{} steps ({}), {:.0} s of work, {} tokens written; the {} is that of step {best}",
+        "{} steps ({}), {:.0} s of work, {} tokens {}; the {} is that of step {best}",
         state.step,
         report.ended.word(),
         state.seconds,
         state.tokens,
+        if is_of_gold(report) { "of gold answers" } else { "written" },
         report.change.what()
     )
 }
@@ -118,6 +119,11 @@ fn steps<'a>(report: &'a Report) -> Vec<&'a StepLine> {
     report.history.iter().filter_map(step).collect()
 }
 
+/// Whether gold answers were learnt from.
+fn is_of_gold(report: &Report) -> bool {
+    steps(report).iter().any(|line| line.loss.is_some())
+}
+
 fn charts(report: &Report) -> String {
     let steps = steps(report);
     let curve = |of: fn(&StepLine) -> Option<f64>| -> Vec<(f64, f64)> {
@@ -143,12 +149,21 @@ fn charts(report: &Report) -> String {
         intervals: validations.iter().map(|line| line.ci95).collect(),
         is_faint: false,
     };
-    let charts = [
-        Chart {
+    let is_of_gold = is_of_gold(report);
+    let learnt_from = match is_of_gold {
+        true => Chart {
+            title: "Train loss (nats/token of gold answers)",
+            series: pair(curve(|line| line.loss), "trend"),
+            is_share: false,
+        },
+        false => Chart {
             title: "Train reward (mean score)",
-            series: pair(curve(|line| Some(line.reward)), "trend"),
+            series: pair(curve(|line| line.reward), "trend"),
             is_share: true,
         },
+    };
+    let mut charts = vec![
+        learnt_from,
         Chart { title: "Validation accuracy", series: vec![validation], is_share: true },
         Chart {
             title: "KL to the base model (nats/token)",
@@ -168,16 +183,20 @@ fn charts(report: &Report) -> String {
             series: pair(curve(|line| Some(line.moved)), "trend"),
             is_share: false,
         },
-        Chart {
-            title: "Answers cut off (share)",
-            series: pair(curve(|line| line.cut), "trend"),
-            is_share: true,
-        },
-        Chart {
-            title: "Informative prompts (share)",
-            series: pair(curve(|line| Some(line.informative)), "trend"),
-            is_share: true,
-        },
     ];
+    if !is_of_gold {
+        charts.extend([
+            Chart {
+                title: "Answers cut off (share)",
+                series: pair(curve(|line| line.cut), "trend"),
+                is_share: true,
+            },
+            Chart {
+                title: "Informative prompts (share)",
+                series: pair(curve(|line| line.informative), "trend"),
+                is_share: true,
+            },
+        ]);
+    }
     charts.iter().map(Chart::svg).collect()
 }
