@@ -10,11 +10,12 @@ use super::chat::control::ControlTokens;
 use super::chat::Chat;
 use super::check;
 use crate::error::{Error, Result};
+use crate::export::lora;
 use crate::ffi::context::Lora;
 use crate::ffi::factors::{FactorSource, Factors};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::model::ModelHandle;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Fingerprint, Sidecar};
 
 /// A vocabulary id.
 pub type Token = i32;
@@ -144,8 +145,16 @@ impl Model {
     /// Loads a llama.cpp LoRA adapter for this model.
     ///
     /// # Errors
-    /// llama.cpp cannot load it for this model.
+    /// It is no such adapter, one that we made for another model, or llama.cpp cannot load it for this one.
     pub fn load_lora(&self, path: &Path) -> Result<Arc<Lora>> {
+        if let Some(found) = lora::open(path)?.fingerprint {
+            let model = Fingerprint::of_model(&self.file)?;
+            if found != model.as_str() {
+                return Err(Error::invalid("it was made for another model")
+                    .file(path)
+                    .hint("use one for this model, or train or export it again"));
+            }
+        }
         Lora::load(&self.handle, path)
     }
 }

@@ -161,6 +161,21 @@ pub struct AdapterWeight {
     pub ty: String,
 }
 
+/// Describes the adapter at `path`.
+///
+/// # Errors
+/// It cannot be read, is no LoRA adapter of llama.cpp's format, or has an A without its B.
+pub fn open(path: impl AsRef<Path>) -> Result<Adapter> {
+    let file = GgufFile::open(path)?;
+    match file.str("adapter.type")? {
+        Some("lora") => read(&file),
+        kind => Err(Error::expected("'lora'", kind.map_or("none".into(), |kind| format!("'{kind}'")))
+            .file(file.path())
+            .field("adapter.type")
+            .hint("`Model::load_lora` takes an adapter of llama.cpp's format, `Expert::open` an expert")),
+    }
+}
+
 /// Describes an adapter of llama.cpp's format, whoever made it.
 ///
 /// # Errors

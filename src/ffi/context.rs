@@ -524,7 +524,7 @@ impl Drop for Context {
     }
 }
 
-/// A LoRA adapter as llama.cpp loads it: what `bench` compares with.
+/// A LoRA adapter as llama.cpp loads it.
 pub struct Lora {
     pointer: NonNull<sys::llama_adapter_lora>,
     model: Arc<ModelHandle>,

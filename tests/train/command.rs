@@ -186,6 +186,45 @@ fn a_lora_is_trained_and_told_of() {
         &["checkpoint", "options.parametrisation"],
     );
     assert_refused(&format!("train --task math -o @sums.lora.gguf {SMALL} --resume"), &["parametrisation"]);
+
+    // It answers through llama.cpp's own code, beside the base model or an expert, on the same items.
+    let eval = "eval --task math -n 20 -t 2 --json --lora @sums.lora.gguf";
+    let compared = |more: &str| -> Value {
+        let output = run(&format!("{eval} {more}"));
+        assert_code(&output, 0);
+        serde_json::from_str(stdout(&output)).unwrap()
+    };
+    let alone = compared("");
+    assert_eq!((alone["configuration"].as_str(), alone.get("baseline")), (Some("lora sums"), None));
+    for (against, trace) in [("base", "base.jsonl"), ("math", "expert.jsonl")] {
+        let value = compared(&format!("--against {against} --trace @{trace}"));
+        assert_eq!(
+            (&value["configuration"], &value["accuracy"]),
+            (&alone["configuration"], &alone["accuracy"])
+        );
+        assert!(value["baseline"].as_str().unwrap().starts_with(against), "{value}");
+        assert!((0.0..=1.0).contains(&number(&value, "/p_value")) && number(&value, "/n") == 20.0, "{value}");
+        // Nothing is left to do, and the figures are the same.
+        let again = compared(&format!("--against {against} --trace @{trace} --resume"));
+        assert_eq!((&again["gained"], &again["delta"]), (&value["gained"], &value["delta"]));
+    }
+    // 0 times what it adds is the base model.
+    let value = compared("--lora-scale 0 --against base");
+    assert_eq!((number(&value, "/delta"), value["gained"].as_array().unwrap().len()), (0.0, 0), "{value}");
+    let reply = run("run --lora @sums.lora.gguf --chat --temp 0 -p 2+3=? -n 20");
+    assert_code(&reply, 0);
+    assert!(!stdout(&reply).trim().is_empty());
+    for (arguments, fragments) in [
+        ("run -p a --lora @nowhere.lora.gguf", ["nowhere.lora.gguf", "cannot open"]),
+        ("run -p a --lora @model.svf.gguf", ["adapter.type", "found 'svf'"]),
+        ("run -p a --lora @sums.lora.gguf --use math", ["--lora", "without experts"]),
+        ("run -p a --lora @sums.lora.gguf --lora-scale nan", ["--lora-scale", "NaN"]),
+        ("run -p a --lora @sums.lora.gguf -m @other.gguf", ["sums.lora.gguf", "another model"]),
+        ("eval --task math --lora @sums.lora.gguf --use math", ["--lora", "--against NAME"]),
+        ("eval --task math --lora @model.svf.gguf", ["adapter.type", "found 'svf'"]),
+    ] {
+        assert_refused(arguments, &fragments);
+    }
 }
 
 #[test]
