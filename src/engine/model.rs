@@ -159,6 +159,9 @@ impl Model {
     }
 }
 
+/// What makes factors of a model from those in a map.
+type MakeFactors = fn(&Arc<ModelHandle>, &Arc<Mmap>, &[FactorSource<'_>]) -> Result<Factors>;
+
 /// A model and the factors of its adapted weights, ready for sessions.
 pub struct AdaptedModel {
     model: Arc<Model>,
@@ -185,11 +188,7 @@ impl AdaptedModel {
         Self::with(model, sidecar, Factors::rewritable)
     }
 
-    fn with(
-        model: &Arc<Model>,
-        sidecar: Sidecar,
-        factors: fn(&Arc<ModelHandle>, &Arc<Mmap>, &[FactorSource<'_>]) -> Result<Factors>,
-    ) -> Result<Arc<Self>> {
+    fn with(model: &Arc<Model>, sidecar: Sidecar, factors: MakeFactors) -> Result<Arc<Self>> {
         sidecar.check_model(&model.file)?;
         let sources: Vec<_> = sidecar
             .weights

@@ -18,13 +18,11 @@ impl Sidecar {
         let about = About { rank: Some(rank), factor_type: TensorType::F32, ..self.about.clone() };
         let mut header = SidecarHeader::new(&self.fingerprint, &about)?;
         let mut checksums = HashMap::new();
-        let zeros = |n: usize| {
-            const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-            let (mut hasher, mut left) = (blake3::Hasher::new(), n * size_of::<f32>());
-            while left > 0 {
-                let n = left.min(ZEROS.len());
-                hasher.update(&ZEROS[..n]);
-                left -= n;
+        let zeros = vec![0; 1 << 16];
+        let of_zeros = |n: usize| {
+            let (mut hasher, n_bytes) = (blake3::Hasher::new(), n * size_of::<f32>());
+            for first in (0..n_bytes).step_by(zeros.len()) {
+                hasher.update(&zeros[..zeros.len().min(n_bytes - first)]);
             }
             hasher.finalize()
         };
@@ -32,9 +30,9 @@ impl Sidecar {
         let mut sigmas = Vec::new();
         for AdaptedWeight { name, n_in, n_out, .. } in self.weights.iter().filter(|weight| wanted(weight)) {
             header.add_weight(name, [*n_in, *n_out], rank, TensorType::F32, TensorType::F32)?;
-            checksums.insert(format!("{name}{U}"), zeros(rank * n_out));
+            checksums.insert(format!("{name}{U}"), of_zeros(rank * n_out));
             checksums.insert(format!("{name}{S}"), blake3::hash(&ones));
-            checksums.insert(format!("{name}{VT}"), zeros(n_in * rank));
+            checksums.insert(format!("{name}{VT}"), of_zeros(n_in * rank));
             sigmas.push(format!("{name}{S}"));
         }
         let folder = std::env::temp_dir();

@@ -181,7 +181,9 @@ impl<'a> Training<'a> {
             Earlier::Resume => folder.setting(GRADIENT_MEMORY)?.and_then(|bytes| bytes.as_u64()),
             _ => None,
         };
-        let budget = memory::budget(options.memory, adapted.model().n_vocab());
+        // Multipliers are too few to count.
+        let n_parameters = lora.as_ref().map_or(0, |lora| lora.lengths().sum());
+        let budget = memory::budget(options.memory, adapted.model().n_vocab(), n_parameters);
         let budget = match earlier_share {
             Some(free) => Budget { all: budget.taken.saturating_add(free as usize), ..budget },
             None => budget,

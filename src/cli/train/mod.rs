@@ -30,13 +30,19 @@ use crate::train::{
 ///
 /// Ctrl-C keeps everything in the folder NAME.train beside the output, with a log and a report with learning
 /// curves; --resume goes on exactly where the run stopped.
+///
+/// To compare with: --adapter lora trains a LoRA beside the same weights, and --objective likelihood learns from the task's
+/// gold answers in the place of rewards, either of them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf train --task math -o math.expert.gguf          the embedded model, in minutes\n  \
     llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k --data train=gsm8k/train.jsonl.gz \\\n    \
     -o maths.expert.gguf --description 'grade-school maths'\n  \
     llama-svf train -m model.gguf --svf model.svf.gguf --task my-task.toml -o mine.expert.gguf --resume\n  \
-    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --against base --task gsm8k\n\n\
+    llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.lora.gguf --adapter lora --rank 16\n  \
+    llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o gold.lora.gguf --adapter lora --objective likelihood\n  \
+    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --against base --task gsm8k\n  \
+    llama-svf eval -m model.gguf --lora maths.lora.gguf --against base --task gsm8k\n\n\
     If the reward does not rise: a lower --step-kl where it jumps, a higher one where it creeps; more --samples where few\n\
     questions are informative (answered both rightly and wrongly). A question that the model never answers rightly\n\
     teaches nothing. --kl keeps an expert closer to the base model.")]
