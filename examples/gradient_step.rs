@@ -82,7 +82,7 @@ fn main() -> Result<()> {
     for step in 0..args.steps {
         let began = Instant::now();
         let found = gradient.estimate_by(&plan, &m, &groups, args.kl, &Interrupt::new())?;
-        let mut of_m = found.of_m;
+        let mut of_m = found.of_parameters;
         if step == 0 {
             let bytes: Vec<u8> = of_m.flat().iter().flat_map(|g| g.to_le_bytes()).collect();
             atomic::write(&args.gradient, |out| out.write_all(&bytes))?;

@@ -8,6 +8,7 @@ use serde_json::{json, Value};
 use super::adapt_args::AdaptArgs;
 use super::experts::ExpertArgs;
 use super::inputs::{check_template, ModelFile, PartFlag, TaskArgs};
+use super::lora_args::LoraArgs;
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, dispatched, printer};
 use crate::dispatch::Dispatcher;
@@ -26,6 +27,8 @@ use crate::task::Task;
 /// With --against, two configurations answer the same questions in the same batches, and a paired test says
 /// what their difference is worth.
 ///
+/// With --lora the base model answers with a LoRA adapter, which --against compares with the base model or an expert.
+///
 /// With --adapt the model chooses an expert for each question, as `llama-svf run --help` describes, and the figures say
 /// what was chosen and what choosing took.
 #[derive(clap::Args)]
@@ -36,7 +39,10 @@ use crate::task::Task;
     --against base --trace answers.jsonl\n  \
     llama-svf eval --task code --samples 8 --json       eight answers to each question\n  \
     llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf \\\n    \
-    --task maths.toml,code.toml --adapt prompt --against base\n\n\
+    --task maths.toml,code.toml --adapt prompt --against base\n  \
+    llama-svf eval -m model.gguf --lora maths.lora.gguf --task gsm8k --against base     an adapter of llama.cpp's format\n  \
+    llama-svf eval -m model.gguf --lora maths.lora.gguf --svf model.svf.gguf --expert maths.expert.gguf --task gsm8k \\\n    \
+    --against maths                                   and beside an expert\n\n\
     A trace begins with a line of settings; every other line is one answer, written as it comes.")]
 pub struct Args {
     /// The model, a GGUF file [default: the embedded model]
@@ -59,6 +65,8 @@ pub struct Args {
     against: Option<String>,
     #[command(flatten)]
     adapt: AdaptArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
 
     /// Answers per item
     #[arg(long, value_name = "K", default_value_t = 1, help_heading = "Sampling")]
@@ -90,6 +98,7 @@ pub fn main(args: &Args) -> Result<u8> {
     // What can be wrong with flags and files is found before a model of many gigabytes is loaded.
     let (batch, n_threads) = (args.batch.n_answers()?, args.batch.model.n_threads()?);
     let options = args.options()?;
+    args.lora.check()?;
     let choices = args.choices()?;
     let adapt_prompt = args.adapt.prompt()?;
     let task = args.task.load()?;
@@ -99,9 +108,16 @@ pub fn main(args: &Args) -> Result<u8> {
         return Err(Error::expected("1 item or more", 0).field("-n"));
     }
     let file = ModelFile::new(args.model.as_deref())?;
-    let adapter = args.experts.open(&file, args.adapt.is_on() || args.against.is_some(), n_threads)?;
+    // A LoRA adapter beside the base model needs no sidecar.
+    let needs_experts = |choice: &Choice| !choice.is_base() && !matches!(choice, Choice::Lora(_));
+    let are_wanted = match args.lora.path() {
+        Some(_) => choices.iter().any(needs_experts),
+        None => args.adapt.is_on() || args.against.is_some(),
+    };
+    let adapter = args.experts.open(&file, are_wanted, n_threads)?;
 
     let model = args.batch.model.load(file.path())?;
+    let lora = args.lora.load(&model)?;
     check_template(&task, &model)?;
     let questions = Questions::new(&model, &task, items)?;
     let joined = adapter.map(|adapter| adapter.join(&model)).transpose()?;
@@ -119,6 +135,7 @@ pub fn main(args: &Args) -> Result<u8> {
         joined: joined.as_ref(),
         dispatcher: dispatcher.as_ref(),
         strength: args.experts.chosen.strength(),
+        lora: lora.as_ref(),
         batch,
         n_threads,
     };
@@ -168,8 +185,24 @@ impl Args {
 
     /// What is measured, and what it is compared with.
     fn choices(&self) -> Result<Vec<Choice>> {
-        let mixture = self.experts.chosen.mixture(self.adapt.is_on())?;
-        let mut choices = vec![if self.adapt.is_on() { Choice::Adapted } else { Choice::Fixed(mixture) }];
+        let mut choices = vec![match self.lora.name() {
+            Some(name) => {
+                if self.adapt.is_on() || self.experts.chosen.is_chosen() {
+                    return Err(Error::invalid("a LoRA adapter answers without experts")
+                        .field("--lora")
+                        .hint("compare it with one: --expert FILE --against NAME"));
+                }
+                Choice::Lora(name)
+            }
+            None => {
+                let mixture = self.experts.chosen.mixture(self.adapt.is_on())?;
+                if self.adapt.is_on() {
+                    Choice::Adapted
+                } else {
+                    Choice::Fixed(mixture)
+                }
+            }
+        }];
         if let Some(against) = &self.against {
             let baseline = match against.as_str() {
                 "base" => Choice::Fixed(Mixture::base()),
@@ -198,7 +231,7 @@ impl Args {
         options: &EvalOptions,
     ) -> Result<Value> {
         let Runner { model, joined, dispatcher, strength, .. } = *runner;
-        Ok(json!({
+        let mut settings = json!({
             "adapt": dispatcher.map(Dispatcher::identity).transpose()?,
             "adapted": joined.map(ModelWithExperts::identity),
             "chat_template": model.given_template_digest(),
@@ -212,7 +245,13 @@ impl Args {
             "task_generation": task.generation(),
             "task_rules": task.rules_digest(),
             "temperature": options.sampler.temperature,
-        }))
+        });
+        // Traces from before there was such a flag go on.
+        if let Some(path) = self.lora.path() {
+            let bytes = std::fs::read(path).map_err(|source| Error::io("cannot read", path, source))?;
+            settings["lora"] = json!([blake3::hash(&bytes).to_hex().as_str(), self.lora.scale()?]);
+        }
+        Ok(settings)
     }
 }
 

@@ -166,8 +166,12 @@ impl MixtureArgs {
 impl ExpertArgs {
     /// [`Self::adapter`], or `None` for the plain model where no flag is about experts and none `are_wanted` otherwise.
     pub fn open(&self, model: &ModelFile, are_wanted: bool, n_threads: u32) -> Result<Option<Adapter>> {
-        let are_named = self.chosen.is_any_given() || self.form.is_some() || self.op.is_some();
-        (are_named || are_wanted).then(|| self.adapter(model, n_threads)).transpose()
+        (self.is_any_given() || are_wanted).then(|| self.adapter(model, n_threads)).transpose()
+    }
+
+    /// Whether any of these flags is given.
+    pub fn is_any_given(&self) -> bool {
+        self.chosen.is_any_given() || self.form.is_some() || self.op.is_some()
     }
 
     /// What [`MixtureArgs::load`] finds, and how it is to run.

@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 87] = [
+const WORDS: [(&str, &str); 91] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -34,6 +34,7 @@ const WORDS: [(&str, &str); 87] = [
     ("Form::Residual", "--form residual"),
     // Files.
     ("Model::load", "-m"),
+    ("Model::load_lora", "--lora"),
     ("Sidecar::open", "--svf"),
     ("Sidecar::verify", "`llama-svf inspect --verify`"),
     ("GgufFile::tensors", "llama-svf inspect"),
@@ -77,6 +78,9 @@ const WORDS: [(&str, &str); 87] = [
     ("validation_items", "--validation-items"),
     ("patience", "--patience"),
     ("Options::reference", "--reference"),
+    ("objective", "--objective"),
+    ("reward", "--reward"),
+    ("estimator", "--estimator"),
     ("Evolution", "--estimator evolution"),
     // Choosing experts.
     ("strategy", "--adapt"),

@@ -18,6 +18,7 @@ mod export;
 mod flags;
 mod inputs;
 mod inspect;
+mod lora_args;
 mod printer;
 mod report;
 mod rpc_server;

@@ -10,6 +10,7 @@ mod chat;
 mod check;
 mod grammar;
 mod info;
+mod lora_model;
 mod model;
 mod model_with_experts;
 mod placement;
@@ -24,6 +25,7 @@ pub use chat::{
 };
 pub use grammar::{Grammar, Lazy};
 pub use info::ModelInfo;
+pub use lora_model::LoraModel;
 pub use model::{AdaptedModel, Model, Token};
 pub use model_with_experts::ModelWithExperts;
 pub use placement::Placement;

@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::token::LlamaToken;
+use memmap2::Mmap;
 
 use super::chat::control::ControlTokens;
 use super::chat::Chat;
 use super::check;
 use crate::error::{Error, Result};
+use crate::export::lora;
 use crate::ffi::context::Lora;
 use crate::ffi::factors::{FactorSource, Factors};
 use crate::ffi::gguf::GgufFile;
 use crate::ffi::model::{ModelHandle, Offload};
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Fingerprint, Sidecar};
 
 /// A vocabulary id.
 pub type Token = i32;
@@ -139,11 +141,22 @@ impl Model {
     /// Loads a llama.cpp LoRA adapter for this model.
     ///
     /// # Errors
-    /// llama.cpp cannot load it for this model.
+    /// It is no such adapter, one that we made for another model, or llama.cpp cannot load it for this one.
     pub fn load_lora(&self, path: &Path) -> Result<Arc<Lora>> {
+        if let Some(found) = lora::open(path)?.fingerprint {
+            let model = Fingerprint::of_model(&self.file)?;
+            if found != model.as_str() {
+                return Err(Error::invalid("it was made for another model")
+                    .file(path)
+                    .hint("use one for this model, or train or export it again"));
+            }
+        }
         Lora::load(&self.handle, path)
     }
 }
+
+/// What makes factors of a model from those in a map.
+type MakeFactors = fn(&Arc<ModelHandle>, &Arc<Mmap>, &[FactorSource<'_>]) -> Result<Factors>;
 
 /// A model and the factors of its adapted weights, ready for sessions.
 pub struct AdaptedModel {
@@ -160,13 +173,25 @@ impl AdaptedModel {
     /// # Errors
     /// The sidecar belongs to another model, or a device has no memory for its factors.
     pub fn new(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
+        Self::with(model, sidecar, Factors::new)
+    }
+
+    /// The same with factors, all F32, that can be [rewritten](Factors::rewrite).
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub(super) fn rewritable(model: &Arc<Model>, sidecar: Sidecar) -> Result<Arc<Self>> {
+        Self::with(model, sidecar, Factors::rewritable)
+    }
+
+    fn with(model: &Arc<Model>, sidecar: Sidecar, factors: MakeFactors) -> Result<Arc<Self>> {
         sidecar.check_model(&model.file)?;
         let sources: Vec<_> = sidecar
             .weights
             .iter()
             .map(|weight| FactorSource { weight: &weight.name, vt: &weight.vt, u: &weight.u })
             .collect();
-        let factors = Factors::new(&model.handle, sidecar.file().mmap(), &sources)
+        let factors = factors(&model.handle, sidecar.file().mmap(), &sources)
             .map_err(|error| error.file(sidecar.file().path()))?;
         let order = factors
             .names()

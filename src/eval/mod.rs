@@ -11,6 +11,7 @@ pub mod scores;
 pub mod stats;
 mod trace;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 pub use dispatched::Dispatched;
@@ -360,7 +361,26 @@ impl Answered<'_> {
     }
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
+    /// The answers of these configurations and behind them those of `other`, to the items that both have answered.
+    fn beside(self, other: Self) -> Self {
+        let others = other.items.into_iter().map(|other| (other.item.id.as_str(), other.answers));
+        let mut others: HashMap<_, _> = others.collect();
+        let joined = |mut own: Answered<'a>| {
+            own.answers.extend(others.remove(own.item.id.as_str())?);
+            Some(own)
+        };
+        Self {
+            items: self.items.into_iter().filter_map(joined).collect(),
+            seconds: self.seconds + other.seconds,
+            writing_seconds: self.writing_seconds + other.writing_seconds,
+            scoring_seconds: self.scoring_seconds + other.scoring_seconds,
+            n_tokens: self.n_tokens + other.n_tokens,
+            n_answers: self.n_answers + other.n_answers,
+            ..self
+        }
+    }
+
     /// Whether an interrupt left items unanswered.
     pub fn is_partial(&self) -> bool {
         self.items.len() < self.n_asked

@@ -1,12 +1,12 @@
-//! Which mixture answers which item of a measurement: one for all, the one that the model chooses, or the one that an
-//! oracle would.
+//! What answers which item of a measurement: one mixture for all, the one that the model chooses, the one that an oracle
+//! would, or a LoRA adapter.
 
 use std::sync::Arc;
 
 use super::{By, Configuration, Dispatched, EvalOptions, Evaluation, Questions, Trace};
 use crate::dispatch::Dispatcher;
 use crate::engine::scheduler::sessions_for;
-use crate::engine::{Model, ModelWithExperts, Scheduler};
+use crate::engine::{Lora, Model, ModelWithExperts, Scheduler};
 use crate::error::{Error, Result};
 use crate::expert::Mixture;
 use crate::progress::{Interrupt, Progress};
@@ -21,6 +21,8 @@ pub enum Choice {
     Adapted,
     /// Who knows the item's task, and that an expert of this name is for it.
     Oracle,
+    /// Nobody: the base model with the adapter of [`Runner::lora`], which has this name.
+    Lora(String),
 }
 
 impl Choice {
@@ -38,13 +40,21 @@ impl Choice {
                 format!("adapt {}", dispatcher.map_or("", |it| it.options().strategy.name()))
             }
             Self::Oracle => "oracle".into(),
+            Self::Lora(name) => name.clone(),
         }
+    }
+
+    fn is_lora(&self) -> bool {
+        matches!(self, Self::Lora(_))
     }
 }
 
-/// A scheduler, and what answers which item.
+/// Schedulers, and what answers which item.
 pub struct Routed {
-    scheduler: Scheduler,
+    /// Of the model with experts or without, where some choice needs it, and of the base model with the LoRA adapter.
+    schedulers: [Option<Scheduler>; 2],
+    /// Which configurations are answered by the latter.
+    are_lora: Vec<bool>,
     /// The choices, by name.
     pub configurations: Vec<Configuration>,
     /// What the model chose, where it was to.
@@ -72,6 +82,8 @@ pub struct Runner<'a> {
     pub dispatcher: Option<&'a Dispatcher>,
     /// Scales the mixtures that are chosen.
     pub strength: f32,
+    /// The adapter of [`Choice::Lora`], and its scale.
+    pub lora: Option<&'a (Arc<Lora>, f32)>,
     /// Answers generated at once.
     pub batch: u32,
     /// Threads.
@@ -86,7 +98,7 @@ impl<'a> Runner<'a> {
         batch: u32,
         n_threads: u32,
     ) -> Self {
-        Self { model, joined, dispatcher: None, strength: 1.0, batch, n_threads }
+        Self { model, joined, dispatcher: None, strength: 1.0, lora: None, batch, n_threads }
     }
 
     /// A scheduler for texts of `n_ctx_seq` tokens.
@@ -101,10 +113,20 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Opens a scheduler for `choices`, the configurations in their order, and lets the model choose where it is to.
+    /// The same for the base model with the LoRA adapter.
     ///
     /// # Errors
-    /// An expert that is not loaded, a choice for the model without a dispatcher, sessions that cannot be opened, or
+    /// No adapter, or sessions that cannot be opened.
+    fn lora_scheduler(&self, n_ctx_seq: u32) -> Result<Scheduler> {
+        let (lora, scale) = self.lora.ok_or_else(|| Error::expected("a LoRA adapter", "none"))?;
+        let (n_sessions, options) = sessions_for(self.model, self.batch, n_ctx_seq, self.n_threads);
+        Scheduler::with_loras(self.model, n_sessions, &options, &[(Arc::clone(lora), *scale)])
+    }
+
+    /// Opens schedulers for `choices`, the configurations in their order, and lets the model choose where it is to.
+    ///
+    /// # Errors
+    /// An expert that is not loaded, a choice for the model without a dispatcher or for a LoRA without one, sessions that cannot be opened, or
     /// an error or interrupt of pass 1.
     pub fn route(&self, questions: &Questions, choices: &[Choice], interrupt: &Interrupt) -> Result<Routed> {
         let (task, items) = (questions.task(), questions.items());
@@ -115,10 +137,12 @@ impl<'a> Runner<'a> {
             n_ctx_seq =
                 n_ctx_seq.max(u32::try_from(wanted).unwrap_or(u32::MAX)).min(self.model.n_ctx_train());
         }
-        let scheduler = self.scheduler(n_ctx_seq)?;
+        let are_lora: Vec<_> = choices.iter().map(Choice::is_lora).collect();
+        let with_lora = are_lora.contains(&true).then(|| self.lora_scheduler(n_ctx_seq)).transpose()?;
+        let scheduler = are_lora.contains(&false).then(|| self.scheduler(n_ctx_seq)).transpose()?;
         let (mut dispatched, mut mixtures) = (None, Vec::new());
-        if let Some(dispatcher) = self.dispatcher {
-            let (decisions, cost) = dispatcher.decide_all(&scheduler, &prompts, interrupt)?;
+        if let (Some(dispatcher), Some(scheduler)) = (self.dispatcher, &scheduler) {
+            let (decisions, cost) = dispatcher.decide_all(scheduler, &prompts, interrupt)?;
             mixtures = decisions.iter().map(|decision| dispatcher.mixture_for(decision)).collect();
             let sources = items.iter().map(|item| task.source(item).to_owned()).collect();
             dispatched = Some(Dispatched::new(dispatcher, sources, decisions, cost));
@@ -126,6 +150,7 @@ impl<'a> Runner<'a> {
         let configuration = |choice: &Choice| {
             let by = match (choice, &dispatched) {
                 (Choice::Fixed(mixture), _) => By::One(mixture.clone()),
+                (Choice::Lora(_), _) => By::One(Mixture::base()),
                 (Choice::Adapted, Some(_)) => By::Each(
                     mixtures
                         .iter()
@@ -141,7 +166,7 @@ impl<'a> Runner<'a> {
             Ok(Configuration { name: choice.name(self.dispatcher), by })
         };
         let configurations = choices.iter().map(configuration).collect::<Result<_>>()?;
-        Ok(Routed { scheduler, configurations, dispatched })
+        Ok(Routed { schedulers: [scheduler, with_lora], are_lora, configurations, dispatched })
     }
 
     /// Lets each of `choices` answer all `questions` greedily, in the same batches.
@@ -174,13 +199,25 @@ impl Routed {
         self,
         questions: &Questions<'a>,
         options: &EvalOptions,
-        trace: Option<&mut Trace>,
+        mut trace: Option<&mut Trace>,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Measured<'a>> {
-        let Self { scheduler, configurations, dispatched } = self;
-        let evaluation =
-            questions.evaluate(&scheduler, &configurations, options, trace, progress, interrupt)?;
+        let Self { schedulers, are_lora, configurations, dispatched } = self;
+        let (mut evaluation, mut n_done): (Option<Evaluation>, usize) = (None, 0);
+        for part in are_lora.chunk_by(|a, b| a == b) {
+            let scheduler = schedulers[usize::from(part[0])].as_ref();
+            let scheduler = scheduler.ok_or_else(|| Error::engine("a scheduler is missing"))?;
+            let own = &configurations[n_done..][..part.len()];
+            let found =
+                questions.evaluate(scheduler, own, options, trace.as_deref_mut(), progress, interrupt)?;
+            evaluation = Some(match evaluation {
+                Some(before) => before.beside(found),
+                None => found,
+            });
+            n_done += part.len();
+        }
+        let evaluation = evaluation.ok_or_else(|| Error::expected("1 configuration or more", 0))?;
         Ok(Measured { evaluation, configurations, dispatched })
     }
 }

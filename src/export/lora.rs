@@ -4,6 +4,7 @@
 //! There is no `adapter.lora.alpha`: llama.cpp then takes B·A as it is, whatever the rank of each weight, and the scale that a
 //! user gives is the strength of the mixture.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::{Change, WeightChange};
@@ -19,6 +20,20 @@ pub const TYPES: [TensorType; 4] = [TensorType::F32, TensorType::F16, TensorType
 const A: &str = ".lora_a";
 const B: &str = ".lora_b";
 const FINGERPRINT: &str = "svf.base.fingerprint";
+
+/// A and B of one weight, to be written.
+pub struct Pair<'a> {
+    /// Its name.
+    pub weight: &'a str,
+    /// Rows of A.
+    pub rank: usize,
+    /// A `[rank, n_in]`, row by row.
+    pub a: Cow<'a, [f32]>,
+    /// B `[n_out, rank]`, row by row.
+    pub b: Cow<'a, [f32]>,
+    /// The types in which A and B are stored, of [`TYPES`]; F16 where blocks do not fill a row.
+    pub types: [TensorType; 2],
+}
 
 /// How A and B are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +65,32 @@ pub fn write(
     storage: Storage,
     about: &About,
 ) -> Result<usize> {
+    let pair = |part: &WeightChange| {
+        let weight = &sidecar.weights[part.index];
+        let types = match storage {
+            Storage::As(ty) => [ty; 2],
+            Storage::Kept => [weight.vt.ty, weight.u.ty],
+        };
+        let (a, b) = (a_of(sidecar, weight, part)?.into(), b_of(sidecar, weight, part)?.into());
+        Ok(Pair { weight: &sidecar.weights[part.index].name, rank: part.rank(), a, b, types })
+    };
+    let parts = change.weights.iter().filter(|part| part.rank() > 0);
+    write_pairs(path, sidecar, parts.map(pair), about)
+}
+
+/// Writes `pairs`, which are for weights of the model that `sidecar` is for, to `path`, which is replaced as a whole or not
+/// touched. Returns the number of matrices that are F16 because blocks of the type that was asked for do not fill their rows.
+///
+/// # Errors
+/// A pair that is an error, a type that is none of [`TYPES`], a value beyond the range of its type, or a file that cannot be
+/// written.
+pub fn write_pairs<'a>(
+    path: impl AsRef<Path>,
+    sidecar: &Sidecar,
+    pairs: impl Iterator<Item = Result<Pair<'a>>>,
+    about: &About,
+) -> Result<usize> {
     let path = path.as_ref();
-    if let Storage::As(ty) = storage {
-        check_type(ty)?;
-    }
     let mut header = GgufHeader::new();
     header.set_str("general.type", "adapter")?;
     header.set_str("general.architecture", &sidecar.about.architecture)?;
@@ -63,24 +100,18 @@ pub fn write(
     header.set_str(FINGERPRINT, sidecar.fingerprint.as_str())?;
     let mut data = Vec::new();
     let mut n_other = 0;
-    for part in change.weights.iter().filter(|part| part.rank() > 0) {
-        let weight = &sidecar.weights[part.index];
-        let (wanted_a, wanted_b) = match storage {
-            Storage::As(ty) => (ty, ty),
-            Storage::Kept => (weight.vt.ty, weight.u.ty),
-        };
-        let a = Factor { name: format!("{}{A}", weight.name), row_len: weight.n_in, n_rows: part.rank() };
-        let b = Factor { name: format!("{}{B}", weight.name), row_len: part.rank(), n_rows: weight.n_out };
-        for (factor, wanted, is_a) in [(a, wanted_a, true), (b, wanted_b, false)] {
-            let ty = fitting(wanted, factor.row_len);
+    for pair in pairs {
+        let Pair { weight, rank, a, b, types: [type_a, type_b] } = pair?;
+        for (suffix, row_len, values, wanted) in [(A, a.len() / rank, a, type_a), (B, rank, b, type_b)] {
+            check_type(wanted)?;
+            let (name, ty) = (format!("{weight}{suffix}"), fitting(wanted, row_len));
             n_other += usize::from(ty != wanted);
-            header.add_tensor(&factor.name, &[factor.row_len, factor.n_rows], ty)?;
-            let values = if is_a { a_of(sidecar, weight, part)? } else { b_of(sidecar, weight, part)? };
+            header.add_tensor(&name, &[row_len, values.len() / row_len], ty)?;
             let mut bytes = Vec::new();
-            ty.quantize(&values, factor.row_len, &mut bytes).map_err(|error| {
-                error.field(format!("tensor {}", factor.name)).hint("try another `type`, such as f32")
+            ty.quantize(&values, row_len, &mut bytes).map_err(|error| {
+                error.field(format!("tensor {name}")).hint("try another `type`, such as f32")
             })?;
-            data.push((factor.name, bytes));
+            data.push((name, bytes));
         }
     }
     let encoded = header.encode();
@@ -130,6 +161,21 @@ pub struct AdapterWeight {
     pub ty: String,
 }
 
+/// Describes the adapter at `path`.
+///
+/// # Errors
+/// It cannot be read, is no LoRA adapter of llama.cpp's format, or has an A without its B.
+pub fn open(path: impl AsRef<Path>) -> Result<Adapter> {
+    let file = GgufFile::open(path)?;
+    match file.str("adapter.type")? {
+        Some("lora") => read(&file),
+        kind => Err(Error::expected("'lora'", kind.map_or("none".into(), |kind| format!("'{kind}'")))
+            .file(file.path())
+            .field("adapter.type")
+            .hint("`Model::load_lora` takes an adapter of llama.cpp's format, `Expert::open` an expert")),
+    }
+}
+
 /// Describes an adapter of llama.cpp's format, whoever made it.
 ///
 /// # Errors
@@ -162,12 +208,6 @@ pub fn read(file: &GgufFile) -> Result<Adapter> {
         alpha: file.f32("adapter.lora.alpha")?.filter(|&alpha| alpha != 0.0),
         weights,
     })
-}
-
-struct Factor {
-    name: String,
-    row_len: usize,
-    n_rows: usize,
 }
 
 /// Whether A and B can be stored as `ty`.

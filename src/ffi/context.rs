@@ -355,6 +355,7 @@ impl Context {
         let mut outputs: Vec<_> = batch.iter().map(|token| i8::from(token.output)).collect();
         self.n_outputs = 0;
         self.model.check_servers()?;
+        let reading = self.binding.as_ref().and_then(|binding| binding.factors.reading());
         let decoded = guarded("decode", |error, error_size| {
             // SAFETY: every array has `n` elements and lives through the call; the error buffer has the stated size.
             unsafe {
@@ -374,12 +375,13 @@ impl Context {
                 )
             }
         });
-        if self.model.is_remote() {
-            // Only then is known whether the servers were there to the end.
+        if reading.is_some() || self.model.is_remote() {
+            // A device may still be at work on what was queued, and a server may be gone.
             // SAFETY: the context is alive.
             unsafe { sys::llama_synchronize(self.pointer.as_ptr()) };
-            self.model.check_servers()?;
         }
+        drop(reading);
+        self.model.check_servers()?;
         let (status, said) = decoded.map_err(|error| error.file(self.model.path()))?;
         match status {
             0 => {
@@ -525,7 +527,7 @@ impl Drop for Context {
     }
 }
 
-/// A LoRA adapter as llama.cpp loads it: what `bench` compares with.
+/// A LoRA adapter as llama.cpp loads it.
 pub struct Lora {
     pointer: NonNull<sys::llama_adapter_lora>,
     model: Arc<ModelHandle>,

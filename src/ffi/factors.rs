@@ -1,9 +1,10 @@
 //! The factors of a model's adapted weights as ggml tensors, in the memory of the device that holds each
-//! weight: mapped from the file where the device can read host memory, copied otherwise.
+//! weight: mapped from the file where the device can read host memory, copied otherwise. Those of a LoRA in training are
+//! copies of the caller's numbers, which come anew with every step.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use llama_cpp_sys_2 as sys;
 use memmap2::Mmap;
@@ -34,6 +35,8 @@ pub struct Factors {
     pub(super) weights: Vec<FactorTensors>,
     _map: Arc<Mmap>,
     pub(super) model: Arc<ModelHandle>,
+    /// Of factors that can be rewritten: held by whoever reads or writes them.
+    rewriting: Option<RwLock<()>>,
 }
 
 pub(super) struct FactorTensors {
@@ -44,7 +47,7 @@ pub(super) struct FactorTensors {
     pub device: Device,
 }
 
-// SAFETY: the tensors are written during construction and only read afterwards.
+// SAFETY: the tensors are written during construction and by `rewrite`, which waits until no decode reads them.
 unsafe impl Send for Factors {}
 // SAFETY: as above.
 unsafe impl Sync for Factors {}
@@ -55,6 +58,31 @@ impl Factors {
     /// # Errors
     /// The model has no such weight, or a device has no memory for the factors.
     pub fn new(model: &Arc<ModelHandle>, map: &Arc<Mmap>, sources: &[FactorSource<'_>]) -> Result<Self> {
+        Self::with(model, map, sources, None)
+    }
+
+    /// The same for factors that [`Self::rewrite`] can give other numbers, which are copied on every device.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], or factors of another type than F32.
+    pub fn rewritable(
+        model: &Arc<ModelHandle>,
+        map: &Arc<Mmap>,
+        sources: &[FactorSource<'_>],
+    ) -> Result<Self> {
+        let types = sources.iter().flat_map(|source| [source.vt.ty, source.u.ty]);
+        if let Some(ty) = types.into_iter().find(|&ty| ty != TensorType::F32) {
+            return Err(Error::expected("factors of type f32", ty));
+        }
+        Self::with(model, map, sources, Some(RwLock::new(())))
+    }
+
+    fn with(
+        model: &Arc<ModelHandle>,
+        map: &Arc<Mmap>,
+        sources: &[FactorSource<'_>],
+        rewriting: Option<RwLock<()>>,
+    ) -> Result<Self> {
         let mut by_device: BTreeMap<Device, Vec<(&FactorSource<'_>, *const sys::ggml_tensor)>> =
             BTreeMap::new();
         for source in sources {
@@ -64,8 +92,13 @@ impl Factors {
             by_device.entry(Device::of(weight)).or_default().push((source, weight));
         }
 
-        let mut factors =
-            Self { memory: Vec::new(), weights: Vec::new(), _map: Arc::clone(map), model: Arc::clone(model) };
+        let mut factors = Self {
+            memory: Vec::new(),
+            weights: Vec::new(),
+            _map: Arc::clone(map),
+            model: Arc::clone(model),
+            rewriting,
+        };
         for (device, sources) in by_device {
             let mut memory = TensorMemory::new(2 * sources.len())?;
             let mut tensors = Vec::with_capacity(2 * sources.len());
@@ -75,7 +108,7 @@ impl Factors {
                 tensors.extend([(source.vt, vt), (source.u, u)]);
                 factors.weights.push(FactorTensors { weight, vt, u, rank: source.u.ne[0], device });
             }
-            if !memory.map(device, map, &tensors)? {
+            if factors.rewriting.is_some() || !memory.map(device, map, &tensors)? {
                 memory.allocate(device)?;
                 for (info, tensor) in tensors {
                     let bytes = &map[info.offset..info.offset + info.n_bytes];
@@ -86,6 +119,31 @@ impl Factors {
             factors.memory.push(memory);
         }
         Ok(factors)
+    }
+
+    /// Gives the factors other numbers: Vᵀ `[r, n_in]` and U `[n_out, r]` of each weight, row by row, in the order of
+    /// [`Self::names`]. Waits for decodes that are under way.
+    ///
+    /// # Panics
+    /// The factors are not [rewritable](Self::rewritable), or there are other numbers of numbers.
+    pub fn rewrite<'a>(&self, values: impl ExactSizeIterator<Item = [&'a [f32]; 2]>) {
+        let rewriting = self.rewriting.as_ref().expect("factors that can be rewritten");
+        assert_eq!(values.len(), self.weights.len());
+        let _alone = rewriting.write().unwrap_or_else(PoisonError::into_inner);
+        for (weight, values) in self.weights.iter().zip(values) {
+            for (tensor, values) in [weight.vt, weight.u].into_iter().zip(values) {
+                let n_bytes = size_of_val(values);
+                // SAFETY: the tensor is alive.
+                assert_eq!(n_bytes, unsafe { sys::ggml_nbytes(tensor) });
+                // SAFETY: an F32 tensor of this size in memory of its own; no decode reads it, for they hold the lock.
+                unsafe { sys::ggml_backend_tensor_set(tensor, values.as_ptr().cast(), 0, n_bytes) };
+            }
+        }
+    }
+
+    /// What a decode holds while it reads factors that can be rewritten.
+    pub(super) fn reading(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.rewriting.as_ref().map(|lock| lock.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ranks of the adapted weights, in the order of the sources grouped by device.
@@ -169,7 +227,7 @@ impl TensorMemory {
             return Ok(false);
         }
         let largest = tensors.iter().map(|(info, _)| info.n_bytes).max().unwrap_or(0);
-        // SAFETY: the mapping outlives the buffer (`Factors` owns both), and nothing writes to a factor.
+        // SAFETY: the mapping outlives the buffer (`Factors` owns both), and nothing writes to a factor that is mapped.
         self.buffer = unsafe {
             sys::ggml_backend_dev_buffer_from_host_ptr(
                 device.as_ptr(),

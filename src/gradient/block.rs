@@ -53,7 +53,7 @@ pub(super) fn named(places: &Places) -> impl Iterator<Item = (usize, &'static st
     places.iter().enumerate().filter_map(|(place, name)| Some((place, (*name)?)))
 }
 
-/// The weights of a block at some m.
+/// The weights of a block at some parameters.
 pub(super) struct Layer {
     pub attn_norm: Vec<f32>,
     /// Of the heads of queries and of keys (qwen3).

@@ -1,5 +1,5 @@
-//! The description of a model is checked by its results: logits as llama.cpp computes them, with random multipliers, so
-//! that the factors count too.
+//! The description of a model is checked by its results: logits as llama.cpp computes them, with random multipliers or a
+//! random LoRA, so that the factors count too.
 //!
 //! How far they may be apart follows from what llama.cpp rounds and this module does not: activations, before weights of
 //! fewer bits. The same is done here, and what it changes is measured on the same tokens.
@@ -11,11 +11,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::columns::Columns;
 use super::plan::Plan;
-use super::weights::Layout;
+use super::weights::{Adapter, Layout};
 use super::{packing, Group, PolicyGradient};
-use crate::engine::{AdaptedModel, AdapterOptions, GraphOp, Input, KvType, Session, SessionOptions, Token};
+use crate::engine::{
+    AdaptedModel, AdapterOptions, Form, GraphOp, Input, KvType, Session, SessionOptions, Token,
+};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, Mixture, Multipliers};
+use crate::sidecar::AdaptedWeight;
 
 /// Tokens that are read.
 const N_TOKENS: usize = 128;
@@ -27,8 +30,10 @@ const TEXT: &str = "Rain had fallen since noon, and by the time the ferry left t
     len(values)\n\n1. Water boils at 100 degrees Celsius at sea level.\n2. On a mountain the air is thinner, so it boils earlier.\n";
 /// Of so many, the logits after one are compared.
 const STRIDE: usize = 4;
-/// Seed of the multipliers.
+/// Seed of the parameters.
 const SEED: u64 = 1;
+/// What the expert with them is called.
+const NAME: &str = "random";
 /// Distances that rounding explains: so many times what rounding activations changes …
 const TIMES: f64 = 2.0;
 /// … and what F32 and the types of factors leave. Measured were 0.8 to 1.3 times what rounding changes, for weights of
@@ -58,8 +63,9 @@ impl Distance {
 }
 
 impl PolicyGradient {
-    /// How far logits at random multipliers are from those that llama.cpp computes with `adapted`, after a text. It has
-    /// the weights that this was made for, or others of the same shapes, to see that they are told apart.
+    /// How far logits at random parameters are from those that llama.cpp computes with `adapted`, after a text. It has
+    /// the weights that this was made for, or others of the same shapes, to see that they are told apart. A LoRA is left
+    /// with random numbers.
     ///
     /// # Errors
     /// llama.cpp cannot run the model.
@@ -70,10 +76,30 @@ impl PolicyGradient {
         let mut tokens = adapted.model().tokenize(TEXT, true, false)?;
         tokens.truncate(N_TOKENS.min(adapted.model().n_ctx_train() as usize));
         let n = tokens.len();
-        let mut of_rank = |rank: usize| (0..rank).map(|_| rng.random_range(0.5..1.5)).collect::<Vec<f32>>();
+        let mut uniform = |middle: f32, width: f32, n: usize| -> Vec<f32> {
+            (0..n).map(|_| middle + width * rng.random_range(-1.0..1.0f32)).collect()
+        };
         let sidecar = adapted.sidecar();
-        let m: Multipliers = sidecar.weights.iter().map(|weight| of_rank(weight.rank)).collect();
-        self.check_m(&m)?;
+        let (parameters, form, expert) = match self.weights.adapter() {
+            Adapter::Svf(form) => {
+                let m: Multipliers =
+                    sidecar.weights.iter().map(|weight| uniform(1.0, 0.5, weight.rank)).collect();
+                self.check_parameters(&m)?;
+                let expert = Expert::of_multipliers(NAME, sidecar, &m);
+                (m, *form, expert)
+            }
+            Adapter::Lora(lora) => {
+                // B·A is about as large as a weight is.
+                let scale = |n: usize| 1.0 / (n as f32).sqrt();
+                let pair = |weight: &AdaptedWeight| {
+                    let AdaptedWeight { n_in, n_out, rank, .. } = *weight;
+                    [uniform(0.0, scale(n_in), rank * n_in), uniform(0.0, scale(rank), n_out * rank)].concat()
+                };
+                let parameters: Multipliers = lora.weights().iter().map(pair).collect();
+                lora.write(&parameters);
+                (parameters, Form::Residual, lora.expert(NAME))
+            }
+        };
 
         let options = SessionOptions {
             n_ctx: n as u32,
@@ -82,17 +108,17 @@ impl PolicyGradient {
             flash_attention: false,
             ..Default::default()
         };
-        let adapter = AdapterOptions { form: self.weights.form(), op: GraphOp::Auto, n_slots: 2 };
+        let adapter = AdapterOptions { form, op: GraphOp::Auto, n_slots: 2 };
         let mut session = Session::adapted(adapted, &options, &adapter)?;
-        session.experts_mut()?.insert(Expert::of_multipliers("random", sidecar, &m))?;
-        session.set_mixture(1, &Mixture::single("random"))?;
+        session.experts_mut()?.insert(expert)?;
+        session.set_mixture(1, &Mixture::single(NAME))?;
         session.assign(0, 1)?;
         let is_compared = |i: usize| i % STRIDE == STRIDE - 1;
         let input = |(i, &token): (usize, &Token)| Input { seq: 0, token, output: is_compared(i) };
         session.decode(&tokens.iter().enumerate().map(input).collect::<Vec<_>>())?;
 
-        let ours = self.logits(&tokens, &m, &is_compared, false)?;
-        let rounded = self.logits(&tokens, &m, &is_compared, true)?;
+        let ours = self.logits(&tokens, &parameters, &is_compared, false)?;
+        let rounded = self.logits(&tokens, &parameters, &is_compared, true)?;
         let mut sums = [0.0; 4];
         for row in 0..ours.rows() {
             let found = squared(ours.row(row), session.logits(row));
@@ -116,11 +142,11 @@ impl PolicyGradient {
         .hint("the exact gradient misses a part of this model; `Evolution` needs no gradient"))
     }
 
-    /// Logits `[vocabulary, …]` at `m` after those of `tokens` whose places are `wanted`.
+    /// Logits `[vocabulary, …]` at `parameters` after those of `tokens` whose places are `wanted`.
     fn logits(
         &self,
         tokens: &[Token],
-        m: &Multipliers,
+        parameters: &Multipliers,
         wanted: &(dyn Fn(usize) -> bool + Sync),
         is_rounded: bool,
     ) -> Result<Columns> {
@@ -133,7 +159,7 @@ impl PolicyGradient {
             let mut x = self.embed(&batch.tokens)?;
             for layer in 0..self.architecture.n_layers {
                 let shape = self.shape(&located, layer);
-                let mut layer = self.weights.layer(layer, Some(m), Layout::Outputs)?;
+                let mut layer = self.weights.layer(layer, Some(parameters), Layout::Outputs)?;
                 layer.is_rounded = is_rounded;
                 x = layer.forward(&shape, &x).0;
             }

@@ -38,6 +38,8 @@ pub(super) struct Objective {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub n_tokens: usize,
+    /// Of log π(token).
+    pub log_p: f64,
     pub entropy: f64,
     /// Tokens that [`Self::kl`] counts.
     pub n_kl: usize,
@@ -47,6 +49,7 @@ pub(super) struct Totals {
 impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.n_tokens += other.n_tokens;
+        self.log_p += other.log_p;
         self.entropy += other.entropy;
         self.n_kl += other.n_kl;
         self.kl += other.kl;
@@ -184,9 +187,14 @@ fn differentiate(
         base.iter_mut().zip(&*logits).for_each(|(base, l)| *base = l - *base);
         (log_sum, &*base)
     });
+    let of_sampled = sampled.iter().map(|&(token, _)| f64::from(logits[token as usize])).sum::<f64>();
     let of = softmax_with_means(logits, base.map_or(&[], |(_, difference)| difference));
-    let mut totals =
-        Totals { n_tokens: n, entropy: n as f64 * (of.log_sum - of.mean_logit), ..Totals::default() };
+    let mut totals = Totals {
+        n_tokens: n,
+        log_p: of_sampled - n as f64 * of.log_sum,
+        entropy: n as f64 * (of.log_sum - of.mean_logit),
+        ..Totals::default()
+    };
     let advantage: f32 = sampled.iter().map(|(_, advantage)| advantage).sum();
     let probabilities = logits;
     let pull = -advantage * weight;

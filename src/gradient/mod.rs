@@ -1,17 +1,17 @@
-//! The exact gradient of REINFORCE with respect to m, on the frozen model as it is.
+//! The exact gradient of REINFORCE with respect to m, or to the A and B of a LoRA, on the frozen model as it is.
 //!
 //! J(m) = mean over answers of Σ over their tokens of A·log π_m - λ·KL(π_m ‖ π_1), for fixed advantages A
-//! (paper, section 3.1, with the base at m = 1 of the same factors).
+//! (paper, section 3.1, with the base at m = 1 of the same factors). With A = 1 for given answers it is their likelihood.
 //!
 //! ```text
 //! groups ─ plan, packing ─► batches: answers share the rows of their prompt
-//!   forwards, layer by layer:   weights at m ─► block ─► x, kept before each block
+//!   forwards, layer by layer:   composed weights ─► block ─► x, kept before each block
 //!   head:                       logits, their gradient, tile by tile
-//!   backwards, layer by layer:  back, after the block again where memory was short; project ─► dJ/dm
+//!   backwards, layer by layer:  back, after the block again where memory was short; project, lora ─► dJ/dm or dJ/dA, dJ/dB
 //! ```
 //!
-//! Only one layer's weights are in memory in F32 at a time, composed W + U·diag(σ(m - 1))·Vᵀ once per direction for each
-//! batch. Backwards ends at the first layer that is trained. Threads share blocks of rows, heads of attention and tiles
+//! Only one layer's weights are in memory in F32 at a time, composed W + U·diag(σ(m - 1))·Vᵀ or W + B·A once per direction
+//! for each batch. Backwards ends at the first layer that is trained. Threads share blocks of rows, heads of attention and tiles
 //! of matrices, whose sizes do not depend on the number of threads, and sums are added in a fixed order: any number of
 //! threads gives the same bits.
 
@@ -21,6 +21,7 @@ mod block;
 mod columns;
 mod guard;
 mod head;
+mod lora;
 mod packing;
 mod plan;
 mod pointwise;
@@ -41,7 +42,7 @@ use rayon::ThreadPool;
 pub use guard::Distance;
 pub use plan::{Budget, Plan};
 
-use crate::engine::{AdaptedModel, Form, Token};
+use crate::engine::{AdaptedModel, Form, LoraModel, Token};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
 use crate::progress::Interrupt;
@@ -53,7 +54,7 @@ use head::{Head, Objective, Totals};
 use packing::{Batch, Rows};
 use plan::Sizes;
 use rope::Table;
-use weights::{Layout, Weights};
+use weights::{Adapter, Layout, Weights};
 
 /// One prompt and what was written after it.
 #[derive(Clone, Debug)]
@@ -76,8 +77,10 @@ pub struct Rollout {
 /// A gradient, and what was seen on the way.
 #[derive(Clone, Debug)]
 pub struct Gradient {
-    /// dJ/dm.
-    pub of_m: Multipliers,
+    /// dJ/dm, or dJ/dA and dJ/dB of each weight.
+    pub of_parameters: Multipliers,
+    /// Mean log π at sampled tokens, in nats.
+    pub log_p: f64,
     /// Mean entropy of π_m at sampled tokens, in nats.
     pub entropy: f64,
     /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first sixteenth of the groups
@@ -90,9 +93,9 @@ pub struct Gradient {
 /// Seconds of the parts of a gradient.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seconds {
-    /// Forwards at m = 1, for KL.
+    /// Forwards of the base model, for KL.
     pub base: f64,
-    /// Forwards at m.
+    /// Forwards.
     pub forward: f64,
     /// Logits, and back through them.
     pub head: f64,
@@ -105,7 +108,7 @@ pub struct PolicyGradient {
     architecture: Architecture,
     weights: Weights,
     head: Head,
-    /// Layers whose multipliers are trained.
+    /// Layers whose parameters are trained.
     layers: Range<usize>,
     pool: ThreadPool,
 }
@@ -115,8 +118,8 @@ const SHOWN: usize = 16;
 
 /// What batches add up to.
 struct Sums {
-    /// Σ (Uᵀ·dy) ⊙ (Vᵀ·x) by weight, in the sidecar's order.
-    of_m: Vec<Vec<f64>>,
+    /// Σ (Uᵀ·dy) ⊙ (Vᵀ·x), or dJ/dA and dJ/dB, by weight, in the sidecar's order.
+    of_parameters: Vec<Vec<f64>>,
     totals: Totals,
     seconds: Seconds,
 }
@@ -141,9 +144,21 @@ impl PolicyGradient {
     /// An architecture that is not described (llama, mistral, qwen2, qwen3, smollm3, gemma3 and phi3 are), a sidecar that adapts
     /// something else than matrices of blocks, or logits that differ from llama.cpp's.
     pub fn new(adapted: &Arc<AdaptedModel>, form: Form, n_threads: usize) -> Result<Self> {
+        Self::of(adapted, Adapter::Svf(form), n_threads)
+    }
+
+    /// The same for the A and B of `lora`, which is left with random numbers.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_lora(lora: &LoraModel, n_threads: usize) -> Result<Self> {
+        Self::of(lora.adapted(), Adapter::Lora(lora.clone()), n_threads)
+    }
+
+    fn of(adapted: &Arc<AdaptedModel>, adapter: Adapter, n_threads: usize) -> Result<Self> {
         let file = adapted.model().file();
         let architecture = Architecture::read(file)?;
-        let weights = Weights::new(adapted, form, architecture.places, architecture.n_layers)?;
+        let weights = Weights::new(adapted, adapter, architecture.places, architecture.n_layers)?;
         let head = Head::read(file, architecture.eps)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(n_threads)
@@ -155,7 +170,7 @@ impl PolicyGradient {
         Ok(this)
     }
 
-    /// The same for the multipliers of `layers` only, from 0 on: the gradient of the others is 0.
+    /// The same for the parameters of `layers` only, from 0 on: the gradient of the others is 0.
     ///
     /// # Errors
     /// None of these layers is adapted.
@@ -190,19 +205,19 @@ impl PolicyGradient {
         (self.architecture.n_layers - self.lowest()).saturating_sub(plan.kept)
     }
 
-    /// dJ/dm at `m`, for answers sampled from π_m, with `kl` for λ.
+    /// The gradient at `parameters`, for answers sampled with these, with `kl` for λ.
     ///
     /// # Errors
-    /// An m that has not the shape of the sidecar, tokens that the model does not know, empty prompts, lengths that do not
+    /// Parameters that have not the shape of what is trained, tokens that the model does not know, empty prompts, lengths that do not
     /// fit, or an interrupt.
     pub fn estimate(
         &self,
-        m: &Multipliers,
+        parameters: &Multipliers,
         groups: &[Group],
         kl: f32,
         interrupt: &Interrupt,
     ) -> Result<Gradient> {
-        self.estimate_by(&self.plan(groups, kl, Budget::default())?, m, groups, kl, interrupt)
+        self.estimate_by(&self.plan(groups, kl, Budget::default())?, parameters, groups, kl, interrupt)
     }
 
     /// The same, divided as `plan` says.
@@ -212,34 +227,40 @@ impl PolicyGradient {
     pub fn estimate_by(
         &self,
         plan: &Plan,
-        m: &Multipliers,
+        parameters: &Multipliers,
         groups: &[Group],
         kl: f32,
         interrupt: &Interrupt,
     ) -> Result<Gradient> {
-        self.check_m(m)?;
+        self.check_parameters(parameters)?;
         let n_rollouts = groups.iter().map(|group| group.rollouts.len()).sum::<usize>();
         let objective = Objective { weight: 1.0 / n_rollouts.max(1) as f32, kl };
         let n_compared = if kl == 0.0 { groups.len().div_ceil(SHOWN) } else { groups.len() };
         let batches = packing::pack(groups, plan, n_compared, self.head.n_vocab())?;
         let mut sums = Sums {
-            of_m: m.ranks().map(|rank| vec![0.0; rank]).collect(),
+            of_parameters: parameters.ranks().map(|n| vec![0.0; n]).collect(),
             totals: Totals::default(),
             seconds: Seconds::default(),
         };
         self.pool.install(|| {
             batches
                 .into_iter()
-                .try_for_each(|batch| self.add(plan, batch, m, objective, interrupt, &mut sums))
+                .try_for_each(|batch| self.add(plan, batch, parameters, objective, interrupt, &mut sums))
         })?;
-        let Sums { of_m, totals, seconds } = sums;
-        let sigmas = self.weights.adapted().sidecar().weights.iter().map(|weight| &weight.sigma);
-        let with_sigma = |(of_m, sigma): (Vec<f64>, &Vec<f32>)| -> Vec<f32> {
-            of_m.iter().zip(sigma).map(|(of_m, &sigma)| (of_m * f64::from(sigma)) as f32).collect()
+        let Sums { of_parameters, totals, seconds } = sums;
+        let narrow = |(index, sums): (usize, Vec<f64>)| -> Vec<f32> {
+            match self.weights.adapter() {
+                Adapter::Svf(_) => {
+                    let sigma = &self.weights.adapted().sidecar().weights[index].sigma;
+                    sums.iter().zip(sigma).map(|(sum, &sigma)| (sum * f64::from(sigma)) as f32).collect()
+                }
+                Adapter::Lora(_) => sums.into_iter().map(|sum| sum as f32).collect(),
+            }
         };
         let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
         Ok(Gradient {
-            of_m: of_m.into_iter().zip(sigmas).map(with_sigma).collect(),
+            of_parameters: of_parameters.into_iter().enumerate().map(narrow).collect(),
+            log_p: mean(totals.log_p, totals.n_tokens),
             entropy: mean(totals.entropy, totals.n_tokens),
             kl: mean(totals.kl, totals.n_kl),
             seconds,
@@ -264,10 +285,9 @@ impl PolicyGradient {
         (2 * N * N * N * ROUNDS * results.len()) as f64 / began.elapsed().as_secs_f64()
     }
 
-    fn check_m(&self, m: &Multipliers) -> Result<()> {
-        let expected = self.weights.adapted().sidecar().weights.iter().map(|weight| weight.rank);
-        if !m.ranks().eq(expected) {
-            return Err(Error::invalid("m does not have the shape of the sidecar"));
+    fn check_parameters(&self, parameters: &Multipliers) -> Result<()> {
+        if !parameters.ranks().eq(self.weights.lengths()) {
+            return Err(Error::invalid("the parameters do not have the shape of what is trained"));
         }
         Ok(())
     }
@@ -291,6 +311,7 @@ impl PolicyGradient {
             is_joined: self.architecture.places == block::JOINED,
             n_vocab: self.head.n_vocab(),
             adapted: (0..n_layers).map(adapted).collect(),
+            is_lora: matches!(self.weights.adapter(), Adapter::Lora(_)),
             n_threads: self.pool.current_num_threads(),
         }
     }
@@ -311,7 +332,7 @@ impl PolicyGradient {
         &self,
         plan: &Plan,
         batch: Batch,
-        m: &Multipliers,
+        parameters: &Multipliers,
         objective: Objective,
         interrupt: &Interrupt,
         sums: &mut Sums,
@@ -326,8 +347,9 @@ impl PolicyGradient {
         })?;
         let first_kept = self.architecture.n_layers.saturating_sub(plan.kept);
         let keep = |layer: usize| (layer >= self.lowest()).then_some(layer >= first_kept);
-        let forward =
-            timed(&mut sums.seconds.forward, || self.forward(&located, x, Some(m), &keep, interrupt))?;
+        let forward = timed(&mut sums.seconds.forward, || {
+            self.forward(&located, x, Some(parameters), &keep, interrupt)
+        })?;
         let Forward { inputs, out } = forward;
         let dout = timed(&mut sums.seconds.head, || {
             let file = self.weights.file();
@@ -338,7 +360,7 @@ impl PolicyGradient {
         })?;
         drop((out, base));
         timed(&mut sums.seconds.backward, || {
-            self.backward(&located, inputs, dout, m, interrupt, &mut sums.of_m)
+            self.backward(&located, inputs, dout, parameters, interrupt, &mut sums.of_parameters)
         })
     }
 
@@ -371,14 +393,14 @@ impl PolicyGradient {
         &self,
         located: &Located,
         mut x: Columns,
-        m: Option<&Multipliers>,
+        parameters: Option<&Multipliers>,
         keep: &dyn Fn(usize) -> Option<bool>,
         interrupt: &Interrupt,
     ) -> Result<Forward> {
         let mut inputs = Vec::new();
         for layer in 0..self.architecture.n_layers {
             interrupt.check()?;
-            let weights = self.weights.layer(layer, m, Layout::Outputs)?;
+            let weights = self.weights.layer(layer, parameters, Layout::Outputs)?;
             let (out, saved) = weights.forward(&self.shape(located, layer), &x);
             if let Some(keeps_all) = keep(layer) {
                 inputs.push((x, keeps_all.then_some(saved)));
@@ -395,24 +417,29 @@ impl PolicyGradient {
         located: &Located,
         mut inputs: Vec<(Columns, Option<Saved>)>,
         mut dout: Columns,
-        m: &Multipliers,
+        parameters: &Multipliers,
         interrupt: &Interrupt,
-        of_m: &mut [Vec<f64>],
+        sums: &mut [Vec<f64>],
     ) -> Result<()> {
         for layer in (self.lowest()..self.architecture.n_layers).rev() {
             interrupt.check()?;
             let Some((input, saved)) = inputs.pop() else { break };
             let shape = &self.shape(located, layer);
-            let weights = self.weights.layer(layer, Some(m), Layout::Inputs)?;
+            let weights = self.weights.layer(layer, Some(parameters), Layout::Inputs)?;
             let saved = saved.unwrap_or_else(|| weights.forward(shape, &input).1);
             let mut indices = [None; N_PLACES];
             self.trained_in(layer).for_each(|(place, index)| indices[place] = Some(index));
             let wanted =
                 Wanted { matrices: indices.map(|index| index.is_some()), input: layer > self.lowest() };
             let mut take = |place: usize, x: &Columns, dy: &Columns| -> Result<()> {
-                if let Some(index) = indices[place] {
-                    let more = project::project(&self.weights.factors(index)?, x, dy, shape.rows.block);
-                    of_m[index].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                let Some(index) = indices[place] else { return Ok(()) };
+                let (factors, sums) = (self.weights.factors(index, parameters)?, &mut sums[index]);
+                match self.weights.adapter() {
+                    Adapter::Svf(_) => {
+                        let more = project::project(&factors, x, dy, shape.rows.block);
+                        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                    }
+                    Adapter::Lora(_) => lora::add_gradient(&factors, x, dy, shape.rows.block, sums),
                 }
                 Ok(())
             };

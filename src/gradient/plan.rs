@@ -88,6 +88,8 @@ pub(super) struct Sizes {
     pub n_vocab: usize,
     /// Rank, n_in and n_out of the adapted matrices of each layer.
     pub adapted: Vec<Vec<[usize; 3]>>,
+    /// Whether the gradient is that of the factors themselves.
+    pub is_lora: bool,
     pub n_threads: usize,
 }
 
@@ -193,7 +195,10 @@ impl Sizes {
         let head_rows = plan.head_rows.min(rows);
         let head_phase =
             head_rows * (n_logits * n_vocab + 4 * width) + plan.tile.min(n_vocab) * width + rows * 3 * width;
-        let bytes = (inputs + kept + layer_phase.max(head_phase)) * FLOAT;
+        // Sums in float64; those by multipliers are too few to count.
+        let parameters = self.adapted.iter().flatten().map(|[rank, n_in, n_out]| rank * (n_in + n_out));
+        let sums = if self.is_lora { 2 * parameters.sum::<usize>() } else { 0 };
+        let bytes = (inputs + kept + sums + layer_phase.max(head_phase)) * FLOAT;
         bytes + bytes / 16 + SPARE
     }
 
@@ -204,9 +209,10 @@ impl Sizes {
         let mut of_row = 2.0 * layer * (n_layers + base + again + n_back);
         let mut of_batch = READ_OPERATIONS * layer * (n_layers + base + n_back);
         for &[rank, n_in, n_out] in self.adapted.iter().flatten() {
-            let (rank, n_in, n_out, is_direct) =
-                (rank as f64, n_in as f64, n_out as f64, is_direct(rank, n_in, n_out));
-            of_row += 2.0 * if is_direct { rank * (n_in + n_out) } else { n_in * n_out };
+            let is_direct = self.is_lora || is_direct(rank, n_in, n_out);
+            let (rank, n_in, n_out) = (rank as f64, n_in as f64, n_out as f64);
+            let times = if self.is_lora { 4.0 } else { 2.0 };
+            of_row += times * if is_direct { rank * (n_in + n_out) } else { n_in * n_out };
             of_batch += 2.0 * rank * n_in * n_out * if is_direct { 2.0 } else { 3.0 };
         }
         let head = 4.0 * (self.width * self.n_vocab) as f64 * if has_kl { 1.5 } else { 1.0 };

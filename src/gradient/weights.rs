@@ -1,4 +1,4 @@
-//! The weights of a block at some m, and the factors of those that are adapted, read and composed by all threads.
+//! The weights of a block at some parameters, and the factors of those that are adapted, read and composed by all threads.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::block::{named, Layer, Places, N_PLACES};
 use super::columns::{view, view_mut};
 use super::product;
 use super::rounding::Rounding;
-use crate::engine::{AdaptedModel, Form};
+use crate::engine::{AdaptedModel, Form, LoraModel};
 use crate::error::{Error, Result};
 use crate::expert::Multipliers;
 use crate::ffi::gguf::{GgufFile, TensorInfo};
@@ -37,16 +37,25 @@ pub(super) enum Layout {
     Outputs,
 }
 
-/// U, as `rank` entries for each output, and V, as `n_in` entries for each component.
+/// U, as `rank` entries for each output, and V, as `n_in` entries for each component: B and A of a LoRA.
 pub(super) struct Factors {
     pub u: Matrix,
     pub v: Matrix,
 }
 
+/// What is trained beside the weights.
+#[derive(Clone)]
+pub(super) enum Adapter {
+    /// The multipliers of their singular values.
+    Svf(Form),
+    /// B·A, added to them.
+    Lora(LoraModel),
+}
+
 /// Reads weights and factors from their files; both stay mapped, nothing is kept in memory.
 pub(super) struct Weights {
     adapted: Arc<AdaptedModel>,
-    form: Form,
+    adapter: Adapter,
     places: Places,
     /// For each layer and matrix, its index in the sidecar.
     indices: Vec<[Option<usize>; N_PLACES]>,
@@ -57,7 +66,7 @@ impl Weights {
     /// An adapted weight that is no matrix of a block, or is cut off in the factored form.
     pub(super) fn new(
         adapted: &Arc<AdaptedModel>,
-        form: Form,
+        adapter: Adapter,
         places: Places,
         n_layers: usize,
     ) -> Result<Self> {
@@ -71,18 +80,26 @@ impl Weights {
                 })?;
             indices[place.0][place.1] = Some(index);
         }
-        if matches!(form, Form::Factored) && !adapted.sidecar().is_full_rank() {
+        if matches!(adapter, Adapter::Svf(Form::Factored)) && !adapted.sidecar().is_full_rank() {
             return Err(Error::expected("a sidecar of full rank", "one that is cut off").setting("form"));
         }
-        Ok(Self { adapted: Arc::clone(adapted), form, places, indices })
+        Ok(Self { adapted: Arc::clone(adapted), adapter, places, indices })
     }
 
     pub(super) fn adapted(&self) -> &Arc<AdaptedModel> {
         &self.adapted
     }
 
-    pub(super) fn form(&self) -> Form {
-        self.form
+    pub(super) fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// How many parameters each adapted weight has, in the sidecar's order.
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        match &self.adapter {
+            Adapter::Svf(_) => self.adapted.sidecar().weights.iter().map(|weight| weight.rank).collect(),
+            Adapter::Lora(lora) => lora.lengths().collect(),
+        }
     }
 
     pub(super) fn file(&self) -> &GgufFile {
@@ -94,8 +111,13 @@ impl Weights {
         self.indices[layer].iter().enumerate().filter_map(|(place, index)| Some((place, (*index)?)))
     }
 
-    /// Block `layer` at `m`; at m = 1 for `None`.
-    pub(super) fn layer(&self, layer: usize, m: Option<&Multipliers>, layout: Layout) -> Result<Layer> {
+    /// Block `layer` at some parameters; that of the base model for `None`.
+    pub(super) fn layer(
+        &self,
+        layer: usize,
+        parameters: Option<&Multipliers>,
+        layout: Layout,
+    ) -> Result<Layer> {
         let file = self.file();
         let optional = |name: String| file.tensor(&name).map(|tensor| file.to_f32(tensor)).transpose();
         let required = |name: &str| file.to_f32(file.require_tensor(&format!("blk.{layer}.{name}.weight"))?);
@@ -105,8 +127,8 @@ impl Weights {
             POST_NORMS.map(|name| optional(format!("blk.{layer}.{name}.weight")));
         let matrix = |place: usize| {
             let Some(name) = self.places[place] else { return Ok(None) };
-            self.matrix(&format!("blk.{layer}.{name}.weight"), self.indices[layer][place], m, layout)
-                .map(Some)
+            let name = format!("blk.{layer}.{name}.weight");
+            self.matrix(&name, self.indices[layer][place], parameters, layout).map(Some)
         };
         let bias = |place: usize| {
             self.places[place].map_or(Ok(None), |name| optional(format!("blk.{layer}.{name}.bias")))
@@ -122,8 +144,19 @@ impl Weights {
         })
     }
 
-    /// U and V of the weight `index` of the sidecar.
-    pub(super) fn factors(&self, index: usize) -> Result<Factors> {
+    /// U and V of the weight `index` of the sidecar, or B and A of a LoRA with these parameters.
+    pub(super) fn factors(&self, index: usize, parameters: &Multipliers) -> Result<Factors> {
+        match &self.adapter {
+            Adapter::Svf(_) => self.stored(index),
+            Adapter::Lora(lora) => {
+                let [a, b] = lora.pair(index, parameters);
+                let weight = &lora.weights()[index];
+                Ok(Factors { u: Matrix::of(weight.rank, b.to_vec()), v: Matrix::of(weight.n_in, a.to_vec()) })
+            }
+        }
+    }
+
+    fn stored(&self, index: usize) -> Result<Factors> {
         let (file, weight) = (self.adapted.sidecar().file(), &self.adapted.sidecar().weights[index]);
         let read = |tensor: &TensorInfo| {
             let mut matrix = Matrix::zeros(tensor.ne[0], tensor.ne[1], Layout::Inputs);
@@ -133,30 +166,44 @@ impl Weights {
         Ok(Factors { u: read(&weight.u)?, v: read(&weight.vt)? })
     }
 
-    /// W + U·diag(σ(m - 1))·Vᵀ, or U·diag(σ·m)·Vᵀ in the factored form; W where it is not adapted.
+    /// What is added to the weight `index`, as factors and a scale for each component; `None` for nothing.
+    fn change(&self, index: usize, parameters: Option<&Multipliers>) -> Result<Option<(Factors, Vec<f32>)>> {
+        let weight = &self.adapted.sidecar().weights[index];
+        let scale: Vec<f32> = match (&self.adapter, parameters) {
+            (Adapter::Svf(form), m) => {
+                let shift = if matches!(form, Form::Residual) { 1.0 } else { 0.0 };
+                match m {
+                    Some(m) => {
+                        weight.sigma.iter().zip(m.weight(index)).map(|(s, m)| s * (m - shift)).collect()
+                    }
+                    None => weight.sigma.iter().map(|s| s * (1.0 - shift)).collect(),
+                }
+            }
+            (Adapter::Lora(_), Some(_)) => vec![1.0; weight.rank],
+            (Adapter::Lora(_), None) => return Ok(None),
+        };
+        if scale.iter().all(|&scale| scale == 0.0) {
+            return Ok(None);
+        }
+        let factors = match parameters {
+            Some(parameters) => self.factors(index, parameters)?,
+            None => self.stored(index)?,
+        };
+        Ok(Some((factors, scale)))
+    }
+
+    /// W + U·diag(σ(m - 1))·Vᵀ, U·diag(σ·m)·Vᵀ in the factored form, or W + B·A; W where it is not adapted.
     fn matrix(
         &self,
         name: &str,
         index: Option<usize>,
-        m: Option<&Multipliers>,
+        parameters: Option<&Multipliers>,
         layout: Layout,
     ) -> Result<Matrix> {
         let file = self.file();
         let tensor = file.require_tensor(name)?;
-        let is_residual = index.is_none() || matches!(self.form, Form::Residual);
-        let shift = if is_residual { 1.0 } else { 0.0 };
-        let scaled = |index: usize| -> Vec<f32> {
-            let sigma = &self.adapted.sidecar().weights[index].sigma;
-            match m {
-                Some(m) => sigma.iter().zip(m.weight(index)).map(|(s, m)| s * (m - shift)).collect(),
-                None => sigma.iter().map(|s| s * (1.0 - shift)).collect(),
-            }
-        };
-        let change = index
-            .map(|index| (index, scaled(index)))
-            .filter(|(_, scale)| scale.iter().any(|&scale| scale != 0.0))
-            .map(|(index, scale)| Ok((self.factors(index)?, scale)))
-            .transpose()?;
+        let is_residual = index.is_none() || !matches!(self.adapter, Adapter::Svf(Form::Factored));
+        let change = index.map_or(Ok(None), |index| self.change(index, parameters))?;
         let mut w = Matrix::zeros(tensor.ne[0], tensor.ne[1], layout);
         w.rounding = Rounding::of(tensor.ty);
         w.fill(|first, tile| {
@@ -178,7 +225,6 @@ impl Matrix {
     }
 
     /// `[n_in, n_out]`, with the inputs of an output side by side.
-    #[cfg(test)]
     pub(super) fn of(n_in: usize, values: Vec<f32>) -> Self {
         let n_out = values.len() / n_in;
         Self { n_in, n_out, values, layout: Layout::Inputs, rounding: Rounding::None }

@@ -1,4 +1,5 @@
-//! The spectrum of m as a heat map: a row for each weight, from the largest singular value to the smallest.
+//! Changes by weight and component as a heat map: a row for each weight, such as m − 1 from the largest singular value to
+//! the smallest.
 
 use std::fmt::Write as _;
 
@@ -11,9 +12,9 @@ const WIDTH: f64 = 1080.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 58.0;
 
-/// The picture of m − 1 for `weights`: blue is weaker, red stronger, white as in the base model.
-pub fn svg(weights: &[String], m: &[&[f32]]) -> String {
-    let cells: Vec<Vec<f64>> = m.iter().map(|m| binned(m)).collect();
+/// The picture of `changes` of `weights`: blue is weaker, red stronger, white as in the base model.
+pub fn svg(title: &str, weights: &[String], changes: &[Vec<f32>]) -> String {
+    let cells: Vec<Vec<f64>> = changes.iter().map(|changes| binned(changes)).collect();
     // The largest change would drown all others; the 99th percentile of cells is full colour.
     let mut sizes: Vec<_> = cells.iter().flatten().map(|cell| cell.abs()).collect();
     sizes.sort_by(f64::total_cmp);
@@ -23,10 +24,10 @@ pub fn svg(weights: &[String], m: &[&[f32]]) -> String {
     let row = (900.0 / weights.len().max(1) as f64).clamp(5.0, 16.0);
     let bottom = TOP + row * weights.len() as f64;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"multipliers by weight and component\">\
-         <text class=\"title\" x=\"{LABELS}\" y=\"16\">m − 1 by weight (rows) and component (columns, σ falling \
-         from left to right)</text>\n",
-        bottom + BOTTOM
+        "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"changes by weight and component\">\
+         <text class=\"title\" x=\"{LABELS}\" y=\"16\">{}</text>\n",
+        bottom + BOTTOM,
+        escape(title)
     );
     let most = cells.iter().map(Vec::len).max().unwrap_or(1).max(1);
     let width = (WIDTH - LABELS - 10.0) / most as f64;
@@ -90,13 +91,13 @@ fn legend(svg: &mut String, top: f64, limit: f64) {
     }
 }
 
-/// Means of m − 1 over at most [`COLUMNS`] stretches of about equal length.
-fn binned(m: &[f32]) -> Vec<f64> {
-    let n = m.len().min(COLUMNS);
-    let edge = |i: usize| i * m.len() / n;
+/// Means over at most [`COLUMNS`] stretches of about equal length.
+fn binned(changes: &[f32]) -> Vec<f64> {
+    let n = changes.len().min(COLUMNS);
+    let edge = |i: usize| i * changes.len() / n;
     let mean = |i: usize| {
-        let cell = &m[edge(i)..edge(i + 1)];
-        cell.iter().map(|&m| f64::from(m) - 1.0).sum::<f64>() / cell.len() as f64
+        let cell = &changes[edge(i)..edge(i + 1)];
+        cell.iter().map(|&change| f64::from(change)).sum::<f64>() / cell.len() as f64
     };
     (0..n).map(mean).collect()
 }
@@ -115,10 +116,10 @@ mod tests {
 
     #[test]
     fn cells_are_means_and_white_is_no_change() {
-        assert_eq!(binned(&[1.5, 1.0, 0.5]), [0.5, 0.0, -0.5]);
-        let mut m = vec![1.0; 256];
-        m[0] = 2.0;
-        assert_eq!((binned(&m).len(), binned(&m)[0]), (128, 0.5));
+        assert_eq!(binned(&[0.5, 0.0, -0.5]), [0.5, 0.0, -0.5]);
+        let mut changes = vec![0.0; 256];
+        changes[0] = 1.0;
+        assert_eq!((binned(&changes).len(), binned(&changes)[0]), (128, 0.5));
         assert_eq!([colour(0.0), colour(-1.0), colour(7.0)], ["#ffffff", "#2166ac", "#b2182b"]);
         assert_eq!(colour(f64::NAN), "#ffffff");
     }

@@ -25,6 +25,7 @@
 //! Opening reads the header and σ. The factors are only mapped, so that a file of many gigabytes opens at
 //! once; [`Sidecar::verify`] reads them in full.
 
+mod blank;
 pub mod fingerprint;
 pub mod header;
 pub mod seal;

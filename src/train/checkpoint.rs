@@ -65,7 +65,7 @@ pub fn save(path: &Path, state: &State, settings: &Value) -> Result<()> {
         serde_json::to_vec(&head).map_err(|error| Error::engine(format!("cannot write JSON: {error}")))?;
     bytes.push(b'\n');
     let vectors = [state.raw.flat(), &state.adam.first, &state.adam.second, &state.before];
-    let of_best = best.into_iter().flat_map(|best| [best.m.flat(), &best.scores]);
+    let of_best = best.into_iter().flat_map(|best| [best.parameters.flat(), &best.scores]);
     for vector in vectors.into_iter().chain(of_best) {
         bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
     }
@@ -74,13 +74,13 @@ pub fn save(path: &Path, state: &State, settings: &Value) -> Result<()> {
     atomic::write(path, |out| out.write_all(&bytes))
 }
 
-/// Reads the state that `path` has for a run with `options` and `settings`, of weights with `ranks` components.
+/// Reads the state that `path` has for a run with `options` and `settings`, of weights with so many parameters (`lengths`).
 ///
 /// # Errors
 /// A file that is damaged or no checkpoint, or one of a run with other settings.
-pub fn load(path: &Path, options: &Options, settings: &Value, ranks: &[usize]) -> Result<State> {
+pub fn load(path: &Path, options: &Options, settings: &Value, lengths: &[usize]) -> Result<State> {
     let bytes = std::fs::read(path).map_err(|source| Error::io("cannot read", path, source))?;
-    read(&bytes, options, settings, ranks).map_err(|error| error.file(path))
+    read(&bytes, options, settings, lengths).map_err(|error| error.file(path))
 }
 
 /// The settings of the run whose state `path` has.
@@ -114,13 +114,13 @@ fn head(bytes: &[u8]) -> Result<(Head, &[u8])> {
     Ok((head, &content[line + 1..]))
 }
 
-fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> Result<State> {
+fn read(bytes: &[u8], options: &Options, settings: &Value, lengths: &[usize]) -> Result<State> {
     let (head, content) = head(bytes)?;
     resume::check("run", &head.settings, settings).map_err(|error| {
         error.hint("`Earlier::Resume` needs the settings of the run; `Earlier::Replace` starts over")
     })?;
 
-    let n: usize = ranks.iter().sum();
+    let n: usize = lengths.iter().sum();
     let n_best = if head.best.is_some() { n } else { 0 };
     let (values, rest) = content.as_chunks::<4>();
     // Checked one by one: the counts come from the file.
@@ -131,11 +131,11 @@ fn read(bytes: &[u8], options: &Options, settings: &Value, ranks: &[usize]) -> R
     }
     let mut values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
     let mut take = |n: usize| values.by_ref().take(n).collect::<Vec<f32>>();
-    let raw = ranks.iter().map(|&n| take(n)).collect();
+    let raw = lengths.iter().map(|&n| take(n)).collect();
     let (first, second, before) = (take(n), take(n), take(head.n_before));
     let best = head.best.map(|step| Best {
         step,
-        m: ranks.iter().map(|&n| take(n)).collect(),
+        parameters: lengths.iter().map(|&n| take(n)).collect(),
         scores: take(head.n_best),
     });
     Ok(State {

@@ -26,6 +26,10 @@ impl<P: Policy> Policy for RandomReward<P> {
         self.policy.prompt(item)
     }
 
+    fn gold(&self, item: usize) -> Option<&[Token]> {
+        self.policy.gold(item)
+    }
+
     fn max_candidates(&self) -> usize {
         self.policy.max_candidates()
     }

@@ -9,19 +9,21 @@ use crate::progress::Interrupt;
 /// A gradient, and what was seen on the way.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// dJ/dm.
+    /// dJ/dm, or dJ/dA and dJ/dB.
     pub gradient: Multipliers,
+    /// ln p of the answers' tokens, mean, where it is known.
+    pub log_p: Option<f64>,
     /// Nats per token, mean, where it is known.
     pub entropy: Option<f64>,
-    /// Nats per token, mean, of KL(π_m ‖ π_base), where it is known.
+    /// Nats per token, mean, of KL(π ‖ π_base), where it is known.
     pub kl: Option<f64>,
 }
 
 /// What a gradient is wanted of.
 pub struct Step<'a> {
-    /// The multipliers.
-    pub m: &'a Multipliers,
-    /// What they wrote. Without a KL penalty, groups whose advantages are all 0 are left out.
+    /// Multipliers, or A and B.
+    pub parameters: &'a Multipliers,
+    /// What was written with them. Without a KL penalty, groups whose advantages are all 0 are left out.
     pub groups: &'a [Group],
     /// The train items of this step.
     pub items: &'a [usize],
@@ -35,9 +37,9 @@ pub struct Step<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// Estimates dJ/dm.
+/// Estimates gradients.
 pub trait Estimator {
-    /// The gradient at `step.m`. May ask `policy` for more answers.
+    /// The gradient at `step.parameters`. May ask `policy` for more answers.
     ///
     /// # Errors
     /// An interrupt, or a failure of the model or of scoring.

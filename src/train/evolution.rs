@@ -85,14 +85,14 @@ impl Grouping {
 impl Estimator for Evolution {
     fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate> {
         let mut rng = ChaCha8Rng::seed_from_u64(draws::seed(step.seed, "noise", &[]));
-        let mut gradient = step.m.zeros_like();
+        let mut gradient = step.parameters.zeros_like();
         // Two candidates per pair, as many pairs at once as there are slots.
         let per_batch = (policy.max_candidates() / 2).max(1);
         let mut left = self.pairs;
         while left > 0 {
             let n = left.min(per_batch);
             left -= n;
-            let noises: Vec<_> = (0..n).map(|_| self.grouping.draw(step.m, &mut rng)).collect();
+            let noises: Vec<_> = (0..n).map(|_| self.grouping.draw(step.parameters, &mut rng)).collect();
             let rewards = self.rewards(step, &noises, policy)?;
             for (noise, pair) in noises.iter().zip(rewards.chunks(2)) {
                 let scale = (pair[0] - pair[1]) / (2.0 * f64::from(self.width) * self.pairs as f64);
@@ -106,7 +106,7 @@ impl Estimator for Evolution {
             let length = group.len() as f32;
             group.iter_mut().for_each(|g| *g /= length);
         }
-        Ok(Estimate { gradient, entropy: None, kl: None })
+        Ok(Estimate { gradient, log_p: None, entropy: None, kl: None })
     }
 
     fn name(&self) -> &'static str {
@@ -122,7 +122,7 @@ impl Evolution {
     /// Mean rewards of m + width·ε and m − width·ε, for each of `noises` in turn.
     fn rewards(&self, step: &Step, noises: &[Multipliers], policy: &mut dyn Policy) -> Result<Vec<f64>> {
         let moved = |noise: &Multipliers, width: f32| {
-            let mut m = step.m.clone();
+            let mut m = step.parameters.clone();
             m.flat_mut().iter_mut().zip(noise.flat()).for_each(|(m, epsilon)| *m += width * epsilon);
             m
         };

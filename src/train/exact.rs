@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::estimator::{Estimate, Estimator, Step};
 use super::layers::Layers;
 use super::policy::Policy;
-use crate::engine::{AdaptedModel, Form};
+use crate::engine::{AdaptedModel, Form, LoraModel};
 use crate::error::Result;
 use crate::gradient::{Budget, Group, PolicyGradient};
 
@@ -31,13 +31,27 @@ impl Exact {
         };
         Ok(Self { gradient, budget: Budget::default() })
     }
+
+    /// The gradient by the A and B of `lora`.
+    ///
+    /// # Errors
+    /// The model is not described; see [`PolicyGradient::new`].
+    pub fn of_lora(lora: &LoraModel, n_threads: usize) -> Result<Self> {
+        Ok(Self { gradient: PolicyGradient::of_lora(lora, n_threads)?, budget: Budget::default() })
+    }
 }
 
 impl Estimator for Exact {
     fn estimate(&mut self, step: &Step, _: &mut dyn Policy) -> Result<Estimate> {
         let plan = self.gradient.plan(step.groups, step.kl, self.budget)?;
-        let found = self.gradient.estimate_by(&plan, step.m, step.groups, step.kl, step.interrupt)?;
-        Ok(Estimate { gradient: found.of_m, entropy: Some(found.entropy), kl: Some(found.kl) })
+        let found =
+            self.gradient.estimate_by(&plan, step.parameters, step.groups, step.kl, step.interrupt)?;
+        Ok(Estimate {
+            gradient: found.of_parameters,
+            log_p: Some(found.log_p),
+            entropy: Some(found.entropy),
+            kl: Some(found.kl),
+        })
     }
 
     fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {

@@ -1,4 +1,4 @@
-//! The folder `NAME.train` beside an expert: its checkpoint, its log, its report.
+//! The folder `NAME.train` beside an expert or a LoRA: its checkpoint, its log, its report.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::checkpoint;
 use super::log::{self, Line, Log};
 use super::options::Options;
+use super::parametrisation::Weight;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::resume::{Earlier, Lock};
@@ -20,7 +21,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder of the run that makes `output`; nothing is written yet. `maths.expert.gguf` has `maths.train`.
+    /// The folder of the run that makes `output`; nothing is written yet. `maths.expert.gguf` has `maths.train`, and
+    /// `maths.lora.gguf`, which may lie beside it, `maths.lora.train`.
     pub fn of(output: &Path) -> Self {
         let name = output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let stem =
@@ -73,14 +75,14 @@ impl Folder {
         earlier: Earlier,
         options: &Options,
         settings: &Value,
-        sigma: &[Vec<f32>],
+        weights: &[Weight],
     ) -> Result<(Log, State)> {
         let cannot_make = |source| Error::io("cannot make a folder", &self.path, source);
         std::fs::create_dir_all(&self.path).map_err(cannot_make)?;
         self.lock = Some(Lock::take(&self.path, "another run is at work here")?);
-        let ranks: Vec<_> = sigma.iter().map(Vec::len).collect();
         if earlier == Earlier::Resume && self.checkpoint().exists() {
-            let state = checkpoint::load(&self.checkpoint(), options, settings, &ranks)?;
+            let lengths = options.parametrisation.lengths(weights);
+            let state = checkpoint::load(&self.checkpoint(), options, settings, &lengths)?;
             return Ok((Log::resume(&self.log(), settings, &state)?, state));
         }
         // An old checkpoint goes first: a kill between the two must not leave it beside a new log.
@@ -90,7 +92,7 @@ impl Folder {
             }
             _ => {}
         }
-        Ok((Log::create(&self.log(), settings)?, State::new(options, sigma)))
+        Ok((Log::create(&self.log(), settings)?, State::new(options, weights)))
     }
 
     /// The setting `name` of the run that the checkpoint holds, if there is one.
@@ -118,7 +120,7 @@ impl Folder {
         log::read(&self.log())
     }
 
-    /// The expert.
+    /// The expert, or the LoRA.
     pub fn output(&self) -> &Path {
         &self.output
     }
@@ -150,9 +152,12 @@ mod tests {
 
     #[test]
     fn the_folder_lies_beside_the_expert() {
-        for (output, folder) in
-            [("a/b.expert.gguf", "a/b.train"), ("b.c.gguf", "b.c.train"), ("plain", "plain.train")]
-        {
+        for (output, folder) in [
+            ("a/b.expert.gguf", "a/b.train"),
+            ("a/b.lora.gguf", "a/b.lora.train"),
+            ("b.c.gguf", "b.c.train"),
+            ("plain", "plain.train"),
+        ] {
             assert_eq!(Folder::of(Path::new(output)).path(), Path::new(folder));
         }
     }

@@ -1,4 +1,4 @@
-//! Which layers are trained: of the others, m stays 1.
+//! Which layers are trained: of the others, m stays 1, and no LoRA is beside them.
 
 use std::fmt;
 use std::ops::Range;
@@ -41,8 +41,7 @@ impl Layers {
     /// # Errors
     /// It does not; the error says which layers it adapts.
     pub fn check(self, sidecar: &Sidecar) -> Result<()> {
-        let layer = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<usize>().ok();
-        let adapted = || sidecar.weights.iter().filter_map(|weight| layer(&weight.name));
+        let adapted = || sidecar.weights.iter().filter_map(|weight| layer_of(&weight.name));
         if adapted().any(|layer| self.range().contains(&layer)) {
             return Ok(());
         }
@@ -52,6 +51,11 @@ impl Layers {
         };
         Err(Error::expected(expected, self).setting("layers"))
     }
+}
+
+/// The layer that the weight `name` belongs to, if it does.
+pub(super) fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
 impl fmt::Display for Layers {

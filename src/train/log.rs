@@ -27,10 +27,13 @@ pub enum Line {
 pub struct StepLine {
     /// Counted from 1.
     pub step: u64,
-    /// Mean reward of the answers, from 0 to 1.
-    pub reward: f64,
+    /// Mean reward of the answers, from 0 to 1, where rewards are learnt from.
+    pub reward: Option<f64>,
+    /// −ln p of the gold answers before the step, mean nats per token, where these are learnt from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
     /// Share of prompts whose answers had different rewards.
-    pub informative: f64,
+    pub informative: Option<f64>,
     /// Rate of learning, after what [`Self::step_kl`] took of it.
     pub rate: f64,
     /// KL(π_before ‖ π_after) of this step, nats per token, where it is limited.
@@ -41,9 +44,9 @@ pub struct StepLine {
     pub entropy: Option<f64>,
     /// KL(π_m ‖ π_base), nats per token, where known.
     pub kl: Option<f64>,
-    /// Mean of |m − 1| after the step.
+    /// Mean of |m − 1|, or of what a LoRA has moved, after the step.
     pub moved: f64,
-    /// Tokens written.
+    /// Tokens written, or those of the gold answers.
     pub tokens: u64,
     /// Share of the answers that the limit of tokens cut off; logs of old runs do not know it.
     pub cut: Option<f64>,
@@ -60,12 +63,15 @@ pub struct StepLine {
 impl StepLine {
     /// What a person wants to see while it goes on.
     pub fn summary(&self) -> String {
-        let mut text = format!("reward {:.3}", self.reward);
-        for (name, value) in [("KL", self.kl), ("entropy", self.entropy), ("|m-1|", Some(self.moved))] {
-            if let Some(value) = value {
-                text += &format!("  {name} {value:.3}");
-            }
-        }
+        let shown = [
+            ("reward", self.reward),
+            ("nats/token", self.loss),
+            ("KL", self.kl),
+            ("entropy", self.entropy),
+            ("moved", Some(self.moved)),
+        ];
+        let words = shown.into_iter().filter_map(|(name, value)| Some(format!("{name} {:.3}", value?)));
+        let mut text = words.collect::<Vec<_>>().join("  ");
         if let Some(cut) = self.cut.filter(|&cut| cut > 0.0) {
             text += &format!("  cut off {:.0} %", 100.0 * cut);
         }

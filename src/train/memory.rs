@@ -35,10 +35,15 @@ pub fn parse(text: &str) -> Result<usize> {
     Ok(bytes as usize)
 }
 
-/// What a gradient may use beside what this process has now, and needs to write with a vocabulary of `n_vocab` tokens: of
-/// `given`, or of what the machine can spare.
-pub fn budget(given: Option<usize>, n_vocab: usize) -> Budget {
-    let writing = n_vocab.saturating_mul(LOGITS * size_of::<f32>());
+/// How often the parameters are in memory in the course of a step, at most: in the state and its copy, with both averages and
+/// the best so far, as a gradient, as steps of several lengths, and on the way to the checkpoint.
+const COPIES: usize = 20;
+
+/// What a gradient may use beside what this process has now, needs to write with a vocabulary of `n_vocab` tokens, and holds
+/// of `n_parameters`: of `given`, or of what the machine can spare.
+pub fn budget(given: Option<usize>, n_vocab: usize, n_parameters: usize) -> Budget {
+    let logits = n_vocab.saturating_mul(LOGITS * size_of::<f32>());
+    let writing = logits.saturating_add(n_parameters.saturating_mul(COPIES * size_of::<f32>()));
     let taken = resident().unwrap_or(0).saturating_add(writing);
     let free = match given {
         Some(all) => all.saturating_sub(taken),
@@ -89,11 +94,12 @@ mod tests {
 
     #[test]
     fn what_is_given_is_not_exceeded() {
-        let budget = budget(Some(1 << 40), 260);
+        let budget = budget(Some(1 << 40), 260, 0);
         assert!(budget.all == 1 << 40 && budget.taken > 0 && budget.free().is_multiple_of(STEP));
-        let little = super::budget(Some(1), 260);
+        let little = super::budget(Some(1), 260, 0);
         assert!(little.free() == 0 && little.taken > 1 << 20);
-        assert!(super::budget(None, 260).free() > 0);
+        assert!(super::budget(Some(1), 260, 1 << 20).taken >= little.taken / 2 + (80 << 20));
+        assert!(super::budget(None, 260, 0).free() > 0);
         assert_eq!(kibibytes("VmHWM:\t  12 kB\nVmRSS:\t    345 kB\n", "VmRSS:"), Some(345 << 10));
         assert_eq!(kibibytes("VmRSS: many", "VmRSS:"), None);
     }

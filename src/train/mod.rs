@@ -1,10 +1,11 @@
 //! REINFORCE for SVF (paper, section 3.1): one expert learnt from rewards alone, on the model that inference
-//! runs.
+//! runs. To compare with, a LoRA beside the same weights is learnt in the same way, and either from the likelihood of gold
+//! answers in the place of rewards.
 //!
 //! ```text
-//!  raw ─ Parametrisation ─► m ─ Policy ─► answers, rewards ─ Baseline ─► advantages
-//!   ▲                                                                       │
-//!   └──── AdamW ◄── clip ◄── chain rule ◄── dJ/dm ◄──────── Estimator ◄─────┘
+//!  raw ─ Parametrisation ─► m, or A and B ─ Policy ─► answers, rewards ─ Baseline ─► advantages
+//!   ▲                                                                                  │
+//!   └──── AdamW ◄── clip ◄── chain rule ◄── gradient ◄──────── Estimator ◄─────────────┘
 //! ```
 //!
 //! [`Training`] puts a run together, [`Run`] is the loop, [`Trained`] is what comes of it. A [`Policy`] answers items:
@@ -25,6 +26,7 @@ pub mod log;
 pub mod memory;
 mod model_policy;
 mod names;
+mod objective;
 mod options;
 mod parametrisation;
 pub mod policy;
@@ -45,8 +47,9 @@ pub use groups::Baseline;
 pub use layers::Layers;
 pub use model_policy::{ModelOptions, ModelPolicy};
 pub use names::{EstimatorName, RewardName};
+pub use objective::Objective;
 pub use options::Options;
-pub use parametrisation::Parametrisation;
+pub use parametrisation::{Parametrisation, Weight};
 pub use policy::{Answer, Answers, Policy, Wanted};
 pub use run::{Ended, Run};
 pub use state::{mean, Best, State};

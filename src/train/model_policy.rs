@@ -1,5 +1,6 @@
 //! A model with a task: the policy that is trained.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,24 +9,30 @@ use rayon::prelude::*;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use crate::engine::scheduler::{Completion, Ended, Generate};
 use crate::engine::{
-    AdaptedModel, Form, GraphOp, ModelWithExperts, Placement, Request, SamplerOptions, Scheduler, Thinking,
-    Token,
+    AdaptedModel, Form, GraphOp, LoraModel, Model, ModelWithExperts, Placement, Request, SamplerOptions,
+    Scheduler, Thinking, Token,
 };
 use crate::error::{Error, Result};
 use crate::eval::Questions;
 use crate::expert::{Expert, Mixture, Multipliers};
 use crate::gradient::{Group, Rollout};
 use crate::progress::Interrupt;
-use crate::task::{Item, Part, Task};
+use crate::task::{Generation, Item, Part, Task};
 
-/// A scheduler, with the candidates as its experts, and the prompts.
+/// A scheduler, with the candidates as its experts or as its LoRA in turn, and the prompts.
 pub struct ModelPolicy<'a> {
     task: &'a Task,
     scheduler: Scheduler,
     adapted: Arc<AdaptedModel>,
+    /// What candidates are written to, where they are no experts.
+    lora: Option<LoraModel>,
+    /// How often that was done: nothing that was read before it is used after it.
+    n_written: u64,
     max_candidates: usize,
     train: Vec<Vec<Token>>,
     validation: Vec<Vec<Token>>,
+    /// The gold answers to the train items, where they are wanted.
+    gold: Vec<Vec<Token>>,
     thinking: Option<Thinking>,
 }
 
@@ -42,13 +49,16 @@ pub struct ModelOptions {
     pub max_candidates: usize,
     /// Most validation items.
     pub validation_items: usize,
+    /// Whether gold answers to the train items are wanted.
+    pub gold: bool,
 }
 
 impl<'a> ModelPolicy<'a> {
     /// Opens the sessions.
     ///
     /// # Errors
-    /// A part without items, or an item that does not fit the model's context.
+    /// A part without items, an item that does not fit the model's context, or one without a gold answer where these are
+    /// wanted.
     pub fn new(adapted: &Arc<AdaptedModel>, task: &'a Task, options: &ModelOptions) -> Result<Self> {
         let model = adapted.model();
         let mut n_ctx_seq = 0;
@@ -69,25 +79,44 @@ impl<'a> ModelPolicy<'a> {
         };
         let train = prompts(Part::Train, usize::MAX)?;
         let validation = prompts(Part::Validation, options.validation_items)?;
+        let gold = if options.gold { gold(model, task, thinking.as_ref())? } else { Vec::new() };
         let joined = ModelWithExperts::new(Arc::clone(adapted), Vec::new(), options.form, GraphOp::Auto);
         Ok(Self {
             task,
             scheduler: joined.scheduler(options.batch, n_ctx_seq, options.n_threads)?,
             adapted: Arc::clone(adapted),
+            lora: None,
+            n_written: 0,
             max_candidates: options.max_candidates,
             train,
             validation,
+            gold,
             thinking,
         })
     }
 
+    /// The same for candidates that are the A and B of `lora`, in the residual form. They answer one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_lora(lora: &LoraModel, task: &'a Task, options: &ModelOptions) -> Result<Self> {
+        let options = ModelOptions { form: Form::Residual, ..*options };
+        let this = Self::new(lora.adapted(), task, &options)?;
+        this.scheduler.replace_expert(lora.expert(&candidate(0)))?;
+        Ok(Self { lora: Some(lora.clone()), ..this })
+    }
+
     /// Groups as large as those of a step can be, with `prompts` train items and `samples` answers to each.
     pub fn largest(&self, prompts: usize, samples: usize) -> Vec<Group> {
-        let mut lengths: Vec<_> = self.train.iter().map(Vec::len).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let rollout = Rollout { tokens: vec![0; self.task.generation().max_tokens], advantage: 0.0 };
-        let group =
-            |length: usize| Group { prompt: vec![0; length], rollouts: vec![rollout.clone(); samples] };
+        let max_tokens = self.task.generation().max_tokens;
+        let mut lengths: Vec<_> = (0..self.train.len())
+            .map(|item| [self.train[item].len(), self.gold.get(item).map_or(max_tokens, Vec::len)])
+            .collect();
+        lengths.sort_unstable_by_key(|lengths| std::cmp::Reverse(lengths.iter().sum::<usize>()));
+        let group = |[prompt, answer]: [usize; 2]| {
+            let rollout = Rollout { tokens: vec![0; answer], advantage: 0.0 };
+            Group { prompt: vec![0; prompt], rollouts: vec![rollout; samples] }
+        };
         lengths.into_iter().take(prompts).map(group).collect()
     }
 
@@ -104,14 +133,35 @@ impl<'a> ModelPolicy<'a> {
         }
     }
 
-    /// Makes the candidates the scheduler's experts; the mixture of each.
-    fn load(&mut self, candidates: &[&Multipliers]) -> Result<Vec<Mixture>> {
+    /// Calls `work` with as many of the candidates as can be at work at once, until all were: their numbers, and their
+    /// mixtures.
+    fn in_turn(
+        &mut self,
+        candidates: &[&Multipliers],
+        mut work: impl FnMut(&Self, Range<usize>, &[Mixture]) -> Result<()>,
+    ) -> Result<()> {
         if candidates.len() > self.max_candidates {
             return Err(Error::expected(format!("at most {}", self.max_candidates), candidates.len())
                 .field("candidates"));
         }
+        let n_at_once = if self.lora.is_some() { 1 } else { candidates.len().max(1) };
+        for (turn, at_once) in candidates.chunks(n_at_once).enumerate() {
+            let mixtures = self.load(at_once)?;
+            let first = turn * n_at_once;
+            work(self, first..first + at_once.len(), &mixtures)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the candidates the scheduler's experts, or a single one its LoRA; the mixture of each.
+    fn load(&mut self, candidates: &[&Multipliers]) -> Result<Vec<Mixture>> {
+        if let (Some(lora), [parameters]) = (&self.lora, candidates) {
+            lora.write(parameters);
+            self.n_written += 1;
+            return Ok(vec![Mixture::single(candidate(0))]);
+        }
         let load = |(i, m): (usize, &&Multipliers)| {
-            let name = format!("candidate-{i}");
+            let name = candidate(i);
             let expert = Expert::of_multipliers(&name, self.adapted.sidecar(), m);
             self.scheduler.replace_expert(expert)?;
             Ok(Mixture::single(name))
@@ -119,7 +169,7 @@ impl<'a> ModelPolicy<'a> {
         candidates.iter().enumerate().map(load).collect()
     }
 
-    fn request(&self, wanted: &Wanted, mixtures: &[Mixture]) -> Request {
+    fn request(&self, wanted: &Wanted, mixture: &Mixture) -> Request {
         let generation = self.task.generation();
         let how = Generate {
             sampler: SamplerOptions::plain(wanted.temperature, wanted.seed),
@@ -129,7 +179,7 @@ impl<'a> ModelPolicy<'a> {
             ..Generate::default()
         };
         let prompt = self.prompts(wanted.part)[wanted.item].clone();
-        Request::generate(prompt, mixtures[wanted.candidate].clone(), how)
+        Request { scope: self.n_written, ..Request::generate(prompt, mixture.clone(), how) }
     }
 }
 
@@ -140,6 +190,10 @@ impl Policy for ModelPolicy<'_> {
 
     fn prompt(&self, item: usize) -> &[Token] {
         &self.train[item]
+    }
+
+    fn gold(&self, item: usize) -> Option<&[Token]> {
+        self.gold.get(item).map(Vec::as_slice)
     }
 
     fn max_candidates(&self) -> usize {
@@ -153,12 +207,18 @@ impl Policy for ModelPolicy<'_> {
         interrupt: &Interrupt,
     ) -> Result<Answers> {
         let began = Instant::now();
-        let mixtures = self.load(candidates)?;
-        let requests = wanted.iter().map(|wanted| self.request(wanted, &mixtures)).collect();
         let mut completions: Vec<Option<Completion>> = vec![None; wanted.len()];
-        self.scheduler.complete(requests, interrupt, |index, outcome| {
-            completions[index] = Some(outcome.completion()?);
-            Ok(())
+        self.in_turn(candidates, |this, candidates, mixtures| {
+            let places: Vec<_> =
+                (0..wanted.len()).filter(|&place| candidates.contains(&wanted[place].candidate)).collect();
+            let request = |&place: &usize| {
+                let wanted = &wanted[place];
+                this.request(wanted, &mixtures[wanted.candidate - candidates.start])
+            };
+            this.scheduler.complete(places.iter().map(request).collect(), interrupt, |index, outcome| {
+                completions[places[index]] = Some(outcome.completion()?);
+                Ok(())
+            })
         })?;
         let writing = began.elapsed().as_secs_f64();
         // Scoring may run programs: all at once.
@@ -184,22 +244,49 @@ impl Policy for ModelPolicy<'_> {
         answers: &[(usize, &[Token])],
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<f64>>> {
-        let mixtures = self.load(candidates)?;
-        let of_candidate = |mixture: &Mixture| {
-            let of_answer = |&(item, tokens): &(usize, &[Token])| {
-                Request::likelihood(&self.train[item], tokens, mixture.clone())
+        let mut found = vec![Vec::new(); candidates.len() * answers.len()];
+        self.in_turn(candidates, |this, candidates, mixtures| {
+            let of_candidate = |mixture: &Mixture| {
+                let of_answer = |&(item, tokens): &(usize, &[Token])| Request {
+                    scope: this.n_written,
+                    ..Request::likelihood(&this.train[item], tokens, mixture.clone())
+                };
+                answers.iter().map(of_answer).collect::<Vec<_>>()
             };
-            answers.iter().map(of_answer).collect::<Vec<_>>()
-        };
-        let requests: Vec<_> = mixtures.iter().flat_map(of_candidate).collect();
-        let mut found = vec![Vec::new(); requests.len()];
-        self.scheduler.complete(requests, interrupt, |index, outcome| {
-            found[index] = outcome.scores()?.log_probs.concat();
-            Ok(())
+            let requests = mixtures.iter().flat_map(of_candidate).collect();
+            this.scheduler.complete(requests, interrupt, |index, outcome| {
+                found[candidates.start * answers.len() + index] = outcome.scores()?.log_probs.concat();
+                Ok(())
+            })
         })?;
         let joined = |of: &[Vec<f32>]| of.concat().into_iter().map(f64::from).collect();
         Ok(found.chunks(answers.len().max(1)).map(joined).collect())
     }
+}
+
+/// The gold answers to the train items, each with the token that ends it, as far as an answer may be long. What a template
+/// begins to think is ended first.
+fn gold(model: &Model, task: &Task, thinking: Option<&Thinking>) -> Result<Vec<Vec<Token>>> {
+    let Generation { max_tokens, chat, .. } = task.generation();
+    let closed = model.tokenize(&Thinking::closed(thinking), false, true)?;
+    let end = model.end_of_answer(*chat)?;
+    let of_item = |item: &Item| {
+        let answer = model.tokenize(&item.completion, false, false)?;
+        if answer.is_empty() {
+            return Err(Error::invalid("it has no gold answer, whose likelihood could be learnt from")
+                .field(format!("item {}", item.id))
+                .hint("give the task gold answers or completions, or learn from its rewards"));
+        }
+        let mut tokens: Vec<Token> = closed.iter().copied().chain(answer).chain(end).collect();
+        tokens.truncate(*max_tokens);
+        Ok(tokens)
+    };
+    task.items(Part::Train).iter().map(of_item).collect()
+}
+
+/// What the scheduler calls candidate number `i`.
+fn candidate(i: usize) -> String {
+    format!("candidate-{i}")
 }
 
 fn check_lengths(items: &[Item], prompts: &[Vec<Token>], max_tokens: usize, n_ctx: u32) -> Result<()> {

@@ -8,7 +8,7 @@ use super::estimator::Estimator;
 use super::evolution::Evolution;
 use super::exact::Exact;
 use super::layers::Layers;
-use crate::engine::{AdaptedModel, Form};
+use crate::engine::{AdaptedModel, Form, LoraModel};
 use crate::error::{Error, Result};
 
 /// Where gradients come from.
@@ -54,6 +54,25 @@ impl EstimatorName {
             Ok(exact) => Ok((Box::new(exact), None)),
             Err(error) if self == Self::Auto => Ok((evolution(), Some(error))),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The estimator for the A and B of `lora`: the exact gradient, or an error.
+    ///
+    /// # Errors
+    /// [`Self::Evolution`], or the model is not described; see [`Exact::of_lora`].
+    pub fn open_for_lora(self, lora: &LoraModel, n_threads: u32) -> Result<Box<dyn Estimator>> {
+        const HINT: &str = "train the multipliers of an expert, which are few enough for `Evolution`";
+        if self == Self::Evolution {
+            let problem = "a LoRA has too many parameters to estimate their gradient from rewards alone";
+            return Err(Error::invalid(problem).setting("estimator").hint(HINT));
+        }
+        match Exact::of_lora(lora, n_threads as usize) {
+            Ok(exact) => Ok(Box::new(exact)),
+            Err(error) => {
+                let problem = format!("a LoRA needs an exact gradient, and this model has none: {error}");
+                Err(Error::invalid(problem).hint(HINT))
+            }
         }
     }
 }

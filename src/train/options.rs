@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::groups::Baseline;
 use super::layers::Layers;
+use super::objective::Objective;
 use super::parametrisation::Parametrisation;
 use crate::error::{Error, Result};
 use crate::optimiser::{AdamWOptions, Schedule, Shape};
@@ -11,9 +12,12 @@ use crate::optimiser::{AdamWOptions, Schedule, Shape};
 /// All that changes what a run learns, but for the policy and the estimator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Options {
+    /// What is learnt from.
+    #[serde(skip_serializing_if = "Objective::is_reward")]
+    pub objective: Objective,
     /// Prompts per step.
     pub prompts: usize,
-    /// Answers to each.
+    /// Answers to each, where these are rewarded.
     pub samples: usize,
     /// Temperature of sampling. The gradient is that of temperature 1: at another one, answers come from a
     /// distribution that is not quite the one that learns.
@@ -51,6 +55,7 @@ impl Default for Options {
     /// Several samples with a leave-one-out baseline.
     fn default() -> Self {
         Self {
+            objective: Objective::default(),
             prompts: 32,
             samples: 8,
             temperature: 1.0,
@@ -91,6 +96,14 @@ impl Options {
         }
     }
 
+    /// Answers to each prompt that a step learns from.
+    pub fn answers(&self) -> usize {
+        match self.objective {
+            Objective::Reward => self.samples,
+            Objective::Likelihood => 1,
+        }
+    }
+
     /// Refuses what cannot be trained with.
     ///
     /// # Errors
@@ -123,12 +136,15 @@ impl Options {
                 return Err(Error::expected(expected, value).setting(name));
             }
         }
-        if self.layers.is_some() && self.parametrisation != Parametrisation::Multiplier {
+        if self.parametrisation == (Parametrisation::Lora { rank: 0 }) {
+            return Err(Error::expected("1 or more", 0).setting("rank"));
+        }
+        if self.layers.is_some() && self.parametrisation == Parametrisation::Reference {
             return Err(Error::invalid("the parametrisation moves m of every layer from the beginning")
                 .setting("layers")
                 .hint("train the multipliers themselves, or all layers"));
         }
-        if self.baseline == Baseline::LeaveOneOut {
+        if self.objective == Objective::Reward && self.baseline == Baseline::LeaveOneOut {
             if self.samples < 2 {
                 return Err(Error::expected("2 or more, which are each other's baseline", self.samples)
                     .setting("samples")

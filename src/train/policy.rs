@@ -9,7 +9,7 @@ use crate::task::Part;
 /// One answer that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
-    /// Which of the candidates m answers.
+    /// Which of the candidates answers.
     pub candidate: usize,
     /// Train or validation.
     pub part: Part,
@@ -43,13 +43,19 @@ pub struct Answers {
     pub scoring: f64,
 }
 
-/// What REINFORCE trains: it answers items, and its answers depend on m.
+/// What is trained: it answers items, and its answers depend on parameters, the multipliers m or A and B.
 pub trait Policy {
     /// Items of a part.
     fn n_items(&self, part: Part) -> usize;
 
     /// What an answer to `item` of the train part goes on from.
     fn prompt(&self, item: usize) -> &[Token];
+
+    /// The gold answer to `item` of the train part, with the token that ends it, where it is known.
+    fn gold(&self, item: usize) -> Option<&[Token]> {
+        let _ = item;
+        None
+    }
 
     /// Most candidates in one call of [`Self::answer`].
     fn max_candidates(&self) -> usize;

@@ -1,4 +1,4 @@
-//! The loop: answer, score, estimate, step; now and then validate; after each step keep everything.
+//! The loop: answer and score, or take the gold answers; estimate, step; now and then validate; after each step keep everything.
 
 use std::time::Instant;
 
@@ -8,7 +8,9 @@ use super::estimator::{Estimate, Estimator, Step};
 use super::folder::Folder;
 use super::groups::is_flat;
 use super::log::{Line, Log, StepLine, ValidationLine};
+use super::objective::{gold, gold_group, Objective};
 use super::options::Options;
+use super::parametrisation::Weight;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use super::state::{mean, Best, State};
 use super::trust_region::{self, Fraction};
@@ -30,8 +32,8 @@ pub struct Run<'a> {
     pub options: &'a Options,
     /// All that changes the result, for the checkpoint.
     pub settings: &'a Value,
-    /// σ by weight.
-    pub sigma: &'a [Vec<f32>],
+    /// What the parameters are beside.
+    pub weights: &'a [Weight],
     /// What is trained.
     pub policy: &'a mut dyn Policy,
     /// Where gradients come from.
@@ -67,10 +69,33 @@ pub enum Ended {
 #[derive(Default)]
 struct Ascent {
     norm: f64,
+    log_p: Option<f64>,
     entropy: Option<f64>,
     kl: Option<f64>,
     /// What was made of the step that the optimiser proposed, where its length is limited.
     made: Option<Fraction>,
+}
+
+/// What rewards the answers of a step had.
+#[derive(Default)]
+struct Seen {
+    reward: Option<f64>,
+    informative: Option<f64>,
+    cut: Option<f64>,
+}
+
+impl Seen {
+    /// Of `samples` answers to each of `n_items`.
+    fn of(answers: &[Answer], n_items: usize, samples: usize) -> Self {
+        let rewards: Vec<_> = answers.iter().map(|answer| answer.reward).collect();
+        let n = answers.len().max(1) as f64;
+        let n_informative = rewards.chunks(samples).filter(|rewards| !is_flat(rewards)).count();
+        Self {
+            reward: Some(rewards.iter().sum::<f64>() / n),
+            informative: Some(n_informative as f64 / n_items as f64),
+            cut: Some(answers.iter().filter(|answer| answer.is_cut).count() as f64 / n),
+        }
+    }
 }
 
 impl Ended {
@@ -166,8 +191,8 @@ impl Run<'_> {
     fn validate(&mut self, state: &mut State) -> Result<ValidationLine> {
         let began = Instant::now();
         let (options, interrupt) = (self.options, self.interrupt);
-        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
-        let scores = validation::validate(&m, options.validation_items, self.policy, interrupt)?;
+        let parameters = options.parametrisation.parameters(&state.raw, self.weights);
+        let scores = validation::validate(&parameters, options.validation_items, self.policy, interrupt)?;
         let accuracy = mean(&scores);
         let seconds = began.elapsed().as_secs_f64();
         let line = ValidationLine {
@@ -190,7 +215,7 @@ impl Run<'_> {
             state.n_worse = 0;
         }
         if is_better || is_trained && is_equal {
-            state.best = Some(Best { step: state.step, m, scores });
+            state.best = Some(Best { step: state.step, parameters, scores });
         }
         state.seconds += seconds;
         Ok(line)
@@ -199,36 +224,45 @@ impl Run<'_> {
     fn step(&mut self, state: &mut State) -> Result<StepLine> {
         let began = Instant::now();
         let options = self.options;
-        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
+        let parameters = options.parametrisation.parameters(&state.raw, self.weights);
         let n_items = self.policy.n_items(Part::Train);
         let items = draws::batch(options.seed, state.step, n_items, options.prompts);
-        let answers = self.ask(&m, &items, state.step)?;
-        let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
-        let reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
-        let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
-        state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
-        state.has_learned |= state.n_flat == 0;
-        state.flat_reward = reward;
+        let (answers, seen) = match options.objective {
+            Objective::Reward => {
+                let answers = self.ask(&parameters, &items, state.step)?;
+                let seen = Seen::of(&answers.answers, items.len(), options.samples);
+                let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
+                let is_flat_step = options.baseline.is_flat(&rewards, options.samples);
+                state.n_flat = if is_flat_step { state.n_flat + 1 } else { 0 };
+                state.has_learned |= state.n_flat == 0;
+                state.flat_reward = seen.reward.unwrap_or(0.0);
+                (answers, seen)
+            }
+            Objective::Likelihood => {
+                state.has_learned = true;
+                (self.gold(&items)?, Seen::default())
+            }
+        };
 
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
-        let Ascent { norm, entropy, kl, made } = self.ascend(state, &m, &items, &answers.answers, rate)?;
+        let Ascent { norm, log_p, entropy, kl, made } =
+            self.ascend(state, &parameters, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
-        let m = options.parametrisation.multipliers(&state.raw, self.sigma);
-        m.check_finite("m").map_err(|error| at_step(error, state.step))?;
-        let moved = m.flat().iter().map(|m| f64::from((m - 1.0).abs())).sum::<f64>();
-        let moved = moved / m.flat().len().max(1) as f64;
+        let parameters = self.finite(&state.raw, state.step)?;
+        let initial = options.parametrisation.initial(self.weights, options.seed);
+        let moved = options.parametrisation.moved(&parameters, &initial);
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
-        let n_cut = answers.answers.iter().filter(|answer| answer.is_cut).count();
         let seconds = began.elapsed().as_secs_f64();
         state.step += 1;
         state.tokens += tokens;
         state.seconds += seconds;
-        let n_informative = rewards.chunks(options.samples).filter(|rewards| !is_flat(rewards)).count();
+        let is_gold = options.objective == Objective::Likelihood;
         Ok(StepLine {
             step: state.step,
-            reward,
-            informative: n_informative as f64 / items.len() as f64,
+            reward: seen.reward,
+            loss: log_p.filter(|_| is_gold).map(|log_p| -log_p),
+            informative: seen.informative,
             rate: rate * made.map_or(1.0, |made| made.share),
             step_kl: made.map(|made| made.kl),
             norm,
@@ -236,7 +270,7 @@ impl Run<'_> {
             kl,
             moved,
             tokens,
-            cut: Some(n_cut as f64 / answers.answers.len().max(1) as f64),
+            cut: seen.cut,
             seconds,
             writing: answers.writing,
             scoring: answers.scoring,
@@ -244,8 +278,27 @@ impl Run<'_> {
         })
     }
 
-    /// Answers of `m`, several to each of `items` in turn.
-    fn ask(&mut self, m: &Multipliers, items: &[usize], step: u64) -> Result<Answers> {
+    /// The gold answers to `items`.
+    fn gold(&self, items: &[usize]) -> Result<Answers> {
+        let of_item = |&item: &usize| {
+            let tokens = self.policy.gold(item);
+            tokens
+                .map(gold)
+                .ok_or_else(|| Error::invalid("no gold answers to learn from").setting("objective"))
+        };
+        Ok(Answers { answers: items.iter().map(of_item).collect::<Result<_>>()?, ..Answers::default() })
+    }
+
+    /// What the model computes with for `raw`, if it can.
+    fn finite(&self, raw: &Multipliers, step: u64) -> Result<Multipliers> {
+        let parameters = self.options.parametrisation.parameters(raw, self.weights);
+        let what = if self.options.parametrisation.is_lora() { "the LoRA" } else { "m" };
+        parameters.check_finite(what).map_err(|error| at_step(error, step))?;
+        Ok(parameters)
+    }
+
+    /// Answers with `parameters`, several to each of `items` in turn.
+    fn ask(&mut self, parameters: &Multipliers, items: &[usize], step: u64) -> Result<Answers> {
         let Options { seed, samples, temperature, .. } = *self.options;
         let wanted: Vec<_> = items
             .iter()
@@ -258,21 +311,28 @@ impl Run<'_> {
                 temperature,
             })
             .collect();
-        self.policy.answer(&[m], &wanted, self.interrupt)
+        self.policy.answer(&[parameters], &wanted, self.interrupt)
     }
 
-    /// Moves the parameters, which stand for `m`, along the gradient that follows from `answers` to `items`.
+    /// Moves the raw parameters, which stand for `parameters`, along the gradient that follows from `answers` to `items`.
     fn ascend(
         &mut self,
         state: &mut State,
-        m: &Multipliers,
+        parameters: &Multipliers,
         items: &[usize],
         answers: &[Answer],
         rate: f64,
     ) -> Result<Ascent> {
         let options = self.options;
-        let of_item = |(answers, &item)| options.baseline.group(self.policy.prompt(item), answers);
-        let mut groups: Vec<_> = answers.chunks(options.samples).zip(items).map(of_item).collect();
+        let n_tokens = answers.iter().map(|answer| answer.tokens.len()).sum();
+        let of_item = |(answers, &item): (&[Answer], &usize)| {
+            let prompt = self.policy.prompt(item);
+            match options.objective {
+                Objective::Reward => options.baseline.group(prompt, answers),
+                Objective::Likelihood => gold_group(prompt, &answers[0], items.len(), n_tokens),
+            }
+        };
+        let mut groups: Vec<_> = answers.chunks(options.answers()).zip(items).map(of_item).collect();
         if options.kl == 0.0 {
             groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
         }
@@ -280,7 +340,7 @@ impl Run<'_> {
             return Ok(Ascent::default());
         }
         let step = Step {
-            m,
+            parameters,
             groups: &groups,
             items,
             temperature: options.temperature,
@@ -288,8 +348,8 @@ impl Run<'_> {
             seed: draws::seed(options.seed, "estimate", &[state.step]),
             interrupt: self.interrupt,
         };
-        let Estimate { gradient, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
-        let mut gradient = options.parametrisation.chain(&state.raw, self.sigma, &gradient);
+        let Estimate { gradient, log_p, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
+        let mut gradient = options.parametrisation.chain(&state.raw, self.weights, &gradient);
         if self.estimator.uses_groups() {
             // The mean is over all rollouts, and those left out have a gradient of 0.
             let share = groups.len() as f64 / items.len() as f64;
@@ -299,25 +359,25 @@ impl Run<'_> {
         let norm = clip(gradient.flat_mut(), options.clip);
         // Without a gradient there is no step, not one from the momentum of earlier ones.
         let made = match norm > 0.0 {
-            true => self.update(state, m, &gradient, rate, items, answers)?,
+            true => self.update(state, parameters, &gradient, rate, items, answers)?,
             false => None,
         };
-        Ok(Ascent { norm, entropy, kl, made })
+        Ok(Ascent { norm, log_p, entropy, kl, made })
     }
 
-    /// Moves the parameters, which stand for `m`, as the optimiser has it, but no farther than the limit on the change of the answers allows: a
-    /// step at the highest rate is measured, and of what is allowed of it the share is made that the schedule has now.
+    /// Moves the raw parameters, which stand for `parameters`, as the optimiser has it, but no farther than the limit on
+    /// the change of the answers allows: a step at the highest rate is measured, and of what is allowed of it the share is made that the schedule has now.
     fn update(
         &mut self,
         state: &mut State,
-        m: &Multipliers,
+        parameters: &Multipliers,
         gradient: &Multipliers,
         rate: f64,
         items: &[usize],
         answers: &[Answer],
     ) -> Result<Option<Fraction>> {
-        let Options { parametrisation, schedule, .. } = self.options;
-        let initial = parametrisation.initial(self.sigma, self.options.seed);
+        let Options { parametrisation, schedule, .. } = *self.options;
+        let initial = parametrisation.initial(self.weights, self.options.seed);
         let Some(limit) = self.options.step_kl else {
             state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
             return Ok(None);
@@ -330,11 +390,10 @@ impl Run<'_> {
         let of_item =
             |(answers, &item)| <[Answer]>::iter(answers).map(move |answer| (item, &answer.tokens[..]));
         let measured: Vec<_> =
-            answers.chunks(self.options.samples).zip(&items[..n]).flat_map(of_item).collect();
+            answers.chunks(self.options.answers()).zip(&items[..n]).flat_map(of_item).collect();
         let allowed = trust_region::fraction(limit, |share| {
-            let after = parametrisation.multipliers(&between(&before, &proposed, share), self.sigma);
-            after.check_finite("m").map_err(|error| at_step(error, state.step))?;
-            let found = self.policy.log_probs(&[m, &after], &measured, self.interrupt)?;
+            let after = self.finite(&between(&before, &proposed, share), state.step)?;
+            let found = self.policy.log_probs(&[parameters, &after], &measured, self.interrupt)?;
             Ok(trust_region::divergence(&found[0], &found[1]))
         })?;
         let now = rate / schedule.peak;

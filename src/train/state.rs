@@ -1,6 +1,7 @@
 //! All that a run is at the end of a step. What is random follows from the seed and the step, and so is not here.
 
 use super::options::Options;
+use super::parametrisation::Weight;
 use crate::expert::Multipliers;
 use crate::optimiser::AdamW;
 
@@ -9,7 +10,7 @@ use crate::optimiser::AdamW;
 pub struct State {
     /// Steps done.
     pub step: u64,
-    /// Raw parameters, from which m follows.
+    /// Raw parameters, from which follows what the model computes with.
     pub raw: Multipliers,
     /// The optimiser, over all of `raw` in turn.
     pub adam: AdamW,
@@ -33,21 +34,21 @@ pub struct State {
     pub seconds: f64,
 }
 
-/// The multipliers that did best on validation; of equals, the earliest that were trained at all.
+/// The parameters that did best on validation; of equals, the earliest that were trained at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
     /// Steps done then.
     pub step: u64,
-    /// The multipliers.
-    pub m: Multipliers,
+    /// Multipliers, or A and B.
+    pub parameters: Multipliers,
     /// Validation scores, by item.
     pub scores: Vec<f32>,
 }
 
 impl State {
-    /// Before the first step, for weights with these `sigma`.
-    pub fn new(options: &Options, sigma: &[Vec<f32>]) -> Self {
-        let raw = options.parametrisation.initial(sigma, options.seed);
+    /// Before the first step, beside `weights`.
+    pub fn new(options: &Options, weights: &[Weight]) -> Self {
+        let raw = options.parametrisation.initial(weights, options.seed);
         let n = raw.flat().len();
         Self {
             step: 0,

@@ -1,4 +1,4 @@
-//! A run, put together: a model that learns a task, in the folder beside its expert.
+//! A run, put together: a model that learns a task, in the folder beside its expert or LoRA.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,21 +9,25 @@ use super::control::RandomReward;
 use super::estimator::Estimator;
 use super::evolution::Evolution;
 use super::folder::Folder;
+use super::layers::layer_of;
 use super::log::Log;
 use super::memory;
 use super::model_policy::{ModelOptions, ModelPolicy};
 use super::names::{EstimatorName, RewardName};
+use super::objective::Objective;
 use super::options::Options;
+use super::parametrisation::{Parametrisation, Weight};
 use super::policy::Policy;
 use super::run::Run;
 use super::state::State;
 use super::trained::Trained;
-use crate::engine::{AdaptedModel, Form, Placement};
+use crate::engine::{AdaptedModel, Form, LoraModel, Placement};
 use crate::error::{Error, Result};
 use crate::expert::Profile;
 use crate::gradient::Budget;
 use crate::progress::{Interrupt, Progress};
 use crate::resume::Earlier;
+use crate::sidecar::AdaptedWeight;
 use crate::task::{Item, Part, Task};
 
 /// How a model is trained.
@@ -77,7 +81,8 @@ pub struct Training<'a> {
     task: &'a Task,
     options: TrainingOptions,
     settings: Value,
-    sigma: Vec<Vec<f32>>,
+    lora: Option<LoraModel>,
+    weights: Vec<Weight>,
     policy: Box<dyn Policy + 'a>,
     estimator: Box<dyn Estimator>,
     folder: Folder,
@@ -104,12 +109,12 @@ impl TrainingOptions {
 }
 
 impl<'a> Training<'a> {
-    /// Prepares the training of an expert at `output` for `task`; its run is kept in [`Folder::of`] that. An earlier run
+    /// Prepares the training of an expert, or of a LoRA beside the weights that the sidecar adapts, at `output` for `task`; its run is kept in [`Folder::of`] that. An earlier run
     /// there goes on, if `earlier` says so, when it was begun with equal options.
     ///
     /// # Errors
     /// Options that nothing can be trained with, what [`Folder::check`] and [`Folder::open`] refuse, a model without exact
-    /// gradients where these are asked for, or what [`ModelPolicy::new`] refuses.
+    /// gradients where these are asked for or a LoRA is, or what [`ModelPolicy::new`] refuses.
     pub fn open(
         adapted: &Arc<AdaptedModel>,
         task: &'a Task,
@@ -123,8 +128,11 @@ impl<'a> Training<'a> {
         folder.check(earlier)?;
         let mut notes = Vec::new();
         learning.layers.map_or(Ok(()), |layers| layers.check(adapted.sidecar()))?;
-        let (mut estimator, fallback) =
-            options.estimator.open(adapted, *form, *n_threads, learning.layers)?;
+        let lora = beside(adapted, &options)?;
+        let (mut estimator, fallback) = match &lora {
+            Some(lora) => (options.estimator.open_for_lora(lora, *n_threads)?, None),
+            None => options.estimator.open(adapted, *form, *n_threads, learning.layers)?,
+        };
         if fallback.is_some() {
             notes.push(
                 "gradients are estimated from rewards alone, a fallback that needs many more answers to learn \
@@ -137,13 +145,22 @@ impl<'a> Training<'a> {
             let problem = format!("the estimator '{}' cannot keep a KL penalty", estimator.name());
             return Err(Error::invalid(problem).setting("kl"));
         }
-        if learning.layers.is_some() && !has_groups {
-            let problem = format!("the estimator '{}' moves all layers", estimator.name());
-            let error = Error::invalid(problem).setting("layers");
+        let wanting = [
+            ("layers", learning.layers.is_some(), "moves all layers"),
+            ("objective", learning.objective == Objective::Likelihood, "learns from rewards alone"),
+        ];
+        if let Some((setting, _, does)) = wanting.iter().find(|(_, is_wanted, _)| *is_wanted && !has_groups) {
+            let error =
+                Error::invalid(format!("the estimator '{}' {does}", estimator.name())).setting(*setting);
             return Err(match fallback {
                 Some(reason) => error.hint(format!("there is no exact gradient: {reason}")),
                 None => error,
             });
+        }
+        if learning.objective == Objective::Likelihood && options.reward == RewardName::Random {
+            return Err(
+                Error::invalid("the likelihood of gold answers is learnt without rewards").setting("reward")
+            );
         }
         let model_options = ModelOptions {
             form: *form,
@@ -152,20 +169,26 @@ impl<'a> Training<'a> {
             // Before and after a step, or all that evolution compares.
             max_candidates: if has_groups { 2 } else { 2 * Evolution::default().pairs },
             validation_items: learning.validation_items,
+            gold: learning.objective == Objective::Likelihood,
         };
-        let model_policy = ModelPolicy::new(adapted, task, &model_options)?;
+        let model_policy = match &lora {
+            Some(lora) => ModelPolicy::of_lora(lora, task, &model_options)?,
+            None => ModelPolicy::new(adapted, task, &model_options)?,
+        };
         notes.extend(Placement::line(model_policy.placements()));
         // A run that goes on divides its work as before, and so has the same bits.
         let earlier_share = match earlier {
             Earlier::Resume => folder.setting(GRADIENT_MEMORY)?.and_then(|bytes| bytes.as_u64()),
             _ => None,
         };
-        let budget = memory::budget(options.memory, adapted.model().n_vocab());
+        // Multipliers are too few to count.
+        let n_parameters = lora.as_ref().map_or(0, |lora| lora.lengths().sum());
+        let budget = memory::budget(options.memory, adapted.model().n_vocab(), n_parameters);
         let budget = match earlier_share {
             Some(free) => Budget { all: budget.taken.saturating_add(free as usize), ..budget },
             None => budget,
         };
-        let largest = model_policy.largest(learning.prompts, learning.samples);
+        let largest = model_policy.largest(learning.prompts, learning.answers());
         notes.extend(estimator.bound(budget, &largest, learning.kl)?);
         let policy: Box<dyn Policy> = match options.reward {
             RewardName::Task => Box::new(model_policy),
@@ -175,8 +198,9 @@ impl<'a> Training<'a> {
         if has_groups {
             settings[GRADIENT_MEMORY] = budget.free().into();
         }
-        let sigma: Vec<_> = adapted.sidecar().weights.iter().map(|weight| weight.sigma.clone()).collect();
-        let (log, state) = folder.open(earlier, &options.learning, &settings, &sigma)?;
+        let trained = lora.as_ref().map_or(adapted, LoraModel::adapted);
+        let weights: Vec<_> = trained.sidecar().weights.iter().map(Weight::from).collect();
+        let (log, state) = folder.open(earlier, &options.learning, &settings, &weights)?;
         if state.step > 0 {
             notes.push(format!("going on after step {}", state.step));
         }
@@ -186,7 +210,8 @@ impl<'a> Training<'a> {
             task,
             options,
             settings,
-            sigma,
+            lora,
+            weights,
             policy,
             estimator,
             folder,
@@ -216,7 +241,7 @@ impl<'a> Training<'a> {
         let run = Run {
             options: &self.options.learning,
             settings: &self.settings,
-            sigma: &self.sigma,
+            weights: &self.weights,
             policy: &mut *self.policy,
             estimator: &mut *self.estimator,
             folder: &self.folder,
@@ -228,6 +253,7 @@ impl<'a> Training<'a> {
         Ok(Trained {
             history: self.folder.history()?,
             adapted: self.adapted,
+            lora: self.lora,
             task: self.task,
             options: self.options.learning,
             settings: self.settings,
@@ -237,6 +263,20 @@ impl<'a> Training<'a> {
             state,
         })
     }
+}
+
+/// The LoRA that `options` want trained beside the weights of `adapted`, if they do.
+fn beside(adapted: &AdaptedModel, options: &TrainingOptions) -> Result<Option<LoraModel>> {
+    let Parametrisation::Lora { rank } = options.learning.parametrisation else { return Ok(None) };
+    if options.form != Form::Residual {
+        return Err(Error::invalid("a LoRA runs beside the base weight, not in its place").setting("form"));
+    }
+    let layers = options.learning.layers;
+    let is_wanted = |weight: &AdaptedWeight| {
+        layers
+            .is_none_or(|layers| layer_of(&weight.name).is_some_and(|layer| layers.range().contains(&layer)))
+    };
+    LoraModel::new(adapted.model(), adapted.sidecar(), rank, is_wanted).map(Some)
 }
 
 /// All that changes the result; a run goes on only with the same.

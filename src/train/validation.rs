@@ -1,4 +1,4 @@
-//! How good m is on items that it was not trained on, greedily.
+//! How good parameters are on items that it was not trained on, greedily.
 
 use super::policy::{Policy, Wanted};
 use crate::error::Result;
@@ -7,12 +7,12 @@ use crate::expert::Multipliers;
 use crate::progress::Interrupt;
 use crate::task::Part;
 
-/// Scores of greedy answers of `m` to the first `n` validation items.
+/// Scores of greedy answers with `parameters` to the first `n` validation items.
 ///
 /// # Errors
 /// An interrupt, or a failure of the model or of scoring.
 pub fn validate(
-    m: &Multipliers,
+    parameters: &Multipliers,
     n: usize,
     policy: &mut dyn Policy,
     interrupt: &Interrupt,
@@ -21,7 +21,7 @@ pub fn validate(
     let wanted: Vec<_> = (0..n)
         .map(|item| Wanted { candidate: 0, part: Part::Validation, item, seed: 0, temperature: 0.0 })
         .collect();
-    let answers = policy.answer(&[m], &wanted, interrupt)?.answers;
+    let answers = policy.answer(&[parameters], &wanted, interrupt)?.answers;
     Ok(answers.iter().map(|answer| answer.reward as f32).collect())
 }
 

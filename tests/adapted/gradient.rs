@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::models::{rewrite, rewrite_edited, stories, tokens, Adapted, RandomModel};
+use crate::models::{
+    exact, logits, rewrite, rewrite_edited, rms, stories, tokens, use_expert, Adapted, RandomModel,
+};
 use crate::oracle::Oracle;
 use llama_svf::decompose::{RankPolicy, Selection};
-use llama_svf::engine::{AdaptedModel, Form};
+use llama_svf::engine::{AdaptedModel, AdapterOptions, Form, GraphOp, LoraModel, Session};
 use llama_svf::expert::Multipliers;
+use llama_svf::export::lora::{write_pairs, About, Pair};
 use llama_svf::ffi::gguf::{GgufFile, GgufHeader};
 use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::gradient::{Budget, Gradient, Group, Plan, PolicyGradient, Rollout};
@@ -93,7 +96,7 @@ fn it_is_that_of_central_differences() {
             let expected = oracle.gradient(&wide(&m), &groups(), kl);
             let [_, entropy, divergence] = oracle.objective(&wide(&m), &groups(), kl);
             let found = estimate(&adapted, form, &m, kl as f32);
-            let (error, cosine) = compare(&found.of_m, &expected);
+            let (error, cosine) = compare(&found.of_parameters, &expected);
             println!("{arch}, {form:?}, rank {rank}, λ {kl}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}");
             assert!(error <= 5e-6, "{error:e}");
             assert!((found.entropy / entropy - 1.0).abs() < 1e-5, "{} {entropy}", found.entropy);
@@ -102,6 +105,126 @@ fn it_is_that_of_central_differences() {
             }
         }
     }
+}
+
+/// A LoRA of `rank` beside the weights that `adapted` adapts, and random numbers for it.
+fn lora(adapted: &Adapted, rank: usize) -> (LoraModel, Multipliers) {
+    let lora = LoraModel::new(adapted.model(), adapted.adapted.sidecar(), rank, |_| true).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let parameters =
+        lora.lengths().map(|n| (0..n).map(|_| rng.random_range(-0.2..0.2)).collect::<Vec<f32>>());
+    let parameters = parameters.collect();
+    (lora, parameters)
+}
+
+#[test]
+fn that_of_a_lora_is_that_of_central_differences() {
+    for (arch, selection, rank, kl) in [
+        ("llama", "all", 2, 0.3),
+        ("qwen3", "attn_k|attn_output|ffn_up", 3, 0.0),
+        ("gemma3", "attn_v|ffn_down", 2, 0.0),
+        ("phi3", "attn_qkv|ffn_up", 1, 0.3),
+    ] {
+        let shape = tiny(arch);
+        let tensors = Selection::parse(selection).unwrap();
+        let adapted = Adapted::random(&shape, tensors, RankPolicy::parse("4").unwrap(), TensorType::F32);
+        let (lora, parameters) = lora(&adapted, rank);
+        let oracle = Oracle::of_lora(&shape, &lora);
+        let expected = oracle.gradient(&wide(&parameters), &groups(), kl);
+        let [_, entropy, divergence] = oracle.objective(&wide(&parameters), &groups(), kl);
+        let gradient = PolicyGradient::of_lora(&lora, 2).unwrap();
+        let found = gradient.estimate(&parameters, &groups(), kl as f32, &Interrupt::new()).unwrap();
+        let (error, cosine) = compare(&found.of_parameters, &expected);
+        println!(
+            "{arch}, LoRA of rank {rank}, λ {kl}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}"
+        );
+        assert!(error <= 5e-6, "{error:e}");
+        assert!((found.entropy / entropy - 1.0).abs() < 1e-5, "{} {entropy}", found.entropy);
+        if kl > 0.0 {
+            assert!((found.kl / divergence - 1.0).abs() < 1e-4, "{} {divergence}", found.kl);
+        }
+    }
+}
+
+/// Any number of threads, and any division that computes layers again, gives the same bits; at B = 0 only B has a gradient.
+#[test]
+fn that_of_a_lora_does_not_depend_on_how_the_work_is_divided() {
+    let groups = many_groups();
+    let adapted =
+        Adapted::random(&tiny("qwen3"), Selection::All, RankPolicy::parse("4").unwrap(), TensorType::F32);
+    let (lora, mut parameters) = lora(&adapted, 5);
+    let run = |parameters: &Multipliers, n_threads, plan: &Plan| {
+        let gradient = PolicyGradient::of_lora(&lora, n_threads).unwrap();
+        gradient.estimate_by(plan, parameters, &groups, 0.1, &Interrupt::new()).unwrap().of_parameters
+    };
+    let whole = Plan::default();
+    let one = run(&parameters, 1, &whole);
+    one.check_finite("the gradient").unwrap();
+    assert_eq!(one, run(&parameters, 2, &whole));
+    assert_eq!(one, run(&parameters, 3, &Plan { kept: 0, ..whole }));
+    let (error, _) = compare(&run(&parameters, 2, &Plan { rows: 200, block: 7, ..whole }), &wide(&one));
+    println!("in small divisions: relative L2 {error:.1e}, seed {SEED}");
+    assert!(error < 5e-6, "{error:e}");
+
+    for (weight, parameters) in lora.weights().iter().zip(parameters.iter_mut()) {
+        parameters[weight.rank * weight.n_in..].fill(0.0);
+    }
+    let at_start = run(&parameters, 2, &whole);
+    for (weight, gradient) in lora.weights().iter().zip(at_start.iter()) {
+        let (of_a, of_b) = gradient.split_at(weight.rank * weight.n_in);
+        assert!(of_a.iter().all(|&g| g == 0.0) && of_b.iter().any(|&g| g != 0.0), "{}", weight.name);
+    }
+}
+
+/// Logits at a random LoRA are llama.cpp's, in our op and in its own; the weights of the model may be quantized.
+#[test]
+fn a_lora_is_computed_as_llama_cpp_does() {
+    for (arch, ty) in [("llama", TensorType::F32), ("phi3", TensorType::F32), ("qwen2", TensorType::Q8_0)] {
+        let shape = RandomModel { ty, ..tiny(arch) };
+        let adapted =
+            Adapted::random(&shape, Selection::All, RankPolicy::parse("4").unwrap(), TensorType::F32);
+        let (lora, parameters) = lora(&adapted, 4);
+        let gradient = PolicyGradient::of_lora(&lora, 2).unwrap();
+        let distance = gradient.distance_from_llama_cpp(lora.adapted()).unwrap();
+        println!("{arch}, {ty}: {distance:?}");
+        assert!(distance.is_explained(), "{arch}, {ty}: {distance:?}");
+
+        // What is written is what is computed with from then on, and what llama.cpp's own adapter computes.
+        let prompt = tokens(3, 40);
+        let options = AdapterOptions { form: Form::Residual, op: GraphOp::Auto, n_slots: 2 };
+        let mut session = Session::adapted(lora.adapted(), &exact(1), &options).unwrap();
+        use_expert(&mut session, lora.expert("lora"), 1, 0);
+        lora.write(&parameters);
+        let ours = logits(&mut session, 0, &prompt);
+        let path = adapted.path("a.lora.gguf");
+        let pairs = lora.weights().iter().enumerate().map(|(index, weight)| {
+            let [a, b] = lora.pair(index, &parameters).map(Into::into);
+            Ok(Pair { weight: &weight.name, rank: weight.rank, a, b, types: [TensorType::F32; 2] })
+        });
+        write_pairs(&path, adapted.adapted.sidecar(), pairs, &About::default()).unwrap();
+        let mut stock = adapted.base();
+        let base = logits(&mut stock, 0, &prompt);
+        stock.clear(0).unwrap();
+        stock.set_loras(&[(adapted.model().load_lora(&path).unwrap(), 1.0)]).unwrap();
+        let theirs = logits(&mut stock, 0, &prompt);
+        let (error, effect) = (rms(&ours, &theirs), rms(&theirs, &base));
+        println!("{arch}, {ty}: {error:.1e} apart, of an effect of {effect:.1e}");
+        assert!(effect > 1e-2 && error < 1e-4 * effect, "{error:e} of {effect:e}");
+    }
+}
+
+#[test]
+fn a_lora_that_does_not_fit_is_refused() {
+    let adapted = Adapted::random(&tiny("llama"), Selection::All, RankPolicy::Full, TensorType::F32);
+    let new = |rank| LoraModel::new(adapted.model(), adapted.adapted.sidecar(), rank, |_| true).err();
+    // Keys and values have 16 components.
+    assert!(new(16).is_none());
+    for rank in [0, 17] {
+        let error = new(rank).unwrap().to_string();
+        assert!(error.contains("a rank from 1 to 16"), "{error}");
+    }
+    let error = LoraModel::new(adapted.model(), adapted.adapted.sidecar(), 2, |_| false).err().unwrap();
+    assert!(error.to_string().contains("a weight to put a LoRA beside"), "{error}");
 }
 
 /// The factors' rounding turns it by next to nothing: compared with the same weights decomposed into F32.
@@ -114,7 +237,7 @@ fn factors_of_fewer_bits_give_nearly_the_same() {
     for form in [Form::Residual, Form::Factored] {
         let expected = Oracle::new(&shape, &precise.adapted, form).gradient(&wide(&m), &groups(), 0.3);
         for ty in [TensorType::F16, TensorType::Q8_0] {
-            let (error, cosine) = compare(&estimate(&with(ty), form, &m, 0.3).of_m, &expected);
+            let (error, cosine) = compare(&estimate(&with(ty), form, &m, 0.3).of_parameters, &expected);
             println!("{ty}, {form:?}: relative L2 {error:.1e}, cosine {cosine:.6}, seed {SEED}");
             assert!(cosine >= 0.999, "{ty} {form:?}: {cosine}");
         }
@@ -146,14 +269,14 @@ fn small_divisions_give_that_of_central_differences() {
     let first = run(&whole);
     for (name, plan) in &plans {
         let found = run(plan);
-        let (error, cosine) = compare(&found.of_m, &expected);
+        let (error, cosine) = compare(&found.of_parameters, &expected);
         println!("{name}: relative L2 {error:.1e}, cosine {cosine:.9}, seed {SEED}");
         assert!(error <= 5e-6, "{name}: {error:e}");
         assert!(
             (found.kl / first.kl - 1.0).abs() < 1e-4 && (found.entropy / first.entropy - 1.0).abs() < 1e-5
         );
         if name.ends_with("kept") {
-            assert_eq!(found.of_m, first.of_m, "{name}");
+            assert_eq!(found.of_parameters, first.of_parameters, "{name}");
         }
     }
 }
@@ -172,11 +295,11 @@ fn layers_that_are_not_trained_have_no_gradient() {
         let tensors = Selection::parse(selection).unwrap();
         let adapted = Adapted::random(&shape, tensors, RankPolicy::Full, TensorType::F32);
         let m = multipliers(&adapted);
-        let whole = estimate(&adapted, form, &m, 0.1).of_m;
+        let whole = estimate(&adapted, form, &m, 0.1).of_parameters;
         let weights = &adapted.adapted.sidecar().weights;
         for layers in [0..1, 1..2, 1..3, 2..3] {
             let part = gradient(&adapted, form, 2).with_layers(layers.clone()).unwrap();
-            let part = part.estimate(&m, &groups(), 0.1, &Interrupt::new()).unwrap().of_m;
+            let part = part.estimate(&m, &groups(), 0.1, &Interrupt::new()).unwrap().of_parameters;
             for ((weight, part), whole) in weights.iter().zip(part.iter()).zip(whole.iter()) {
                 let is_trained =
                     layers.clone().any(|layer| weight.name.starts_with(&format!("blk.{layer}.")));
@@ -205,18 +328,18 @@ fn it_does_not_depend_on_how_the_work_is_divided() {
             gradient.estimate(&m, &groups, 0.1, &Interrupt::new()).unwrap()
         };
         let [one, two, three] = [1, 2, 3].map(run);
-        assert_eq!((&one.of_m, one.kl, one.entropy), (&two.of_m, two.kl, two.entropy));
-        assert_eq!(one.of_m, three.of_m);
+        assert_eq!((&one.of_parameters, one.kl, one.entropy), (&two.of_parameters, two.kl, two.entropy));
+        assert_eq!(one.of_parameters, three.of_parameters);
         // The mean over answers, taken group by group.
         let mut sum: Vec<Vec<f64>> = m.ranks().map(|rank| vec![0.0; rank]).collect();
         let apart = gradient(&adapted, Form::Residual, 1);
         for group in &groups {
             let one = apart.estimate(&m, std::slice::from_ref(group), 0.1, &Interrupt::new()).unwrap();
-            for (sum, g) in sum.iter_mut().flatten().zip(one.of_m.flat()) {
+            for (sum, g) in sum.iter_mut().flatten().zip(one.of_parameters.flat()) {
                 *sum += f64::from(*g) / groups.len() as f64;
             }
         }
-        let (error, _) = compare(&two.of_m, &sum);
+        let (error, _) = compare(&two.of_parameters, &sum);
         println!("rank {rank}, together and group by group: relative L2 {error:.1e}");
         assert!(error < 5e-6, "{error:e}");
     }
@@ -238,7 +361,8 @@ fn a_plan_fits_its_budget() {
     let adapted = Adapted::random(&tiny("llama"), Selection::All, RankPolicy::Full, TensorType::F32);
     let (m, groups) = (multipliers(&adapted), many_groups());
     let gradient = gradient(&adapted, Form::Residual, 2);
-    let run = |plan: &Plan| gradient.estimate_by(plan, &m, &groups, 0.0, &Interrupt::new()).unwrap().of_m;
+    let run =
+        |plan: &Plan| gradient.estimate_by(plan, &m, &groups, 0.0, &Interrupt::new()).unwrap().of_parameters;
     let plan = |free: usize| gradient.plan(&groups, 0.0, Budget { all: free + 1000, taken: 1000 });
     let ample = plan(1 << 30).unwrap();
     let expected = run(&ample);
@@ -285,7 +409,7 @@ fn what_is_not_described_is_refused() {
     assert!(gradient.estimate(&m, &groups(), 0.0, &interrupt).unwrap_err().is_interrupted());
     // Nothing to learn from is no gradient.
     let nothing = gradient.estimate(&m, &[], 0.5, &Interrupt::new()).unwrap();
-    assert!(nothing.of_m.flat().iter().all(|&g| g == 0.0));
+    assert!(nothing.of_parameters.flat().iter().all(|&g| g == 0.0));
 }
 
 /// Ways of stretching positions that files name, or leave to be guessed; llama.cpp computes them by itself.

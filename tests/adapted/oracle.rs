@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::models::{RandomModel, SLIDING_WINDOW, WINDOW_BASE};
-use llama_svf::engine::{AdaptedModel, Form, Token};
+use llama_svf::engine::{AdaptedModel, Form, LoraModel, Token};
 use llama_svf::gradient::Group;
 use rayon::prelude::*;
 
@@ -17,6 +17,8 @@ pub struct Oracle {
     tensors: HashMap<String, Vector>,
     /// By weight: its name, n_in, n_out, U `[n_out][r]`, σ, Vᵀ `[r][n_in]`.
     factors: Vec<(String, usize, usize, Vector, Vector, Vector)>,
+    /// Whether the parameters of a weight are not m but A `[r][n_in]` and then B `[n_out][r]`.
+    is_lora: bool,
 }
 
 impl Oracle {
@@ -30,7 +32,11 @@ impl Oracle {
             .weights
             .iter()
             .map(|w| (w.name.clone(), w.n_in, w.n_out, factor(&w.u), wide(w.sigma.clone()), factor(&w.vt)));
-        Self { shape: shape.clone(), form, tensors, factors: factors.collect() }
+        Self { shape: shape.clone(), form, tensors, factors: factors.collect(), is_lora: false }
+    }
+
+    pub fn of_lora(shape: &RandomModel, lora: &LoraModel) -> Self {
+        Self { is_lora: true, ..Self::new(shape, lora.adapted(), Form::Residual) }
     }
 
     /// J(m), the mean over answers of Σ over tokens of A·ln π_m - `kl`·KL(π_m ‖ π_1); and the mean entropy and KL
@@ -62,7 +68,8 @@ impl Oracle {
 
     /// ln π_1 after every token of every answer's sequence.
     fn base(&self, groups: &[Group]) -> Vec<Vec<Vector>> {
-        let at_one = self.with(&self.ones());
+        let nothing = || self.factors.iter().map(|(_, i, o, _, s, _)| vec![0.0; s.len() * (i + o)]).collect();
+        let at_one = self.with(&if self.is_lora { nothing() } else { self.ones() });
         let answers = groups.iter().flat_map(|group| group.rollouts.iter().map(move |r| (group, r)));
         let all = answers.map(|(group, rollout)| [&group.prompt[..], &rollout.tokens[..]].concat());
         all.map(|all| self.logits(&at_one, &all).iter().map(|logits| log_softmax(logits)).collect()).collect()
@@ -101,6 +108,15 @@ impl Oracle {
             self.tensors.iter().map(|(name, values)| (name.as_str(), values.clone())).collect();
         for ((name, n_in, n_out, u, sigma, vt), m) in self.factors.iter().zip(m) {
             let w = tensors.get_mut(name.as_str()).unwrap();
+            if self.is_lora {
+                let (rank, (a, b)) = (sigma.len(), m.split_at(sigma.len() * n_in));
+                for (o, b) in b.chunks_exact(rank).enumerate() {
+                    for (a, b) in a.chunks_exact(*n_in).zip(b) {
+                        w[o * n_in..][..*n_in].iter_mut().zip(a).for_each(|(w, a)| *w += b * a);
+                    }
+                }
+                continue;
+            }
             if matches!(self.form, Form::Factored) {
                 w.fill(0.0);
             }

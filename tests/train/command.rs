@@ -167,6 +167,66 @@ fn assert_refused(arguments: &str, fragments: &[&str]) {
     program::assert_one_error(arguments, &run(arguments), fragments);
 }
 
+/// A LoRA from the command line: what stock llama.cpp loads, and what is told of it.
+#[test]
+fn a_lora_is_trained_and_told_of() {
+    let train = format!("train --task math -o @sums.lora.gguf {SMALL} --adapter lora --rank 4");
+    let output = run(&format!("{train} --json"));
+    assert_code(&output, 0);
+    let value: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((value["adapter"].as_str(), value["ended"].as_str()), (Some("lora"), Some("done")));
+    let text = run("inspect @sums.lora.gguf");
+    assert_code(&text, 0);
+    assert!(stdout(&text).contains("sums") && stdout(&text).contains("blk.0.ffn_up"), "{}", stdout(&text));
+    let again = run(&format!("{train} --resume"));
+    assert_code(&again, 0);
+    assert!(stdout(&again).contains("LoRA ") && !stdout(&again).contains("expert"), "{}", stdout(&again));
+    assert_refused(
+        &format!("{} --resume", train.replace("--rank 4", "--rank 5")),
+        &["checkpoint", "options.parametrisation"],
+    );
+    assert_refused(&format!("train --task math -o @sums.lora.gguf {SMALL} --resume"), &["parametrisation"]);
+
+    // It answers through llama.cpp's own code, beside the base model or an expert, on the same items.
+    let eval = "eval --task math -n 20 -t 2 --json --lora @sums.lora.gguf";
+    let compared = |more: &str| -> Value {
+        let output = run(&format!("{eval} {more}"));
+        assert_code(&output, 0);
+        serde_json::from_str(stdout(&output)).unwrap()
+    };
+    let alone = compared("");
+    assert_eq!((alone["configuration"].as_str(), alone.get("baseline")), (Some("lora sums"), None));
+    for (against, trace) in [("base", "base.jsonl"), ("math", "expert.jsonl")] {
+        let value = compared(&format!("--against {against} --trace @{trace}"));
+        assert_eq!(
+            (&value["configuration"], &value["accuracy"]),
+            (&alone["configuration"], &alone["accuracy"])
+        );
+        assert!(value["baseline"].as_str().unwrap().starts_with(against), "{value}");
+        assert!((0.0..=1.0).contains(&number(&value, "/p_value")) && number(&value, "/n") == 20.0, "{value}");
+        // Nothing is left to do, and the figures are the same.
+        let again = compared(&format!("--against {against} --trace @{trace} --resume"));
+        assert_eq!((&again["gained"], &again["delta"]), (&value["gained"], &value["delta"]));
+    }
+    // 0 times what it adds is the base model.
+    let value = compared("--lora-scale 0 --against base");
+    assert_eq!((number(&value, "/delta"), value["gained"].as_array().unwrap().len()), (0.0, 0), "{value}");
+    let reply = run("run --lora @sums.lora.gguf --chat --temp 0 -p 2+3=? -n 20");
+    assert_code(&reply, 0);
+    assert!(!stdout(&reply).trim().is_empty());
+    for (arguments, fragments) in [
+        ("run -p a --lora @nowhere.lora.gguf", ["nowhere.lora.gguf", "cannot open"]),
+        ("run -p a --lora @model.svf.gguf", ["adapter.type", "found 'svf'"]),
+        ("run -p a --lora @sums.lora.gguf --use math", ["--lora", "without experts"]),
+        ("run -p a --lora @sums.lora.gguf --lora-scale nan", ["--lora-scale", "NaN"]),
+        ("run -p a --lora @sums.lora.gguf -m @other.gguf", ["sums.lora.gguf", "another model"]),
+        ("eval --task math --lora @sums.lora.gguf --use math", ["--lora", "--against NAME"]),
+        ("eval --task math --lora @model.svf.gguf", ["adapter.type", "found 'svf'"]),
+    ] {
+        assert_refused(arguments, &fragments);
+    }
+}
+
 #[test]
 fn what_cannot_work_is_refused_before_anything_is_done() {
     for (arguments, fragments) in [
@@ -201,6 +261,23 @@ fn what_cannot_work_is_refused_before_anything_is_done() {
         ("--task math -o @x.expert.gguf --step-kl -1", ["--step-kl", "-1"]),
         ("--task math -o @x.expert.gguf --patience 0", ["--patience", "0"]),
         ("--task math -o @x.expert.gguf -t 0", ["--threads", "0"]),
+        ("--task math -o @x.expert.gguf --objective likelihood --samples 4", ["--samples", "gold answers"]),
+        ("--task math -o @x.expert.gguf --objective likelihood --temp 1", ["--temp", "gold answers"]),
+        (
+            "--task math -o @x.expert.gguf --objective likelihood --reward random",
+            ["--reward", "gold answers"],
+        ),
+        ("--task math -o @x.expert.gguf --objective likelihood --reference", ["--reference", "gold answers"]),
+        ("--task math -o @x.expert.gguf --rank 4", ["--rank", "--adapter lora"]),
+        ("--task math -o @x.expert.gguf --adapter lora --rank 0", ["--rank", "1 or more"]),
+        ("--task math -o @x.expert.gguf --adapter lora --rank 9999", ["--rank", "a rank from 1 to"]),
+        ("--task math -o @x.expert.gguf --adapter lora --reference", ["--reference", "multipliers"]),
+        ("--task math -o @x.expert.gguf --adapter lora --estimator evolution", ["--estimator", "exact"]),
+        ("--task math -o @x.expert.gguf --adapter lora --form factored", ["--form", "beside"]),
+        (
+            "--task math -o @x.expert.gguf --adapter lora --parametrisation multiplier",
+            ["--parametrisation", "svf"],
+        ),
         ("--task math -o @x.expert.gguf --batch 0", ["--batch", "0"]),
     ] {
         assert_refused(&format!("train {arguments}"), &fragments);

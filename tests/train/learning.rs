@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::toy::{sigma, train, Exact, Toy, PLANTED};
+use crate::toy::{train, weights, Exact, Toy, PLANTED};
 
 fn options(steps: u64) -> Options {
     let schedule = Schedule { peak: 0.02, warmup: 3, steps, shape: Shape::Cosine };
@@ -21,7 +21,7 @@ fn options(steps: u64) -> Options {
 fn learn(toy: &Toy, options: &Options, ranks: &[usize], estimator: &mut dyn Estimator) -> (Ended, State) {
     let folder = tempfile::tempdir().unwrap();
     println!("seed {}", options.seed);
-    train(folder.path(), Earlier::Refuse, options, &sigma(ranks), &mut toy.clone(), estimator).unwrap()
+    train(folder.path(), Earlier::Refuse, options, &weights(ranks), &mut toy.clone(), estimator).unwrap()
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_two_armed_bandit_is_solved() {
     let toy = Toy::bandit();
     let (ended, state) = learn(&toy, &options(120), &[2], &mut Exact::of(&toy));
     assert!(matches!(ended, Ended::Done), "{ended:?}");
-    let m = Parametrisation::Multiplier.multipliers(&state.raw, &sigma(&[2]));
+    let m = Parametrisation::Multiplier.parameters(&state.raw, &weights(&[2]));
     assert!(toy.success(&m) > 0.95, "{} with {m:?}", toy.success(&m));
     // At the start, a tie, the first arm is taken; the validation saw the change.
     assert_eq!((mean(&state.before), state.best.unwrap().accuracy()), (0.0, 1.0));
@@ -63,7 +63,7 @@ fn a_planted_direction_is_found_in_either_parametrisation() {
         }
         let (ended, state) = learn(&toy, &options, &ranks, &mut Exact::of(&toy));
         assert!(matches!(ended, Ended::Done), "{ended:?}");
-        assert_planted(&toy, &parametrisation.multipliers(&state.raw, &sigma(&ranks)));
+        assert_planted(&toy, &parametrisation.parameters(&state.raw, &weights(&ranks)));
     }
 }
 
@@ -137,7 +137,7 @@ fn a_coin_teaches_nothing() {
     let mut policy = RandomReward { policy: toy.clone() };
     let mut exact = Exact::of(&toy);
     let (ended, state) =
-        train(folder.path(), Earlier::Refuse, &options, &sigma(&[8]), &mut policy, &mut exact).unwrap();
+        train(folder.path(), Earlier::Refuse, &options, &weights(&[8]), &mut policy, &mut exact).unwrap();
     assert!(matches!(ended, Ended::Done), "{ended:?}");
     // The parameters wander, but not to what is right.
     assert_ne!(state.raw.flat(), [1.0; 8]);

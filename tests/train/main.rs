@@ -3,6 +3,8 @@
 
 mod command;
 mod learning;
+mod likelihood;
+mod lora;
 mod maths;
 mod stops;
 mod toy;

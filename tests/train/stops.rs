@@ -11,7 +11,7 @@ use llama_svf::resume::Earlier;
 use llama_svf::train::log::{read, Line};
 use llama_svf::train::{Ended, Estimator, Folder, Options, State};
 
-use crate::toy::{settings, sigma, train, Exact, Toy};
+use crate::toy::{settings, train, weights, Exact, Toy};
 
 const RANKS: [usize; 2] = [2, 6];
 
@@ -45,7 +45,7 @@ fn events(path: &Path) -> (String, Vec<Line>) {
 
 fn go_on(path: &Path, toy: &mut Toy) -> (Ended, State) {
     let mut exact = Exact::of(toy);
-    train(path, Earlier::Resume, &options(), &sigma(&RANKS), toy, &mut exact).unwrap()
+    train(path, Earlier::Resume, &options(), &weights(&RANKS), toy, &mut exact).unwrap()
 }
 
 /// What an uninterrupted run comes to.
@@ -138,7 +138,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_with_the_state_before() {
     let mut toy = Toy::planted(8);
     let mut exact = Exact { sane: 12, ..Exact::of(&toy) };
     let (ended, state) =
-        train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+        train(path.path(), Earlier::Refuse, &options(), &weights(&RANKS), &mut toy, &mut exact).unwrap();
     let Ended::Failed(error) = ended else { panic!("{ended:?}") };
     let text = error.to_string();
     assert!(text.contains("gradient became NaN") && text.contains("`schedule.peak`"), "{text}");
@@ -158,7 +158,7 @@ fn equal_rewards_end_a_run_that_never_learnt_and_one_that_has() {
         let mut toy = Toy::new(vec![vec![1.0; 8]; 9], of);
         let mut exact = Exact::of(&toy);
         let (ended, state) =
-            train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+            train(path.path(), Earlier::Refuse, &options(), &weights(&RANKS), &mut toy, &mut exact).unwrap();
         assert!(matches!(ended, Ended::Flat(found) if found == value), "{ended:?}");
         assert_eq!((state.step, state.raw), (10, Multipliers::filled(RANKS, 1.0)));
     }
@@ -168,7 +168,7 @@ fn equal_rewards_end_a_run_that_never_learnt_and_one_that_has() {
     let mut toy = Toy::new(items, |x, _, _| f64::from(u8::from(x[0] > 3.0)));
     let mut exact = Exact::of(&toy);
     let (ended, _) =
-        train(path.path(), Earlier::Refuse, &options(), &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+        train(path.path(), Earlier::Refuse, &options(), &weights(&RANKS), &mut toy, &mut exact).unwrap();
     assert!(matches!(ended, Ended::Flat(0.5)), "{ended:?}");
     // One item, soon mastered.
     let path = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ fn equal_rewards_end_a_run_that_never_learnt_and_one_that_has() {
     let mut options = options();
     options.schedule = Schedule { peak: 0.1, steps: 400, ..options.schedule };
     let (ended, state) =
-        train(path.path(), Earlier::Refuse, &options, &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+        train(path.path(), Earlier::Refuse, &options, &weights(&RANKS), &mut toy, &mut exact).unwrap();
     assert!(matches!(ended, Ended::Mastered), "{ended:?}");
     assert!(state.step < 400 && state.best.unwrap().accuracy() == 1.0);
 }
@@ -190,7 +190,7 @@ fn patience_ends_a_run_that_gets_no_better() {
     let mut exact = Exact::of(&toy);
     let options = Options { patience: Some(3), ..options() };
     let (ended, state) =
-        train(path.path(), Earlier::Refuse, &options, &sigma(&RANKS), &mut toy, &mut exact).unwrap();
+        train(path.path(), Earlier::Refuse, &options, &weights(&RANKS), &mut toy, &mut exact).unwrap();
     assert!(matches!(ended, Ended::Patience), "{ended:?}");
     // Of equals, the first that was trained.
     assert_eq!((state.step, state.best.unwrap().step), (15, 5));
@@ -200,7 +200,7 @@ fn patience_ends_a_run_that_gets_no_better() {
 fn earlier_runs_are_not_lost_by_mistake_and_damage_is_noticed() {
     let path = tempfile::tempdir().unwrap();
     let at = |earlier, options: &Options, exact: &mut dyn Estimator| {
-        train(path.path(), earlier, options, &sigma(&RANKS), &mut Toy::planted(8), exact)
+        train(path.path(), earlier, options, &weights(&RANKS), &mut Toy::planted(8), exact)
     };
     let mut exact = Exact::of(&Toy::planted(8));
     let mut short = options();
@@ -257,7 +257,7 @@ fn earlier_runs_are_not_lost_by_mistake_and_damage_is_noticed() {
 fn two_runs_do_not_work_in_one_folder() {
     let path = tempfile::tempdir().unwrap();
     let open = |folder: &mut Folder| {
-        folder.open(Earlier::Resume, &options(), &settings(&options()), &sigma(&RANKS)).map(|_| ())
+        folder.open(Earlier::Resume, &options(), &settings(&options()), &weights(&RANKS)).map(|_| ())
     };
     let mut first = folder(path.path());
     open(&mut first).unwrap();

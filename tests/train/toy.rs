@@ -9,7 +9,7 @@ use llama_svf::progress::{Interrupt, Silent};
 use llama_svf::resume::Earlier;
 use llama_svf::task::Part;
 use llama_svf::train::{
-    Answer, Answers, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted,
+    Answer, Answers, Ended, Estimate, Estimator, Folder, Options, Policy, Run, State, Step, Wanted, Weight,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -154,12 +154,12 @@ impl Exact {
 
 impl Estimator for Exact {
     fn estimate(&mut self, step: &Step, _: &mut dyn Policy) -> Result<Estimate> {
-        let mut gradient = vec![0.0f64; step.m.flat().len()];
+        let mut gradient = vec![0.0f64; step.parameters.flat().len()];
         let (mut entropy, mut kl) = (0.0, 0.0);
         let n: usize = step.groups.iter().map(|group| group.rollouts.len()).sum();
         for group in step.groups {
             let x = &self.items[group.prompt[0] as usize];
-            let p = probability(x, step.m);
+            let p = probability(x, step.parameters);
             let logit = (p / (1.0 - p)).ln();
             for rollout in &group.rollouts {
                 entropy -= (p * p.ln() + (1.0 - p) * (1.0 - p).ln()) / n as f64;
@@ -176,9 +176,9 @@ impl Estimator for Exact {
             gradient[0] = f64::NAN;
         }
         self.sane = self.sane.saturating_sub(1);
-        let mut of_m = step.m.zeros_like();
+        let mut of_m = step.parameters.zeros_like();
         of_m.flat_mut().iter_mut().zip(gradient).for_each(|(to, g)| *to = g as f32);
-        Ok(Estimate { gradient: of_m, entropy: Some(entropy), kl: Some(kl) })
+        Ok(Estimate { gradient: of_m, log_p: None, entropy: Some(entropy), kl: Some(kl) })
     }
 
     fn name(&self) -> &'static str {
@@ -190,9 +190,10 @@ impl Estimator for Exact {
     }
 }
 
-/// σ of weights with these ranks: falling, from 4.
-pub fn sigma(ranks: &[usize]) -> Vec<Vec<f32>> {
-    ranks.iter().map(|&rank| (0..rank).map(|i| 4.0 / (i + 1) as f32).collect()).collect()
+/// Square weights with these ranks, whose σ fall from 4.
+pub fn weights(ranks: &[usize]) -> Vec<Weight> {
+    let sigma = |rank: usize| (0..rank).map(|i| 4.0 / (i + 1) as f32).collect();
+    ranks.iter().map(|&rank| Weight { n_in: rank, n_out: rank, sigma: sigma(rank) }).collect()
 }
 
 /// What belongs to a run in the tests.
@@ -205,19 +206,19 @@ pub fn train(
     folder: &Path,
     earlier: Earlier,
     options: &Options,
-    sigma: &[Vec<f32>],
+    weights: &[Weight],
     policy: &mut dyn Policy,
     estimator: &mut dyn Estimator,
 ) -> Result<(Ended, State)> {
     let mut folder = Folder::of(&folder.join("toy.expert.gguf"));
     folder.check(earlier)?;
     let settings = settings(options);
-    let (log, state) = folder.open(earlier, options, &settings, sigma)?;
+    let (log, state) = folder.open(earlier, options, &settings, weights)?;
     let interrupt = Interrupt::new();
     let run = Run {
         options,
         settings: &settings,
-        sigma,
+        weights,
         policy,
         estimator,
         folder: &folder,

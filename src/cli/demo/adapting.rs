@@ -49,6 +49,7 @@ pub fn adapt(
         joined: Some(joined),
         dispatcher: Some(&dispatcher),
         strength: 1.0,
+        lora: None,
         batch: BATCH,
         n_threads,
     };

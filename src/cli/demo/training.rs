@@ -43,8 +43,8 @@ pub fn learn(
     let output = folder.join("demo.expert.gguf");
     let training = Training::open(adapted, task, &output, Earlier::Refuse, options)?;
     let trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
-    let expert = trained.expert("expert", "");
-    let rewards: Vec<_> = trained.steps().map(|step| step.reward).collect();
+    let expert = trained.expert("expert", "")?;
+    let rewards: Vec<_> = trained.steps().filter_map(|step| step.reward).collect();
     let n_answers = rewards.len() * trained.options.prompts * trained.options.samples;
     match trained.ended {
         Ended::Interrupted => return Err(Error::interrupted("interrupted")),

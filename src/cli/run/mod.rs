@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::adapt_args::AdaptArgs;
 use super::experts::{open_expert, Adapter, ExpertArgs};
 use super::inputs::ModelFile;
+use super::lora_args::LoraArgs;
 use super::runtime_args::ChatModelArgs;
 use super::sampler_args::SamplerArgs;
 use super::{ctrl_c, printer};
@@ -41,6 +42,7 @@ use replies::{Engine, Pass1, Prompt, Replies, Reply};
     llama-svf run -m model.gguf --svf model.svf.gguf --expert a=x.gguf --expert b=y.gguf --mix a=0.7,b=0.3\n  \
     llama-svf run -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --expert code.expert.gguf --adapt prompt \\\n    \
     --chat -p 'What is 12 * 12?'\n  \
+    llama-svf run -m model.gguf --lora maths.lora.gguf -p '2 + 2 ='          an adapter of llama.cpp's format\n  \
     llama-svf run -m model.gguf --chat -p 'Who are you?' --temp 0 --json\n  \
     llama-svf run --adapt classifier --chat --temp 0 -p 'What does this print? print(2 + 3)'")]
 pub struct Args {
@@ -61,6 +63,8 @@ pub struct Args {
     experts: ExpertArgs,
     #[command(flatten)]
     adapt: AdaptArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
 
     /// Most tokens to generate; -1 for no limit
     #[arg(
@@ -166,7 +170,14 @@ impl Args {
     fn check(&self, file: &ModelFile) -> Result<Checked> {
         // In a chat the embedded model's experts may be called by name at any time.
         let is_own = matches!(file, ModelFile::Embedded(_));
-        let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none();
+        let has_lora = self.lora.path().is_some();
+        if has_lora && (self.adapt.is_on() || self.experts.is_any_given()) {
+            return Err(Error::invalid("a LoRA adapter runs without experts")
+                .field("--lora")
+                .hint("leave out the flags about experts"));
+        }
+        self.lora.check()?;
+        let are_at_hand = self.adapt.is_on() || is_own && self.prompt.is_none() && !has_lora;
         Ok(Checked {
             sampler: self.sampler.options()?,
             mixture: self.experts.chosen.mixture(self.adapt.is_on())?,
@@ -181,7 +192,8 @@ impl Args {
         let limit = usize::try_from(self.n_predict).ok();
         let options = self.session(model)?;
         let Some(joined) = experts.map(|experts| experts.join(model)).transpose()? else {
-            let scheduler = Scheduler::base(model, 1, &options)?;
+            let lora = self.lora.load(model)?;
+            let scheduler = Scheduler::with_loras(model, 1, &options, lora.as_slice())?;
             return Ok(Replies::new(Engine::Plain(scheduler), sampler, limit, 0));
         };
         let dispatcher = self.adapt.dispatcher(model, &joined.expert_set()?, adapt_prompt)?;

@@ -71,6 +71,8 @@ impl Finished<'_> {
             "ended": ended.word(),
             "steps": state.step,
             "best_step": state.best.as_ref().map_or(0, |best| best.step),
+            "adapter": if trained.is_lora() { "lora" } else { "svf" },
+            "objective": options.objective,
             "estimator": settings["estimator"],
             "reward": settings["reward"],
             "validation": {
@@ -108,10 +110,11 @@ impl Finished<'_> {
             Ended::Mastered => " (all answers got the same reward)",
             _ => "",
         };
+        let what = if self.trained.is_lora() { "LoRA" } else { "expert" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{}: {} steps{why} in {:.0} s; expert {}, report {}",
+            "{}: {} steps{why} in {:.0} s; {what} {}, report {}",
             task.name(),
             state.step,
             state.seconds,
@@ -142,7 +145,8 @@ impl Finished<'_> {
                 validation::p_value(&best.scores, &state.before, seed)
             );
             if best.step == 0 {
-                text.push_str("No step did better than none: the expert is the start of the run.\n");
+                let what = if self.trained.is_lora() { "LoRA" } else { "expert" };
+                let _ = writeln!(text, "No step did better than none: the {what} is the start of the run.");
             }
         }
     }

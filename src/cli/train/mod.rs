@@ -1,4 +1,4 @@
-//! `llama-svf train`: an expert learnt from rewards.
+//! `llama-svf train`: an expert, or a LoRA, learnt from rewards.
 
 mod finished;
 
@@ -11,13 +11,14 @@ use super::experts::FormFlag;
 use super::inputs::{check_template, AdaptedFiles, TaskArgs};
 use super::runtime_args::BatchArgs;
 use super::{ctrl_c, printer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expert;
 use crate::optimiser::Shape;
 use crate::resume::Earlier;
 use crate::task::Task;
 use crate::train::{
-    memory, EstimatorName, Folder, Layers, Options, Parametrisation, RewardName, Training, TrainingOptions,
+    memory, EstimatorName, Folder, Layers, Objective, Options, Parametrisation, RewardName, Training,
+    TrainingOptions,
 };
 
 /// Train an expert by reinforcement, from a task's rewards alone
@@ -29,13 +30,19 @@ use crate::train::{
 ///
 /// Ctrl-C keeps everything in the folder NAME.train beside the output, with a log and a report with learning
 /// curves; --resume goes on exactly where the run stopped.
+///
+/// To compare with: --adapter lora trains a LoRA beside the same weights, and --objective likelihood learns from the task's
+/// gold answers in the place of rewards, either of them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     llama-svf train --task math -o math.expert.gguf          the embedded model, in minutes\n  \
     llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k --data train=gsm8k/train.jsonl.gz \\\n    \
     -o maths.expert.gguf --description 'grade-school maths'\n  \
     llama-svf train -m model.gguf --svf model.svf.gguf --task my-task.toml -o mine.expert.gguf --resume\n  \
-    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --against base --task gsm8k\n\n\
+    llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o maths.lora.gguf --adapter lora --rank 16\n  \
+    llama-svf train -m model.gguf --svf model.svf.gguf --task gsm8k -o gold.lora.gguf --adapter lora --objective likelihood\n  \
+    llama-svf eval -m model.gguf --svf model.svf.gguf --expert maths.expert.gguf --use maths --against base --task gsm8k\n  \
+    llama-svf eval -m model.gguf --lora maths.lora.gguf --against base --task gsm8k\n\n\
     If the reward does not rise: a lower --step-kl where it jumps, a higher one where it creeps; more --samples where few\n\
     questions are informative (answered both rightly and wrongly). A question that the model never answers rightly\n\
     teaches nothing. --kl keeps an expert closer to the base model.")]
@@ -44,10 +51,10 @@ pub struct Args {
     files: AdaptedFiles,
     #[command(flatten)]
     task: TaskArgs,
-    /// The expert to write; its run is kept in NAME.train beside it
-    #[arg(short, long, value_name = "NAME.expert.gguf")]
+    /// The expert or LoRA to write; its run is kept in NAME.train beside it
+    #[arg(short, long, value_name = "NAME.expert.gguf|NAME.lora.gguf")]
     output: PathBuf,
-    /// Name of the expert [default: that of the output]
+    /// Name of the expert or LoRA [default: that of the output]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// What it is good at, in a line; dispatch reads it [default: the task's description]
@@ -62,6 +69,9 @@ pub struct Args {
     #[arg(long, conflicts_with = "resume")]
     force: bool,
 
+    /// What is learnt from
+    #[arg(long, value_enum, default_value_t = ObjectiveFlag::Reward, help_heading = "Learning")]
+    objective: ObjectiveFlag,
     /// Steps [default: 150; 200 with --reference]
     #[arg(long, value_name = "N", help_heading = "Learning")]
     steps: Option<u64>,
@@ -101,9 +111,15 @@ pub struct Args {
     /// Seed of everything random [default: 0; 42 with --reference]
     #[arg(short, long, value_name = "N", help_heading = "Learning")]
     seed: Option<u64>,
-    /// What is trained [default: multiplier; reference with --reference]
+    /// How an expert's multipliers are parametrised [default: multiplier; reference with --reference]
     #[arg(long, value_enum, help_heading = "Learning")]
     parametrisation: Option<ParametrisationFlag>,
+    /// What is trained beside the frozen weights: an expert, or to compare with it a LoRA that stock llama.cpp loads
+    #[arg(long, value_enum, default_value_t = AdapterFlag::Svf, help_heading = "Learning")]
+    adapter: AdapterFlag,
+    /// Rank of the LoRA [default: 16]
+    #[arg(long, value_name = "R", help_heading = "Learning")]
+    rank: Option<usize>,
     /// Train these layers only, counted from 0; the others stay as in the base model [default: all that are adapted]
     #[arg(long, value_name = "A-B", help_heading = "Learning")]
     layers: Option<String>,
@@ -140,6 +156,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Rank of a LoRA.
+const DEFAULT_RANK: usize = 16;
+
 #[derive(Clone, Copy, ValueEnum)]
 enum ShapeFlag {
     /// Down to 0 along half a cosine
@@ -154,6 +173,22 @@ enum ParametrisationFlag {
     Multiplier,
     /// z, with multipliers sigmoid(z) scaled to keep the sum of singular values
     Reference,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum ObjectiveFlag {
+    /// Rewards of the model's own answers
+    Reward,
+    /// The likelihood of the task's gold answers: nothing is written in a step, only for validation
+    Likelihood,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum AdapterFlag {
+    /// The multipliers of the singular values that the sidecar holds
+    Svf,
+    /// B*A beside each weight that the sidecar adapts: y = W*x + B*A*x
+    Lora,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -208,7 +243,7 @@ pub fn main(args: &Args) -> Result<u8> {
     training.fallback().into_iter().for_each(printer::note_error);
     training.notes().iter().for_each(|note| printer::note(format_args!("note: {note}")));
     let mut trained = training.run(&printer::Bar::new("training"), &ctrl_c::INTERRUPT)?;
-    if trained.ended.is_success() {
+    if trained.ended.is_success() && !trained.is_lora() {
         // What was learnt is not lost for want of it.
         let described = trained.describe(&how, &printer::Bar::new("describing"), &ctrl_c::INTERRUPT);
         described.unwrap_or_else(|error| printer::note_error(&error));
@@ -230,8 +265,58 @@ impl Args {
         })
     }
 
+    /// What is trained: of flags that contradict each other the one is named that the other leaves no room for.
+    fn parametrisation(&self, default: Parametrisation) -> Result<Parametrisation> {
+        if self.adapter == AdapterFlag::Lora {
+            let refused = [
+                ("--reference", self.reference, "the released code trains multipliers"),
+                ("--parametrisation", self.parametrisation.is_some(), "a LoRA has no multipliers"),
+                (
+                    "--estimator",
+                    matches!(self.estimator, EstimatorFlag::Evolution),
+                    "a LoRA needs the exact gradient",
+                ),
+            ];
+            if let Some((flag, _, problem)) = refused.into_iter().find(|(_, is_given, _)| *is_given) {
+                return Err(Error::invalid(problem).field(flag).hint("train an expert with --adapter svf"));
+            }
+            return Ok(Parametrisation::Lora { rank: self.rank.unwrap_or(DEFAULT_RANK) });
+        }
+        if self.rank.is_some() {
+            return Err(Error::invalid("the rank of an expert is that of its sidecar")
+                .field("--rank")
+                .hint("--adapter lora has one of its own; `llama-svf decompose --rank R` makes a sidecar"));
+        }
+        Ok(match self.parametrisation {
+            Some(ParametrisationFlag::Multiplier) => Parametrisation::Multiplier,
+            Some(ParametrisationFlag::Reference) => Parametrisation::Reference,
+            None => default,
+        })
+    }
+
+    /// What is learnt from: of flags for answers that nobody writes the first is named.
+    fn objective(&self) -> Result<Objective> {
+        if self.objective == ObjectiveFlag::Reward {
+            return Ok(Objective::Reward);
+        }
+        let refused = [
+            ("--reference", self.reference),
+            ("--samples", self.samples.is_some()),
+            ("--temp", self.temp.is_some()),
+            ("--reward", matches!(self.reward, RewardFlag::Random)),
+            ("--estimator", matches!(self.estimator, EstimatorFlag::Evolution)),
+        ];
+        match refused.into_iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => Err(Error::invalid("it is about answers of the model that are rewarded")
+                .field(flag)
+                .hint("--objective likelihood learns from the task's gold answers alone")),
+            None => Ok(Objective::Likelihood),
+        }
+    }
+
     fn learning_options(&self) -> Result<Options> {
         let mut options = if self.reference { Options::reference() } else { Options::default() };
+        options.objective = self.objective()?;
         let schedule = &mut options.schedule;
         schedule.steps = self.steps.unwrap_or(schedule.steps);
         schedule.peak = self.lr.unwrap_or(schedule.peak);
@@ -241,11 +326,7 @@ impl Args {
             Some(ShapeFlag::Constant) => Shape::Constant,
             None => schedule.shape,
         };
-        options.parametrisation = match self.parametrisation {
-            Some(ParametrisationFlag::Multiplier) => Parametrisation::Multiplier,
-            Some(ParametrisationFlag::Reference) => Parametrisation::Reference,
-            None => options.parametrisation,
-        };
+        options.parametrisation = self.parametrisation(options.parametrisation)?;
         options.layers = self.layers.as_deref().map(Layers::parse).transpose()?;
         options.prompts = self.prompts.unwrap_or(options.prompts);
         options.samples = self.samples.unwrap_or(options.samples);
@@ -265,13 +346,13 @@ impl Args {
         Ok(options)
     }
 
-    /// Name and description of the expert.
+    /// Name and description of the expert or LoRA.
     fn about(&self, task: &Task) -> Result<(String, String)> {
         let file =
             self.output.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let stem = file.strip_suffix(".gguf").unwrap_or(&file);
-        let name =
-            self.name.clone().unwrap_or_else(|| stem.strip_suffix(".expert").unwrap_or(stem).to_owned());
+        let kind = if self.adapter == AdapterFlag::Lora { ".lora" } else { ".expert" };
+        let name = self.name.clone().unwrap_or_else(|| stem.strip_suffix(kind).unwrap_or(stem).to_owned());
         expert::check_name(&name).map_err(|error| error.field("--name"))?;
         let description = match (&self.description, task.description()) {
             (Some(description), _) => description.clone(),

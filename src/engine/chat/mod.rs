@@ -5,6 +5,7 @@
 
 mod answer;
 pub(super) mod control;
+mod end;
 mod request;
 mod turn;
 

@@ -48,7 +48,7 @@ pub use inbox::{Load, Progress};
 pub use request::{Generate, Pool, Probe, Request, Work};
 pub use ticket::{Completion, Ended, Event, Handle, Outcome, Piece, Pooled, Reading, Scores, Ticket, Usage};
 
-use crate::engine::{Model, Placement, Session, SessionOptions};
+use crate::engine::{Lora, Model, Placement, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::expert::{Expert, ExpertSet, Mixture, ResolvedMixture};
 use crate::progress::Interrupt;
@@ -73,8 +73,25 @@ impl Scheduler {
     /// # Errors
     /// Those of [`Session::new`].
     pub fn base(model: &Arc<Model>, n_sessions: u32, options: &SessionOptions) -> Result<Self> {
-        let sessions = (0..n_sessions).map(|_| Session::new(model, options));
-        Self::new(sessions.collect::<Result<_>>()?, QUEUE)
+        Self::with_loras(model, n_sessions, options, &[])
+    }
+
+    /// The same with llama.cpp's own LoRA adapters, with their scales, applied to all requests.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`] and of [`Session::set_loras`].
+    pub fn with_loras(
+        model: &Arc<Model>,
+        n_sessions: u32,
+        options: &SessionOptions,
+        loras: &[(Arc<Lora>, f32)],
+    ) -> Result<Self> {
+        let session = |_| {
+            let mut session = Session::new(model, options)?;
+            session.set_loras(loras)?;
+            Ok(session)
+        };
+        Self::new((0..n_sessions).map(session).collect::<Result<_>>()?, QUEUE)
     }
 
     /// Takes over `sessions`, which must be alike, with the experts that the first one has. At most `queue` requests wait.

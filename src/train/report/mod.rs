@@ -15,7 +15,7 @@ use crate::expert::Multipliers;
 
 /// What a report tells.
 pub struct Report<'a> {
-    /// Name of the expert.
+    /// Name of the expert or LoRA.
     pub name: &'a str,
     /// Name of the task.
     pub task: &'a str,
@@ -29,8 +29,16 @@ pub struct Report<'a> {
     pub settings: &'a Value,
     /// Weight names.
     pub weights: &'a [String],
-    /// The expert's multipliers.
-    pub m: &'a Multipliers,
+    /// What was learnt.
+    pub change: Shown<'a>,
+}
+
+/// What is shown of what was learnt.
+pub enum Shown<'a> {
+    /// An expert's multipliers.
+    Multipliers(&'a Multipliers),
+    /// The lengths of the components of a LoRA, by weight.
+    Components(Multipliers),
 }
 
 impl Report<'_> {

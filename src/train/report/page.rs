@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Report;
+use super::{Report, Shown};
 use crate::eval::scores::MANY_CUT;
 use crate::page::chart::{smooth, Chart, Series};
 use crate::page::{self, heat};
@@ -15,24 +15,52 @@ const ORANGE: &str = "#c2570c";
 
 pub fn html(report: &Report) -> String {
     let body = format!(
-        "{}\n<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n<h2>The expert</h2>\n{}\n<h2>Settings</h2>\n{}",
+        "{}\n<h2>Learning</h2>\n<div class=\"charts\">\n{}</div>\n<h2>The {}</h2>\n{}\n<h2>Settings</h2>\n{}",
         tiles(report),
         charts(report),
-        heat::svg(report.weights, &report.m.iter().collect::<Vec<_>>()),
+        report.change.what(),
+        picture(report),
         page::settings(report.settings),
     );
     page::frame(&format!("{} — trained on {}", report.name, report.task), &subtitle(report), &body)
+}
+
+impl Shown<'_> {
+    /// A word for it.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Multipliers(_) => "expert",
+            Self::Components(_) => "LoRA",
+        }
+    }
+}
+
+fn picture(report: &Report) -> String {
+    let (title, rows) = match &report.change {
+        Shown::Multipliers(m) => {
+            let title = "m − 1 by weight (rows) and component (columns, σ falling from left to right)";
+            let changes = m.iter().map(|m| m.iter().map(|m| m - 1.0).collect()).collect::<Vec<Vec<f32>>>();
+            (title, changes)
+        }
+        Shown::Components(lengths) => {
+            let title = "|b|·|a| of the components of B·A, by weight (rows), the longest on the left";
+            (title, lengths.iter().map(<[f32]>::to_vec).collect())
+        }
+    };
+    heat::svg(title, report.weights, &rows)
 }
 
 fn subtitle(report: &Report) -> String {
     let state = report.state;
     let best = state.best.as_ref().map_or(0, |best| best.step);
     format!(
-        "{} steps ({}), {:.0} s of work, {} tokens written; the expert is that of step {best}",
+        "{} steps ({}), {:.0} s of work, {} tokens {}; the {} is that of step {best}",
         state.step,
         report.ended.word(),
         state.seconds,
-        state.tokens
+        state.tokens,
+        if is_of_gold(report) { "of gold answers" } else { "written" },
+        report.change.what()
     )
 }
 
@@ -91,6 +119,11 @@ fn steps<'a>(report: &'a Report) -> Vec<&'a StepLine> {
     report.history.iter().filter_map(step).collect()
 }
 
+/// Whether gold answers were learnt from.
+fn is_of_gold(report: &Report) -> bool {
+    steps(report).iter().any(|line| line.loss.is_some())
+}
+
 fn charts(report: &Report) -> String {
     let steps = steps(report);
     let curve = |of: fn(&StepLine) -> Option<f64>| -> Vec<(f64, f64)> {
@@ -116,12 +149,21 @@ fn charts(report: &Report) -> String {
         intervals: validations.iter().map(|line| line.ci95).collect(),
         is_faint: false,
     };
-    let charts = [
-        Chart {
+    let is_of_gold = is_of_gold(report);
+    let learnt_from = match is_of_gold {
+        true => Chart {
+            title: "Train loss (nats/token of gold answers)",
+            series: pair(curve(|line| line.loss), "trend"),
+            is_share: false,
+        },
+        false => Chart {
             title: "Train reward (mean score)",
-            series: pair(curve(|line| Some(line.reward)), "trend"),
+            series: pair(curve(|line| line.reward), "trend"),
             is_share: true,
         },
+    };
+    let mut charts = vec![
+        learnt_from,
         Chart { title: "Validation accuracy", series: vec![validation], is_share: true },
         Chart {
             title: "KL to the base model (nats/token)",
@@ -134,20 +176,27 @@ fn charts(report: &Report) -> String {
             is_share: false,
         },
         Chart {
-            title: "Mean |m − 1|",
+            title: match report.change {
+                Shown::Multipliers(_) => "Mean |m − 1|",
+                Shown::Components(_) => "Mean change of A and B",
+            },
             series: pair(curve(|line| Some(line.moved)), "trend"),
             is_share: false,
         },
-        Chart {
-            title: "Answers cut off (share)",
-            series: pair(curve(|line| line.cut), "trend"),
-            is_share: true,
-        },
-        Chart {
-            title: "Informative prompts (share)",
-            series: pair(curve(|line| Some(line.informative)), "trend"),
-            is_share: true,
-        },
     ];
+    if !is_of_gold {
+        charts.extend([
+            Chart {
+                title: "Answers cut off (share)",
+                series: pair(curve(|line| line.cut), "trend"),
+                is_share: true,
+            },
+            Chart {
+                title: "Informative prompts (share)",
+                series: pair(curve(|line| line.informative), "trend"),
+                is_share: true,
+            },
+        ]);
+    }
     charts.iter().map(Chart::svg).collect()
 }
