@@ -36,7 +36,7 @@ pub struct StepLine {
     pub informative: Option<f64>,
     /// Rate of learning, after what [`Self::step_kl`] took of it.
     pub rate: f64,
-    /// KL(π_before ‖ π_after) of this step, nats per token, where it is limited.
+    /// KL(π_before ‖ π_after) of this step, nats per token, where it is limited; of gold answers the mean of ½·(ln r)².
     pub step_kl: Option<f64>,
     /// Euclidean norm of the gradient before clipping.
     pub norm: f64,

@@ -31,7 +31,8 @@ pub struct Options {
     /// Rate by step, and how many steps there are.
     pub schedule: Schedule,
     /// Most that a step may change the answers, KL(π_before ‖ π_after) in nats per token, where the rate is at its peak;
-    /// with lower rates less, as the square. Longer steps are shortened. `None` leaves them as the rate has them.
+    /// with lower rates less, as the square; for gold answers, the mean of ½·(ln r)² over their tokens, with r = π_after/π_before.
+    /// Longer steps are shortened. `None` leaves them as the rate has them.
     pub step_kl: Option<f64>,
     /// Longest gradient, of all parameters together.
     pub clip: f64,

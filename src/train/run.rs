@@ -376,7 +376,7 @@ impl Run<'_> {
         items: &[usize],
         answers: &[Answer],
     ) -> Result<Option<Fraction>> {
-        let Options { parametrisation, schedule, .. } = *self.options;
+        let Options { objective, parametrisation, schedule, .. } = *self.options;
         let initial = parametrisation.initial(self.weights, self.options.seed);
         let Some(limit) = self.options.step_kl else {
             state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
@@ -394,7 +394,10 @@ impl Run<'_> {
         let allowed = trust_region::fraction(limit, |share| {
             let after = self.finite(&between(&before, &proposed, share), state.step)?;
             let found = self.policy.log_probs(&[parameters, &after], &measured, self.interrupt)?;
-            Ok(trust_region::divergence(&found[0], &found[1]))
+            Ok(match objective {
+                Objective::Reward => trust_region::divergence(&found[0], &found[1]),
+                Objective::Likelihood => trust_region::distance(&found[0], &found[1]),
+            })
         })?;
         let now = rate / schedule.peak;
         state.raw = between(&before, &proposed, allowed.share * now);

@@ -3,7 +3,8 @@
 //! Adam moves every parameter by about the rate, whether its gradient is signal or noise. What a rate does to a model
 //! depends on the model: how many parameters it has, and how much each of them says. So the step that the optimiser
 //! proposes is shortened until KL(π_before ‖ π_after), in nats per token, measured on answers of this very step, is within
-//! the limit (Schulman et al. 2015, TRPO, with the optimiser's direction in place of the natural gradient).
+//! the limit (Schulman et al. 2015, TRPO, with the optimiser's direction in place of the natural gradient). Where gold answers
+//! are learnt from, what their tokens' ln p changes by is measured in its place.
 
 use crate::error::Result;
 
@@ -54,6 +55,14 @@ pub fn divergence(before: &[f64], after: &[f64]) -> f64 {
     before.iter().zip(after).map(of).sum::<f64>() / before.len().max(1) as f64
 }
 
+/// How far tokens that nobody drew, those of gold answers, are from what they were: the mean of ½·(ln r)². For drawn ones it
+/// is their divergence too, for short steps (Schulman 2020, k₂). [`divergence`] would take a gold token that becomes e times as
+/// likely for worse than one that becomes e times less likely, and one that was hardly possible for a leap.
+pub fn distance(before: &[f64], after: &[f64]) -> f64 {
+    let of = |(before, after): (&f64, &f64)| 0.5 * (after - before).powi(2);
+    before.iter().zip(after).map(of).sum::<f64>() / before.len().max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +107,10 @@ mod tests {
         let ln = |p: [f64; 4]| drawn.iter().map(|&i| p[i].ln()).collect::<Vec<_>>();
         assert!((divergence(&ln(before), &ln(after)) - exact).abs() < 1e-12);
         assert_eq!(divergence(&ln(before), &ln(before)), 0.0);
+        // The distance is the same but for the third power of the step.
+        let near = before.map(|p| (p * 50.0 + 0.25) / 51.0);
+        let (near, before) = (ln(near), ln(before));
+        assert!((distance(&before, &near) / divergence(&before, &near) - 1.0).abs() < 0.03);
+        assert_eq!(distance(&before, &before), 0.0);
     }
 }
