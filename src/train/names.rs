@@ -62,17 +62,16 @@ impl EstimatorName {
     /// # Errors
     /// [`Self::Evolution`], or the model is not described; see [`Exact::of_lora`].
     pub fn open_for_lora(self, lora: &LoraModel, n_threads: u32) -> Result<Box<dyn Estimator>> {
-        const HINT: &str = "train the multipliers of an expert, which are few enough for `Evolution`";
         if self == Self::Evolution {
             let problem = "a LoRA has too many parameters to estimate their gradient from rewards alone";
-            return Err(Error::invalid(problem).setting("estimator").hint(HINT));
+            return Err(Error::invalid(problem)
+                .setting("estimator")
+                .hint("train the multipliers of an expert, which are few enough"));
         }
         match Exact::of_lora(lora, n_threads as usize) {
             Ok(exact) => Ok(Box::new(exact)),
-            Err(error) => {
-                let problem = format!("a LoRA needs an exact gradient, and this model has none: {error}");
-                Err(Error::invalid(problem).hint(HINT))
-            }
+            Err(reason) => Err(Error::invalid("a LoRA needs an exact gradient, and this model has none")
+                .hint(format!("there is no exact gradient: {reason}"))),
         }
     }
 }

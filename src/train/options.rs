@@ -1,4 +1,4 @@
-//! What a run is made with, and the two sets of defaults.
+//! What a run is made with, and the sets of defaults.
 
 use serde::Serialize;
 
@@ -95,6 +95,11 @@ impl Options {
             seed: 42,
             ..Self::default()
         }
+    }
+
+    /// Those for gold answers. Their gradient is less noise than that of rewards, so that a step may change more.
+    pub fn likelihood() -> Self {
+        Self { objective: Objective::Likelihood, step_kl: Some(2e-2), ..Self::default() }
     }
 
     /// Answers to each prompt that a step learns from.

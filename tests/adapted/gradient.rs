@@ -16,6 +16,7 @@ use llama_svf::ffi::tensor_type::TensorType;
 use llama_svf::gradient::{Budget, Gradient, Group, Plan, PolicyGradient, Rollout};
 use llama_svf::progress::Interrupt;
 use llama_svf::sidecar::Sidecar;
+use llama_svf::train::EstimatorName;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -468,6 +469,17 @@ fn a_model_that_llama_cpp_computes_otherwise_is_refused() {
     let error = PolicyGradient::new(&adapted.adapted, Form::Residual, 1).err().unwrap().to_string();
     println!("{error}");
     assert!(error.contains("away from llama.cpp's"), "{error}");
+    // So it trains no LoRA, whichever estimator is asked for.
+    let lora = LoraModel::new(adapted.model(), adapted.adapted.sidecar(), 2, |_| true).unwrap();
+    for (name, reason) in [
+        (EstimatorName::Auto, "away from llama.cpp's"),
+        (EstimatorName::Exact, "away from llama.cpp's"),
+        (EstimatorName::Evolution, "too many parameters"),
+    ] {
+        let error = name.open_for_lora(&lora, 1).err().unwrap().to_string();
+        println!("{error}");
+        assert!(error.contains("a LoRA ") && error.contains(reason), "{error}");
+    }
 }
 
 /// On real weights, in the types that people have.

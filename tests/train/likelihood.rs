@@ -20,14 +20,13 @@ const SEED: u64 = 9;
 
 fn options(parametrisation: Parametrisation) -> TrainingOptions {
     let learning = Options {
-        objective: Objective::Likelihood,
         parametrisation,
         prompts: 16,
         schedule: Schedule { peak: 1e-2, warmup: 2, steps: 16, shape: Shape::Cosine },
         seed: SEED,
         validate_every: 16,
         validation_items: 80,
-        ..Options::default()
+        ..Options::likelihood()
     };
     TrainingOptions { batch: 16, n_threads: 2, ..TrainingOptions::new(learning) }
 }

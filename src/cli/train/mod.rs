@@ -91,7 +91,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Learning")]
     warmup: Option<u64>,
     /// Shorten steps that change the answers by more nats per token, where the rate is highest; 0 for no limit [default:
-    /// 0.001; 0 with --reference]
+    /// 0.001; 0.02 with --objective likelihood; 0 with --reference]
     #[arg(long, value_name = "KL", allow_negative_numbers = true, help_heading = "Learning")]
     step_kl: Option<f64>,
     /// Shorten longer gradients to this norm [default: 1; 0.001 with --reference]
@@ -315,8 +315,11 @@ impl Args {
     }
 
     fn learning_options(&self) -> Result<Options> {
-        let mut options = if self.reference { Options::reference() } else { Options::default() };
-        options.objective = self.objective()?;
+        let mut options = match self.objective()? {
+            Objective::Likelihood => Options::likelihood(),
+            Objective::Reward if self.reference => Options::reference(),
+            Objective::Reward => Options::default(),
+        };
         let schedule = &mut options.schedule;
         schedule.steps = self.steps.unwrap_or(schedule.steps);
         schedule.peak = self.lr.unwrap_or(schedule.peak);
