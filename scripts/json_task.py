@@ -7,8 +7,8 @@
     llama-svf eval  -m M --svf S --expert json.expert.gguf --use json --against base --task people/people.toml
 
 Written are people.jsonl, made up from names, jobs and places; people.toml, where an answer counts if it is one JSON object with
-the right four fields and nothing beside it; and train.toml, the same questions with a reward that sees parts of answers with all
-four fields, which small models need that are never wholly right. Needs nothing but Python's standard library.
+the right four fields and nothing beside it; and train.toml, the same questions with a reward that sees parts, which small
+models need that are never wholly right. Needs nothing but Python's standard library.
 """
 
 import argparse
@@ -46,8 +46,6 @@ PROMPT = """Read the text and fill in this form: {"name": "...", "age": 0, "job"
 Reply with the filled-in JSON and nothing else.
 
 Text: {{ text }}"""
-# Of three right fields alone more of the answer is right than of these and a wrong one.
-SCHEMA = '{"type": "object", "required": ["name", "age", "job", "city"]}'
 TASK = """description = "describes people as JSON"
 prompt = '''
 {prompt}'''
@@ -94,7 +92,7 @@ def main():
         found[made["text"]] = made
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
-    for name, strict in [("people", "strict = true"), ("train", f"strict = true\npartial = true\nschema = '{SCHEMA}'")]:
+    for name, strict in [("people", "strict = true"), ("train", "strict = true\npartial = true")]:
         text = TASK.format(prompt=PROMPT, strict=strict, train=args.train, validation=args.validation)
         (args.output / f"{name}.toml").write_text(text, encoding="utf-8")
     print(f"wrote {args.output / 'people.toml'}, train.toml and people.jsonl: {n} texts")
