@@ -15,7 +15,7 @@ questions that belong to none, labelled `other`, are made up. Some questions hav
 
 and then
 
-    llama-svf train -m M --svf S --task cls/cls.toml -o cls.expert.gguf --examples none
+    llama-svf train -m M --svf S --task cls/cls.toml -o cls.expert.gguf --objective likelihood --examples none
     llama-svf run   -m M --svf S --expert math.expert.gguf --expert code.expert.gguf --expert science.expert.gguf \\
         --expert cls.expert.gguf --adapt classifier --adapt-prompt cls/cls.jinja --chat -p '…'
 

@@ -23,7 +23,7 @@ train() {
     local output=$folder/$1
     shift
     [ -e "$output" ] || "$svf" train -m "$model" --svf "$sidecar" --task "$folder/people/train.toml" -o "$output" --resume \
-        --layers 15-29 --prompts 8 --steps 30 --warmup 3 --step-kl 0.003 --validate-every 15 --validation-items 60 "$@"
+        --layers 15-29 --prompts 8 --steps 30 --warmup 3 --validate-every 15 --validation-items 60 "$@"
 }
 
 # Answers that are wholly right; then the share of right fields in those that are JSON and nothing else.
@@ -39,8 +39,8 @@ measure() {
 for from in gold rewards coin; do
     case $from in
         gold) how=(--objective likelihood) ;;
-        rewards) how=(--samples 8) ;;
-        coin) how=(--samples 8 --reward random) ;;
+        rewards) how=(--samples 8 --step-kl 0.003) ;;
+        coin) how=(--samples 8 --step-kl 0.003 --reward random) ;;
     esac
     train "expert-$from.expert.gguf" --lr 0.03 --examples none "${how[@]}"
     measure "expert-$from" --svf "$sidecar" --expert "json=$folder/expert-$from.expert.gguf" --use json

@@ -281,7 +281,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--program", type=Path, default=serving.ROOT / "target/release/llama-svf", help="our program")
     parser.add_argument("--strategy", action="append", help="nearest, prompt or classifier; may be repeated (default: nearest)")
-    parser.add_argument("--classifier", type=Path, help="an expert cls that chooses")
+    parser.add_argument("--classifier", type=Path, help="an expert cls that chooses; cls=FILE calls it so")
     parser.add_argument("--adapt-prompt", type=Path, help="another adaptation prompt")
     parser.add_argument("--way", action="append", choices=WAYS, help="how questions are asked; may be repeated (default: all)")
     parser.add_argument("--items", type=int, default=200, help="questions of each task, at most")
