@@ -34,6 +34,8 @@ pub struct Run<'a> {
     pub settings: &'a Value,
     /// What the parameters are beside.
     pub weights: &'a [Weight],
+    /// The raw parameters before the first step.
+    pub initial: &'a Multipliers,
     /// What is trained.
     pub policy: &'a mut dyn Policy,
     /// Where gradients come from.
@@ -250,8 +252,7 @@ impl Run<'_> {
             self.ascend(state, &parameters, &items, &answers.answers, rate)?;
         let gradient = estimating.elapsed().as_secs_f64();
         let parameters = self.finite(&state.raw, state.step)?;
-        let initial = options.parametrisation.initial(self.weights, options.seed);
-        let moved = options.parametrisation.moved(&parameters, &initial);
+        let moved = options.parametrisation.moved(&parameters, self.initial);
         let tokens = answers.answers.iter().map(|answer| answer.tokens.len() as u64).sum();
         let seconds = began.elapsed().as_secs_f64();
         state.step += 1;
@@ -376,14 +377,13 @@ impl Run<'_> {
         items: &[usize],
         answers: &[Answer],
     ) -> Result<Option<Fraction>> {
-        let Options { objective, parametrisation, schedule, .. } = *self.options;
-        let initial = parametrisation.initial(self.weights, self.options.seed);
+        let Options { objective, schedule, .. } = *self.options;
         let Some(limit) = self.options.step_kl else {
-            state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), rate);
+            state.adam.step(state.raw.flat_mut(), self.initial.flat(), gradient.flat(), rate);
             return Ok(None);
         };
         let before = state.raw.clone();
-        state.adam.step(state.raw.flat_mut(), initial.flat(), gradient.flat(), schedule.peak);
+        state.adam.step(state.raw.flat_mut(), self.initial.flat(), gradient.flat(), schedule.peak);
         let proposed = std::mem::replace(&mut state.raw, before.clone());
         // The items of a step are in random order.
         let n = items.len().div_ceil(MEASURED).max(MIN_MEASURED).min(items.len());

@@ -238,10 +238,12 @@ impl<'a> Training<'a> {
     /// # Errors
     /// The state cannot be kept. Every other trouble is [`Trained::ended`].
     pub fn run(mut self, progress: &dyn Progress, interrupt: &Interrupt) -> Result<Trained<'a>> {
+        let learning = &self.options.learning;
         let run = Run {
-            options: &self.options.learning,
+            options: learning,
             settings: &self.settings,
             weights: &self.weights,
+            initial: &learning.parametrisation.initial(&self.weights, learning.seed),
             policy: &mut *self.policy,
             estimator: &mut *self.estimator,
             folder: &self.folder,

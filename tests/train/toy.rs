@@ -219,6 +219,7 @@ pub fn train(
         options,
         settings: &settings,
         weights,
+        initial: &options.parametrisation.initial(weights, options.seed),
         policy,
         estimator,
         folder: &folder,
