@@ -137,6 +137,11 @@ fn charts(report: &Report) -> String {
         let trend = smooth(&points, window);
         vec![series(points, "each step", true), series(trend, name, false)]
     };
+    let trend = |title: &'static str, of: fn(&StepLine) -> Option<f64>, is_share: bool| Chart {
+        title,
+        series: pair(curve(of), "trend"),
+        is_share,
+    };
     let validations: Vec<&ValidationLine> = report
         .history
         .iter()
@@ -151,51 +156,24 @@ fn charts(report: &Report) -> String {
     };
     let is_of_gold = is_of_gold(report);
     let learnt_from = match is_of_gold {
-        true => Chart {
-            title: "Train loss (nats/token of gold answers)",
-            series: pair(curve(|line| line.loss), "trend"),
-            is_share: false,
-        },
-        false => Chart {
-            title: "Train reward (mean score)",
-            series: pair(curve(|line| line.reward), "trend"),
-            is_share: true,
-        },
+        true => trend("Train loss (nats/token of gold answers)", |line| line.loss, false),
+        false => trend("Train reward (mean score)", |line| line.reward, true),
+    };
+    let moved = match report.change {
+        Shown::Multipliers(_) => "Mean |m − 1|",
+        Shown::Components(_) => "Mean change of A and B",
     };
     let mut charts = vec![
         learnt_from,
         Chart { title: "Validation accuracy", series: vec![validation], is_share: true },
-        Chart {
-            title: "KL to the base model (nats/token)",
-            series: pair(curve(|line| line.kl), "trend"),
-            is_share: false,
-        },
-        Chart {
-            title: "Entropy (nats/token)",
-            series: pair(curve(|line| line.entropy), "trend"),
-            is_share: false,
-        },
-        Chart {
-            title: match report.change {
-                Shown::Multipliers(_) => "Mean |m − 1|",
-                Shown::Components(_) => "Mean change of A and B",
-            },
-            series: pair(curve(|line| Some(line.moved)), "trend"),
-            is_share: false,
-        },
+        trend("KL to the base model (nats/token)", |line| line.kl, false),
+        trend("Entropy (nats/token)", |line| line.entropy, false),
+        trend(moved, |line| Some(line.moved), false),
     ];
     if !is_of_gold {
         charts.extend([
-            Chart {
-                title: "Answers cut off (share)",
-                series: pair(curve(|line| line.cut), "trend"),
-                is_share: true,
-            },
-            Chart {
-                title: "Informative prompts (share)",
-                series: pair(curve(|line| line.informative), "trend"),
-                is_share: true,
-            },
+            trend("Answers cut off (share)", |line| line.cut, true),
+            trend("Informative prompts (share)", |line| line.informative, true),
         ]);
     }
     charts.iter().map(Chart::svg).collect()
