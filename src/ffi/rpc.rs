@@ -48,28 +48,23 @@ impl RpcServer {
         let at_server = |error: Error| error.field(format!("RPC server {endpoint}"));
         greet(endpoint).map_err(at_server)?;
         let name = CString::new(endpoint).map_err(|_| at_server(Error::invalid("a NUL byte")))?;
-        let of_server = || {
-            // SAFETY: the name is terminated. ggml keeps what it returns as long as the process lives.
-            let registered = unsafe { svf::ggml_backend_rpc_add_server(name.as_ptr()) };
-            if registered.is_null() {
-                return Vec::new();
-            }
-            // SAFETY: as above; the indices are in range.
-            let device = |i| Device::new(unsafe { sys::ggml_backend_reg_dev_get(registered, i) });
-            let devices: Vec<_> =
-                (0..unsafe { sys::ggml_backend_reg_dev_count(registered) }).map(device).collect();
-            if devices.iter().any(|device| !Device::all().contains(device)) {
-                // SAFETY: as above; llama.cpp chooses among what is registered.
-                unsafe { sys::ggml_backend_register(registered) };
-            }
-            devices
-        };
-        let devices = of_server();
-        let Some(first) = devices.first() else {
+        // SAFETY: the name is terminated. ggml keeps what it returns as long as the process lives, and answers null for a
+        // server without devices.
+        let registered = unsafe { svf::ggml_backend_rpc_add_server(name.as_ptr()) };
+        if registered.is_null() {
             return Err(at_server(Error::engine("the server has no devices")));
-        };
-        // SAFETY: the device lives as long as the process.
-        let backend = unsafe { sys::ggml_backend_dev_init(first.as_ptr(), std::ptr::null()) };
+        }
+        // SAFETY: as above.
+        let n_devices = unsafe { sys::ggml_backend_reg_dev_count(registered) };
+        // SAFETY: as above; the indices are in range.
+        let device = |i| Device::new(unsafe { sys::ggml_backend_reg_dev_get(registered, i) });
+        let devices: Vec<_> = (0..n_devices).map(device).collect();
+        if devices.iter().any(|device| !Device::all().contains(device)) {
+            // SAFETY: as above; llama.cpp chooses among what is registered.
+            unsafe { sys::ggml_backend_register(registered) };
+        }
+        // SAFETY: a server that is registered has a first device, which lives as long as the process.
+        let backend = unsafe { sys::ggml_backend_dev_init(devices[0].as_ptr(), std::ptr::null()) };
         let this = Self { endpoint: endpoint.to_owned(), name, devices, backend };
         this.check().map_err(at_server)?;
         Ok(this)
