@@ -95,6 +95,27 @@ impl Head {
         Ok(logits)
     }
 
+    /// ln p of the sampled tokens of `outputs`, one output after the other.
+    pub(super) fn log_probs(
+        &self,
+        file: &GgufFile,
+        plan: &Plan,
+        x: &Columns,
+        outputs: &[Output],
+    ) -> Result<Vec<f64>> {
+        let mut found = Vec::new();
+        for outputs in outputs.chunks(plan.head_rows) {
+            let logits = self.logits(file, plan, &gather(x, outputs), false)?;
+            let of_row = |(logits, output): (&[f32], &Output)| -> Vec<f64> {
+                let log_sum = log_sum_exp(logits);
+                output.sampled.iter().map(|&(token, _)| f64::from(logits[token as usize]) - log_sum).collect()
+            };
+            let of_rows: Vec<_> = (logits.blocks(1), outputs).into_par_iter().map(of_row).collect();
+            found.extend(of_rows.concat());
+        }
+        Ok(found)
+    }
+
     /// The gradient, with respect to the last block's output `x` `[width, rows]`, of
     /// `weight` · Σ (A·log π(token) - `kl`·KL(π ‖ π_base)) over the sampled tokens of `outputs`. `base` has the first
     /// rows of `x` at m = 1; KL is reported of these, and can only be wanted of all.
@@ -158,6 +179,7 @@ impl Head {
         for first in (0..n_vocab).step_by(plan.tile) {
             let mut tile = Matrix::zeros(self.matrix.ne[0], plan.tile.min(n_vocab - first), layout);
             tile.fill(|output, part| file.rows_to_f32(&self.matrix, first + output, part))?;
+            file.release();
             work(first, tile.view());
         }
         Ok(())

@@ -267,6 +267,29 @@ impl PolicyGradient {
         })
     }
 
+    /// ln p, at temperature 1, of each token of the answers of `groups`, in an order that depends on the groups and `plan` alone.
+    ///
+    /// # Errors
+    /// Those of [`Self::estimate`].
+    pub fn log_probs(
+        &self,
+        plan: &Plan,
+        parameters: &Multipliers,
+        groups: &[Group],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<f64>> {
+        self.check_parameters(parameters)?;
+        let batches = packing::pack(groups, plan, 0, self.head.n_vocab())?;
+        let of_batch = |batch: Batch| -> Result<Vec<f64>> {
+            let located = self.located(batch.rows(batch.groups.len(), plan.block));
+            let x = self.embed(&batch.tokens)?;
+            let out = self.forward(&located, x, Some(parameters), &|_| None, interrupt)?.out;
+            self.head.log_probs(self.weights.file(), plan, &out, &batch.outputs)
+        };
+        let found: Vec<_> = self.pool.install(|| batches.into_iter().map(of_batch).collect::<Result<_>>())?;
+        Ok(found.concat())
+    }
+
     /// Floating-point operations per second of products on all threads, as measured for some hundredths of a second.
     pub fn operations_per_second(&self) -> f64 {
         const N: usize = 512;

@@ -133,7 +133,7 @@ impl Weights {
         let bias = |place: usize| {
             self.places[place].map_or(Ok(None), |name| optional(format!("blk.{layer}.{name}.bias")))
         };
-        Ok(Layer {
+        let found = Layer {
             attn_norm: required("attn_norm")?,
             head_norms: q_norm.zip(k_norm).map(|(q, k)| [q, k]),
             ffn_norm: required("ffn_norm")?,
@@ -141,7 +141,9 @@ impl Weights {
             matrices: all(matrix)?,
             biases: all(bias)?,
             is_rounded: false,
-        })
+        };
+        file.release();
+        Ok(found)
     }
 
     /// U and V of the weight `index` of the sidecar, or B and A of a LoRA with these parameters.

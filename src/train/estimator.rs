@@ -1,6 +1,7 @@
 //! Where gradients come from.
 
 use super::policy::Policy;
+use crate::engine::Token;
 use crate::error::Result;
 use crate::expert::Multipliers;
 use crate::gradient::{Budget, Group};
@@ -44,6 +45,21 @@ pub trait Estimator {
     /// # Errors
     /// An interrupt, or a failure of the model or of scoring.
     fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate>;
+
+    /// ln p, at temperature 1, of the tokens of `answers` to train items, for each candidate in the same order. Who can compute it
+    /// without what a quantized model rounds does; else `policy` reads them.
+    ///
+    /// # Errors
+    /// An interrupt, or a failure of the model.
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[Token])],
+        policy: &mut dyn Policy,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>> {
+        policy.log_probs(candidates, answers, interrupt)
+    }
 
     /// Keeps to `budget` from now on, in steps with groups up to those of `largest`; a line that says what such a step
     /// takes, where that is known.

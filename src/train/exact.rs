@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::estimator::{Estimate, Estimator, Step};
 use super::layers::Layers;
 use super::policy::Policy;
-use crate::engine::{AdaptedModel, Form, LoraModel};
+use crate::engine::{AdaptedModel, Form, LoraModel, Token};
 use crate::error::Result;
-use crate::gradient::{Budget, Group, PolicyGradient};
+use crate::expert::Multipliers;
+use crate::gradient::{Budget, Group, PolicyGradient, Rollout};
+use crate::progress::Interrupt;
 
 /// Differentiates the answers that were given; see [`crate::gradient`].
 pub struct Exact {
@@ -52,6 +54,24 @@ impl Estimator for Exact {
             entropy: Some(found.entropy),
             kl: Some(found.kl),
         })
+    }
+
+    fn log_probs(
+        &mut self,
+        candidates: &[&Multipliers],
+        answers: &[(usize, &[Token])],
+        policy: &mut dyn Policy,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<f64>>> {
+        let rollout = |&(_, tokens): &(usize, &[Token])| Rollout { tokens: tokens.to_vec(), advantage: 0.0 };
+        let of_item = |answers: &[(usize, &[Token])]| Group {
+            prompt: policy.prompt(answers[0].0).to_vec(),
+            rollouts: answers.iter().map(rollout).collect(),
+        };
+        let groups: Vec<_> = answers.chunk_by(|a, b| a.0 == b.0).map(of_item).collect();
+        let plan = self.gradient.plan(&groups, 0.0, self.budget)?;
+        let of_candidate = |m: &&Multipliers| self.gradient.log_probs(&plan, m, &groups, interrupt);
+        candidates.iter().map(of_candidate).collect()
     }
 
     fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {

@@ -393,7 +393,8 @@ impl Run<'_> {
             answers.chunks(self.options.answers()).zip(&items[..n]).flat_map(of_item).collect();
         let allowed = trust_region::fraction(limit, |share| {
             let after = self.finite(&between(&before, &proposed, share), state.step)?;
-            let found = self.policy.log_probs(&[parameters, &after], &measured, self.interrupt)?;
+            let both = [parameters, &after];
+            let found = self.estimator.log_probs(&both, &measured, self.policy, self.interrupt)?;
             Ok(match objective {
                 Objective::Reward => trust_region::divergence(&found[0], &found[1]),
                 Objective::Likelihood => trust_region::distance(&found[0], &found[1]),

@@ -9,7 +9,8 @@
 use crate::error::Result;
 
 /// From a divergence of so many times the limit on, a step is measured again where it is to end. Below, the square law says
-/// enough, and what quantized models round would be in the way: their divergence at short steps is that of the rounding.
+/// enough, and where the policy reads the answers, what a quantized model rounds would be in the way: its divergence at short
+/// steps is that of the rounding.
 const FAR: f64 = 100.0;
 /// Most measurements of a step.
 const MAX_MEASUREMENTS: usize = 5;

@@ -282,6 +282,36 @@ fn small_divisions_give_that_of_central_differences() {
     }
 }
 
+#[test]
+fn log_probs_are_those_of_float64() {
+    let shape = tiny("llama");
+    let adapted = Adapted::random(&shape, Selection::All, RankPolicy::Full, TensorType::F32);
+    let (m, gradient) = (multipliers(&adapted), gradient(&adapted, Form::Residual, 2));
+    let oracle = Oracle::new(&shape, &adapted.adapted, Form::Residual);
+    // Of one token each, so that the objective is its ln p.
+    let mut expected = Vec::new();
+    for Group { prompt, rollouts } in groups() {
+        for Rollout { tokens, .. } in rollouts {
+            for (i, &token) in tokens.iter().enumerate() {
+                let rollouts = vec![Rollout { tokens: vec![token], advantage: 1.0 }];
+                let group = Group { prompt: [&prompt[..], &tokens[..i]].concat(), rollouts };
+                expected.push(oracle.objective(&wide(&m), &[group], 0.0)[0]);
+            }
+        }
+    }
+    expected.sort_by(f64::total_cmp);
+    let small = Plan { rows: 9, block: 2, queries: 3, head_rows: 2, tile: 100, ..Plan::default() };
+    for plan in [Plan::default(), small] {
+        let mut found = gradient.log_probs(&plan, &m, &groups(), &Interrupt::new()).unwrap();
+        found.sort_by(f64::total_cmp);
+        assert_eq!(found.len(), expected.len());
+        let error = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("{} rows at a time: off by at most {error:.1e} nats, seed {SEED}", plan.rows);
+        // A NaN is the last one.
+        assert!(error < 1e-4 && found.iter().all(|p| p.is_finite()), "{error:e}");
+    }
+}
+
 /// What is adapted decides where the way back ends, and what of a layer it needs.
 #[test]
 fn layers_that_are_not_trained_have_no_gradient() {

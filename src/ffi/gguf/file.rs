@@ -233,6 +233,18 @@ impl GgufFile {
     #[cfg(not(unix))]
     fn advise(&self, _scattered: bool) {}
 
+    /// Takes what was read of the file out of this process's memory, where llama.cpp has mapped it, too, so that it counts
+    /// once. What is read next comes from the system's cache of files again. Only a hint, like `advise`.
+    #[cfg(unix)]
+    pub fn release(&self) {
+        // SAFETY: the mapping is read-only and of a file, which still has what is dropped.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
+    /// Nothing, on this system.
+    #[cfg(not(unix))]
+    pub fn release(&self) {}
+
     /// The mapping, for those who must keep it alive.
     pub fn mmap(&self) -> &Arc<Mmap> {
         &self.map
