@@ -206,7 +206,9 @@ async def ask(http, url, strategy, text):
 async def measure(args, url, strategy, asked):
     found = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600)) as http:
-        for task, expert, ways in asked:
+        for number, (task, expert, ways) in enumerate(asked):
+            if number % 50 == 0:
+                print(f"{strategy}: {number} of {len(asked)} questions, now {task}", file=sys.stderr, flush=True)
             for way in args.way or WAYS:
                 answer = await ask(http, url, strategy, ways[way])
                 svf = answer["svf"]
