@@ -50,7 +50,7 @@ for from in rewards gold coin; do
     learn "expert-$from-$seed.expert.gguf" --examples none "${how[@]}"
     ask "expert-$from-$seed" --svf "$sidecar" --expert "arc=$folder/expert-$from-$seed.expert.gguf" --use arc
     [ $from != coin ] || break
-    # Of rank 16 as people take it, and of rank 1 with about as many numbers as can be compared with an expert.
+    # Of rank 16 as people take it, and of rank 1, the smallest there is, which still has 90 times an expert's numbers.
     for rank in 16 1; do
         learn "lora$rank-$from-$seed.lora.gguf" --adapter lora --rank $rank --lr 0.002 "${how[@]}"
         ask "lora$rank-$from-$seed" --lora "$folder/lora$rank-$from-$seed.lora.gguf"
