@@ -223,6 +223,82 @@ fn configurations_and_samples_of_a_trace_count_as_in_eval() {
     assert!(table.contains("(--json has all)"), "{table}");
 }
 
+/// Answers to the first `n` lines, of which `is_right` tells the right ones.
+fn answers_to(n: usize, is_right: impl Fn(usize) -> bool) -> String {
+    let line = |i: usize| json!({"line": i + 1, "completion": if is_right(i) { (i + 1).to_string() } else { String::from("0") }});
+    text(&(0..n).map(line).collect::<Vec<_>>())
+}
+
+#[test]
+fn files_and_configurations_are_compared_item_by_item() {
+    let folder = Folder::new();
+    folder.write("old.jsonl", &answers_to(20, |i| i < 10));
+    // 10 better and 2 worse among the 20 that both answered, and two more answers.
+    folder.write("new.jsonl", &answers_to(22, |i| i >= 2));
+    let files = "--answers @old.jsonl --answers @new.jsonl --against old";
+    let output = svf(words(folder.0.path(), &format!("score --task @task.toml --json {files}")));
+    assert_code(&output, 0);
+    let found: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((&found["baseline"], number(&found, "/n")), (&json!("old"), 20.0));
+    let [old, new] = found["configurations"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&old["configuration"], &new["configuration"]), (&json!("old"), &json!("new")));
+    assert_eq!(old.get("against"), None, "nothing beside itself");
+    for (path, expected) in [
+        ("/n", 22.0),
+        ("/against/n", 20.0),
+        ("/against/n_gained", 10.0),
+        ("/against/n_lost", 2.0),
+        ("/against/delta", 0.4),
+        // 2·Σ C(12, i)/2¹² for i of 0 to 2.
+        ("/against/p_value", 0.038_574_218_75),
+    ] {
+        assert!((number(new, path) - expected).abs() < 1e-9, "{path}: {new}");
+    }
+    assert!(
+        number(new, "/against/delta_ci95/0") < 0.4 && 0.4 < number(new, "/against/delta_ci95/1"),
+        "{new}"
+    );
+    let output = svf(words(folder.0.path(), &format!("score --task @task.toml {files}")));
+    assert_code(&output, 0);
+    let table = stdout(&output);
+    for fragment in
+        ["+40.0      10      2    3.9e-2  of 20 that both answered", "beside old; p by exact McNemar"]
+    {
+        assert!(table.contains(fragment), "{fragment}: {table}");
+    }
+
+    // Both in one file: the same comparison. And beside a file of several, each is called by both names.
+    let lines = |file: &str, name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(folder.path(file)).unwrap();
+        let named = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line["configuration"] = json!(name);
+            line
+        };
+        text.lines().map(named).collect()
+    };
+    let both = [lines("old.jsonl", "base"), lines("new.jsonl", "maths")].concat();
+    let (trace, _) = folder.score(&both, "--against base");
+    assert_eq!(trace["configurations"][1]["against"], new["against"]);
+    let (named, _) = folder.score(&both, "--answers @old.jsonl --against old");
+    let names: Vec<_> =
+        named["configurations"].as_array().unwrap().iter().map(|total| &total["configuration"]).collect();
+    assert_eq!(names, ["answers: base", "answers: maths", "old"]);
+
+    folder.assert_refused(
+        &text(&both),
+        "--against code",
+        &["--against: no answers are called 'code'", "there are base, maths"],
+    );
+    folder.write("late.jsonl", "{\"line\": 25, \"completion\": \"25\"}\n");
+    folder.assert_refused(
+        &text(&both[..3]),
+        "--answers @late.jsonl --against late",
+        &["answers has no answers to the items of late"],
+    );
+    folder.assert_refused(&text(&both), "--answers @answers.jsonl", &["another file is called answers too"]);
+}
+
 #[test]
 fn what_eval_writes_scores_as_eval_said() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains Qwen2.5-Coder-0.5B-Instruct to answer ARC-Easy by letter: an expert and a LoRA, each from rewards and from the gold letters, and an
+# Trains Qwen2.5-Coder-0.5B-Instruct to answer ARC-Easy by letter: an expert and LoRAs, each from rewards and from the gold letters, and an
 # expert from a coin's rewards (the control). Measures all beside the base model on 500 test questions, and on ARC-Challenge, which none
 # was trained on. Run it again after an interruption: it goes on where it stopped.
 #
@@ -7,7 +7,8 @@
 #
 # DATA holds arc_easy.jsonl.gz and arc_challenge.jsonl.gz, as published. Needs python3 with pip and the package gguf.
 set -euo pipefail
-folder=${1:?usage: scripts/evidence/arc.sh FOLDER DATA [SEED]} data=${2:?usage: scripts/evidence/arc.sh FOLDER DATA [SEED]} seed=${3:-0}
+usage='usage: scripts/evidence/arc.sh FOLDER DATA [SEED]'
+folder=${1:?$usage} data=${2:?$usage} seed=${3:-0}
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 bring qwen2.5-coder-0.5b
 cat >"$folder/easy.toml" <<'TASK'
@@ -29,33 +30,22 @@ max_tokens = 4
 TASK
 sed 's/arc-easy/arc-challenge/' "$folder/easy.toml" >"$folder/challenge.toml"
 
+easy=(--task "$folder/easy.toml" --data "$data/arc_easy.jsonl.gz")
+challenge=(--task "$folder/challenge.toml" --data "test=$data/arc_challenge.jsonl.gz")
+
 # Half the layers, so that a step is short.
 learn() {
-    train "$1" --task "$folder/easy.toml" --data "$data/arc_easy.jsonl.gz" --layers 12-23 --prompts 16 --steps 30 --warmup 3 \
-        --validate-every 15 --validation-items 60 --seed "$seed" "${@:2}"
+    train "$1" "${easy[@]}" --layers 12-23 --prompts 16 --steps 30 --warmup 3 \
+        --validate-every 15 --validation-items 60 "${@:2}"
 }
 
 ask() {
-    measure "easy-$1" --task "$folder/easy.toml" --data "$data/arc_easy.jsonl.gz" -n 500 "${@:2}"
-    measure "challenge-$1" --task "$folder/challenge.toml" --data "test=$data/arc_challenge.jsonl.gz" -n 500 "${@:2}"
+    measure "easy-$1" "${easy[@]}" -n 500 "${@:2}"
+    measure "challenge-$1" "${challenge[@]}" -n 500 "${@:2}"
 }
 
-ask base
-for from in rewards gold coin; do
-    case $from in
-        rewards) how=(--samples 8) ;;
-        gold) how=(--objective likelihood) ;;
-        coin) how=(--samples 8 --reward random) ;;
-    esac
-    learn "expert-$from-$seed.expert.gguf" --examples none "${how[@]}"
-    ask "expert-$from-$seed" --svf "$sidecar" --expert "arc=$folder/expert-$from-$seed.expert.gguf" --use arc
-    [ $from != coin ] || break
-    # Of rank 16 as people take it, and of rank 1, the smallest there is, which still has 90 times an expert's numbers.
-    for rank in 16 1; do
-        learn "lora$rank-$from-$seed.lora.gguf" --adapter lora --rank $rank --lr 0.002 "${how[@]}"
-        ask "lora$rank-$from-$seed" --lora "$folder/lora$rank-$from-$seed.lora.gguf"
-    done
-done
-for task in easy challenge; do
-    python3 "$here/table.py" "$folder/$task"-base.jsonl "$folder/$task"-{expert,lora}*.jsonl
-done
+# Of rank 16 as people take it, and of rank 1, the smallest there is, which still has 90 times an expert's numbers.
+skill=arc ranks="16 1" from_rewards=(--samples 8) rate=0.01
+every_way
+compare easy- "${easy[@]}"
+compare challenge- "${challenge[@]}"

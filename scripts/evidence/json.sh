@@ -3,11 +3,11 @@
 # gold answers, and an expert from a coin's rewards (the control). Measures all beside the base model on 300 test texts. Run it again
 # after an interruption: it goes on where it stopped.
 #
-#   scripts/evidence/json.sh FOLDER
+#   scripts/evidence/json.sh FOLDER [SEED]
 #
 # Takes some two hours on two cores. Needs python3 with pip and the package gguf.
 set -euo pipefail
-folder=${1:?usage: scripts/evidence/json.sh FOLDER}
+folder=${1:?usage: scripts/evidence/json.sh FOLDER [SEED]} seed=${2:-0}
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 bring smollm2-135m --type q8_0
 [ -e "$folder/people" ] || python3 "$here/../json_task.py" -o "$folder/people"
@@ -18,23 +18,12 @@ learn() {
         --validation-items 60 "${@:2}"
 }
 
-# Answers that are wholly right; then the share of right fields in those that are JSON and nothing else.
 ask() {
     measure "$1" --task "$folder/people/people.toml" -n 300 "${@:2}"
-    "$svf" score --task "$folder/people/train.toml" --answers "$folder/$1.jsonl"
 }
 
-ask base
-for from in gold rewards coin; do
-    case $from in
-        gold) how=(--objective likelihood) ;;
-        rewards) how=(--samples 8 --step-kl 0.003) ;;
-        coin) how=(--samples 8 --step-kl 0.003 --reward random) ;;
-    esac
-    learn "expert-$from.expert.gguf" --lr 0.03 --examples none "${how[@]}"
-    ask "expert-$from" --svf "$sidecar" --expert "json=$folder/expert-$from.expert.gguf" --use json
-    [ $from != coin ] || break
-    learn "lora-$from.lora.gguf" --adapter lora --rank 16 --lr 0.002 "${how[@]}"
-    ask "lora-$from" --lora "$folder/lora-$from.lora.gguf"
-done
-python3 "$here/table.py" "$folder"/base.jsonl "$folder"/expert-*.jsonl "$folder"/lora-*.jsonl
+skill=json ranks=16 from_rewards=(--samples 8 --step-kl 0.003) rate=0.03
+every_way
+# Answers that are wholly right; then the share of right fields in those that are JSON and nothing else.
+compare "" --task "$folder/people/people.toml"
+compare "" --task "$folder/people/train.toml"

@@ -2,7 +2,7 @@
 //! are told to users.
 
 /// The library's word, and the command line's.
-const WORDS: [(&str, &str); 91] = [
+const WORDS: [(&str, &str); 92] = [
     // Sampling.
     ("temperature", "--temp"),
     ("top_p", "--top-p"),
@@ -61,6 +61,7 @@ const WORDS: [(&str, &str); 91] = [
     ("RankPolicy::Full", "--rank full"),
     // Tasks.
     ("seen", "--task"),
+    ("against", "--against"),
     ("data", "--data"),
     ("allow_exec", "--allow-exec"),
     ("samples", "--samples"),

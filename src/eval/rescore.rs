@@ -1,12 +1,12 @@
 //! Scores of answers that lie in a file: those of any program, or an evaluation's trace under new rules. No model runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::scores;
+use super::scores::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::progress::{Interrupt, Progress};
 use crate::reward::Score;
@@ -16,7 +16,8 @@ use crate::task::{read_rows, Item, Part, Row, Task, SKILLS};
 pub struct Given<'a> {
     /// The item's id as the file writes it, or as the task knows it where the file gives a line.
     pub id: String,
-    /// What gave the answer; empty where the file does not say.
+    /// What gave the answer: a configuration of the file's, after the name of the file where several are read; empty where
+    /// nothing says.
     pub configuration: String,
     /// Number of the sample, from 0.
     pub sample: usize,
@@ -27,10 +28,10 @@ pub struct Given<'a> {
     place: usize,
 }
 
-/// The answers of a file to items of a task.
+/// The answers of one file or several to items of a task.
 pub struct Answers<'a> {
     task: &'a Task,
-    /// In the order of the file.
+    /// In the order of the files.
     pub given: Vec<Given<'a>>,
     /// Answers to items of other parts than the one asked for.
     pub n_elsewhere: usize,
@@ -39,7 +40,7 @@ pub struct Answers<'a> {
     /// Items of the part asked for, or of all.
     pub n_items: usize,
     configurations: Vec<String>,
-    /// Where resampling starts: as in the evaluation, if the answers are of one.
+    /// Where resampling starts: as in the (first) evaluation, if the answers are of one.
     seed: u64,
 }
 
@@ -64,6 +65,15 @@ pub struct Total {
     pub ci95: (f64, f64),
 }
 
+/// Two configurations on the items that both answered.
+#[derive(Clone, Debug)]
+pub struct Paired {
+    /// How many items these are.
+    pub n: usize,
+    /// What their scores say; its indices count these items in the task's order.
+    pub comparison: Comparison,
+}
+
 impl<'a> Answers<'a> {
     /// Reads answers to items of `task`, of `part` or of all parts: JSON lines, plain or compressed with gzip, with
     /// `completion` and either `id` (that of [`Item::id`]; its folders may be written in another way) or `line` (of
@@ -71,9 +81,13 @@ impl<'a> Answers<'a> {
     /// settings that a trace begins with is no answer. Items that the task dropped because of their prompt have
     /// answers too, to be compared with their own gold.
     ///
+    /// Of several files, the configurations are called by the files' names without endings: `expert` for `expert.jsonl` if all of it is one
+    /// configuration, else `expert: base` and so on.
+    ///
     /// # Errors
-    /// A line that is no answer, names no item of the task, or answers for the second time; a file without answers.
-    pub fn read(path: &Path, task: &'a Task, part: Option<Part>) -> Result<Self> {
+    /// A line that is no answer, names no item of the task, or answers for the second time; a file without answers; two
+    /// files of the same name.
+    pub fn read(paths: &[PathBuf], task: &'a Task, part: Option<Part>) -> Result<Self> {
         let index = Index::new(task);
         let n_items = match part {
             Some(part) => task.items(part).len(),
@@ -88,13 +102,37 @@ impl<'a> Answers<'a> {
             configurations: Vec::new(),
             seed: 0,
         };
+        let mut stems = HashSet::new();
+        for (i, path) in paths.iter().enumerate() {
+            let mut file = answers.read_file(path, &index, part)?;
+            if i == 0 {
+                answers.seed = file.seed;
+            }
+            if paths.len() > 1 {
+                let stem = stem(path);
+                if !stems.insert(stem.clone()) {
+                    return Err(Error::invalid(format!("another file is called {stem} too"))
+                        .file(path)
+                        .hint("what the answers of a file are called is its name"));
+                }
+                file.call(&stem);
+            }
+            answers.configurations.append(&mut file.configurations);
+            answers.given.append(&mut file.given);
+        }
+        Ok(answers)
+    }
+
+    /// The answers of one file. Counts those that are not taken.
+    fn read_file(&mut self, path: &Path, index: &Index<'a>, part: Option<Part>) -> Result<File<'a>> {
+        let mut file = File { given: Vec::new(), configurations: Vec::new(), seed: 0 };
         let mut seen: HashMap<_, usize> = HashMap::new();
         for (i, row) in read_rows(path)?.into_iter().enumerate() {
             if i == 0 && row.fields.get("schema").and_then(Value::as_str).is_some_and(is_trace) {
                 // Traces of the first version have their settings side by side with the schema.
                 let settings = row.fields.get("settings").and_then(Value::as_object).unwrap_or(&row.fields);
-                answers.configurations = names(settings);
-                answers.seed = settings.get("seed").and_then(Value::as_u64).unwrap_or(0);
+                file.configurations = names(settings);
+                file.seed = settings.get("seed").and_then(Value::as_u64).unwrap_or(0);
                 continue;
             }
             let line = Line::of(&row)?;
@@ -111,23 +149,23 @@ impl<'a> Answers<'a> {
                     ));
             }
             if part.is_some_and(|part| part != item_part) {
-                answers.n_elsewhere += 1;
+                self.n_elsewhere += 1;
                 continue;
             }
-            answers.n_other_prompt += usize::from(prompt.is_some_and(|prompt| prompt != item.prompt));
-            if !answers.configurations.contains(&configuration) {
-                answers.configurations.push(configuration.clone());
+            self.n_other_prompt += usize::from(prompt.is_some_and(|prompt| prompt != item.prompt));
+            if !file.configurations.contains(&configuration) {
+                file.configurations.push(configuration.clone());
             }
             let id = id.unwrap_or_else(|| item.id.clone());
-            answers.given.push(Given { id, configuration, sample, completion, item, place });
+            file.given.push(Given { id, configuration, sample, completion, item, place });
         }
-        if answers.given.is_empty() {
+        if file.given.is_empty() {
             let of = part.map_or(String::new(), |part| format!(" to an item of {}", part.name()));
             return Err(Error::invalid(format!("no answer{of}")).file(path));
         }
-        let used: HashSet<_> = answers.given.iter().map(|given| given.configuration.as_str()).collect();
-        answers.configurations.retain(|name| used.contains(name.as_str()));
-        Ok(answers)
+        let used: HashSet<_> = file.given.iter().map(|given| given.configuration.as_str()).collect();
+        file.configurations.retain(|name| used.contains(name.as_str()));
+        Ok(file)
     }
 
     /// Scores them, several at once. Progress counts answers.
@@ -154,25 +192,100 @@ impl Rescored<'_> {
         self.answers.configurations.iter().map(|name| self.total(name)).collect()
     }
 
-    fn total(&self, name: &str) -> Total {
-        // In the task's order, so that resampling meets them as it did in the evaluation.
-        let mut items: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-        for (given, score) in self.answers.given.iter().zip(&self.scores) {
-            if given.configuration == name {
-                items.entry(given.place).or_default().push(score.value);
-            }
+    /// Each configuration, in the order of [`Self::totals`], beside the one called `baseline`; nothing beside itself.
+    ///
+    /// # Errors
+    /// No configuration of this name, or one that answered none of its items.
+    pub fn against(&self, baseline: &str) -> Result<Vec<Option<Paired>>> {
+        let known = &self.answers.configurations;
+        if !known.iter().any(|name| name == baseline) {
+            return Err(Error::not_found(format!("no answers are called '{baseline}'"))
+                .setting("against")
+                .hint(format!("there are {}", known.join(", "))));
         }
-        let is_binary = items.values().all(|scores| scores.len() == 1 && [0.0, 1.0].contains(&scores[0]));
-        let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len() as f64;
-        let means: Vec<_> = items.values().map(mean).collect();
+        let old = self.items(baseline);
+        let paired = |name: &String| {
+            if name == baseline {
+                return Ok(None);
+            }
+            let new = self.items(name);
+            let both: Vec<_> = new.keys().filter(|&place| old.contains_key(place)).copied().collect();
+            if both.is_empty() {
+                return Err(Error::invalid(format!("{name} has no answers to the items of {baseline}"))
+                    .setting("against"));
+            }
+            let means = |items: &Items| both.iter().map(|place| mean(&items[place])).collect::<Vec<_>>();
+            let binary = |items: &Items| both.iter().all(|place| is_binary(&items[place]));
+            let is_binary = binary(&new) && binary(&old);
+            let comparison = scores::compare(&means(&new), &means(&old), is_binary, self.answers.seed);
+            Ok(Some(Paired { n: both.len(), comparison }))
+        };
+        known.iter().map(paired).collect()
+    }
+
+    fn total(&self, name: &str) -> Total {
+        let items = self.items(name);
+        let means: Vec<_> = items.values().map(|scores| mean(scores)).collect();
         let n = means.len();
         Total {
             name: name.to_owned(),
             n,
             accuracy: means.iter().sum::<f64>() / n.max(1) as f64,
-            ci95: scores::interval(&means, is_binary, self.answers.seed),
+            ci95: scores::interval(&means, items.values().all(|scores| is_binary(scores)), self.answers.seed),
         }
     }
+
+    /// What a configuration scored.
+    fn items(&self, name: &str) -> Items {
+        let mut items = Items::new();
+        for (given, score) in self.answers.given.iter().zip(&self.scores) {
+            if given.configuration == name {
+                items.entry(given.place).or_default().push(score.value);
+            }
+        }
+        items
+    }
+}
+
+/// The scores of an item's samples, by its place: in the task's order, so that resampling meets items as in an evaluation.
+type Items = BTreeMap<usize, Vec<f64>>;
+
+fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len() as f64
+}
+
+fn is_binary(samples: &[f64]) -> bool {
+    samples.len() == 1 && [0.0, 1.0].contains(&samples[0])
+}
+
+/// What one file gives.
+struct File<'a> {
+    given: Vec<Given<'a>>,
+    configurations: Vec<String>,
+    seed: u64,
+}
+
+impl File<'_> {
+    /// Names its configurations by the file.
+    fn call(&mut self, stem: &str) {
+        let is_one = self.configurations.len() == 1;
+        let named = |configuration: &str| match is_one || configuration.is_empty() {
+            true => stem.to_owned(),
+            false => format!("{stem}: {configuration}"),
+        };
+        for name in
+            self.configurations.iter_mut().chain(self.given.iter_mut().map(|given| &mut given.configuration))
+        {
+            *name = named(name);
+        }
+    }
+}
+
+/// The name of a file without folders and endings.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = file_name(&name);
+    name.strip_suffix(".jsonl").unwrap_or(name).to_owned()
 }
 
 fn is_trace(schema: &str) -> bool {
