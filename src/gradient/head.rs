@@ -8,7 +8,7 @@ use faer::{Accum, MatRef};
 use rayon::prelude::*;
 
 use super::columns::{view, view_mut, Columns};
-use super::packing::Output;
+use super::packing::{Output, Sampled};
 use super::plan::Plan;
 use super::pointwise::{log_sum_exp, rms_norm, rms_norm_back, softmax_with_means};
 use super::product;
@@ -35,11 +35,10 @@ pub(super) struct Objective {
 }
 
 /// Sums over sampled tokens.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
-    pub n_tokens: usize,
-    /// Of log π(token).
-    pub log_p: f64,
+    /// Number and log π of each.
+    pub log_probs: Vec<(usize, f64)>,
     pub entropy: f64,
     /// Tokens that [`Self::kl`] counts.
     pub n_kl: usize,
@@ -48,8 +47,7 @@ pub(super) struct Totals {
 
 impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
-        self.n_tokens += other.n_tokens;
-        self.log_p += other.log_p;
+        self.log_probs.extend(other.log_probs);
         self.entropy += other.entropy;
         self.n_kl += other.n_kl;
         self.kl += other.kl;
@@ -95,21 +93,19 @@ impl Head {
         Ok(logits)
     }
 
-    /// ln p of the sampled tokens of `outputs`, one output after the other.
+    /// Number and log π of the sampled tokens of `outputs`.
     pub(super) fn log_probs(
         &self,
         file: &GgufFile,
         plan: &Plan,
         x: &Columns,
         outputs: &[Output],
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<(usize, f64)>> {
         let mut found = Vec::new();
         for outputs in outputs.chunks(plan.head_rows) {
             let logits = self.logits(file, plan, &gather(x, outputs), false)?;
-            let of_row = |(logits, output): (&[f32], &Output)| -> Vec<f64> {
-                let log_sum = log_sum_exp(logits);
-                output.sampled.iter().map(|&(token, _)| f64::from(logits[token as usize]) - log_sum).collect()
-            };
+            let of_row =
+                |(logits, output): (&[f32], &Output)| log_probs(logits, &output.sampled, log_sum_exp(logits));
             let of_rows: Vec<_> = (logits.blocks(1), outputs).into_par_iter().map(of_row).collect();
             found.extend(of_rows.concat());
         }
@@ -194,12 +190,16 @@ fn gather(x: &Columns, outputs: &[Output]) -> Columns {
     rows
 }
 
+fn log_probs(logits: &[f32], sampled: &[Sampled], log_sum: f64) -> Vec<(usize, f64)> {
+    sampled.iter().map(|of| (of.number, f64::from(logits[of.token as usize]) - log_sum)).collect()
+}
+
 /// Turns logits into the gradient with respect to them,
 /// `weight` · Σ (A·(onehot(token) - π) - `kl`·π ⊙ (d - ⟨π, d⟩)), d = logits - base; leaves d in `base`.
 fn differentiate(
     logits: &mut [f32],
     base: Option<&mut [f32]>,
-    sampled: &[(i32, f32)],
+    sampled: &[Sampled],
     objective: Objective,
 ) -> Totals {
     let Objective { weight, kl } = objective;
@@ -209,15 +209,12 @@ fn differentiate(
         base.iter_mut().zip(&*logits).for_each(|(base, l)| *base = l - *base);
         (log_sum, &*base)
     });
-    let of_sampled = sampled.iter().map(|&(token, _)| f64::from(logits[token as usize])).sum::<f64>();
+    let mut found = log_probs(logits, sampled, 0.0);
     let of = softmax_with_means(logits, base.map_or(&[], |(_, difference)| difference));
-    let mut totals = Totals {
-        n_tokens: n,
-        log_p: of_sampled - n as f64 * of.log_sum,
-        entropy: n as f64 * (of.log_sum - of.mean_logit),
-        ..Totals::default()
-    };
-    let advantage: f32 = sampled.iter().map(|(_, advantage)| advantage).sum();
+    found.iter_mut().for_each(|(_, log_p)| *log_p -= of.log_sum);
+    let mut totals =
+        Totals { log_probs: found, entropy: n as f64 * (of.log_sum - of.mean_logit), ..Totals::default() };
+    let advantage: f32 = sampled.iter().map(|sampled| sampled.advantage).sum();
     let probabilities = logits;
     let pull = -advantage * weight;
     match base {
@@ -231,7 +228,7 @@ fn differentiate(
         }
         None => probabilities.iter_mut().for_each(|p| *p *= pull),
     }
-    for &(token, advantage) in sampled {
+    for &Sampled { token, advantage, .. } in sampled {
         probabilities[token as usize] += advantage * weight;
     }
     totals

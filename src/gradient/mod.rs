@@ -79,8 +79,8 @@ pub struct Rollout {
 pub struct Gradient {
     /// dJ/dm, or dJ/dA and dJ/dB of each weight.
     pub of_parameters: Multipliers,
-    /// Mean log π at sampled tokens, in nats.
-    pub log_p: f64,
+    /// log π of each token of the answers, in nats: one answer and one group after the other.
+    pub log_probs: Vec<f64>,
     /// Mean entropy of π_m at sampled tokens, in nats.
     pub entropy: f64,
     /// Mean KL(π_m ‖ π_1) at sampled tokens, in nats. Without a penalty it is that of the first sixteenth of the groups
@@ -260,14 +260,14 @@ impl PolicyGradient {
         let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
         Ok(Gradient {
             of_parameters: of_parameters.into_iter().enumerate().map(narrow).collect(),
-            log_p: mean(totals.log_p, totals.n_tokens),
-            entropy: mean(totals.entropy, totals.n_tokens),
+            entropy: mean(totals.entropy, totals.log_probs.len()),
             kl: mean(totals.kl, totals.n_kl),
+            log_probs: in_order(totals.log_probs),
             seconds,
         })
     }
 
-    /// ln p, at temperature 1, of each token of the answers of `groups`, in an order that depends on the groups and `plan` alone.
+    /// log π of each token of the answers of `groups`, as in [`Gradient::log_probs`], without a gradient.
     ///
     /// # Errors
     /// Those of [`Self::estimate`].
@@ -280,14 +280,14 @@ impl PolicyGradient {
     ) -> Result<Vec<f64>> {
         self.check_parameters(parameters)?;
         let batches = packing::pack(groups, plan, 0, self.head.n_vocab())?;
-        let of_batch = |batch: Batch| -> Result<Vec<f64>> {
+        let of_batch = |batch: Batch| {
             let located = self.located(batch.rows(batch.groups.len(), plan.block));
             let x = self.embed(&batch.tokens)?;
             let out = self.forward(&located, x, Some(parameters), &|_| None, interrupt)?.out;
             self.head.log_probs(self.weights.file(), plan, &out, &batch.outputs)
         };
         let found: Vec<_> = self.pool.install(|| batches.into_iter().map(of_batch).collect::<Result<_>>())?;
-        Ok(found.concat())
+        Ok(in_order(found.concat()))
     }
 
     /// Floating-point operations per second of products on all threads, as measured for some hundredths of a second.
@@ -473,6 +473,12 @@ impl PolicyGradient {
         }
         Ok(())
     }
+}
+
+/// What has a number each, in the order of these.
+fn in_order(mut numbered: Vec<(usize, f64)>) -> Vec<f64> {
+    numbered.sort_unstable_by_key(|&(number, _)| number);
+    numbered.into_iter().map(|(_, value)| value).collect()
 }
 
 /// The result of `work`; the seconds it took are added to `seconds`.

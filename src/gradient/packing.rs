@@ -45,8 +45,17 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Output {
     pub row: usize,
-    /// Tokens that were sampled here, each with the advantage of its answer.
-    pub sampled: Vec<(Token, f32)>,
+    pub sampled: Vec<Sampled>,
+}
+
+/// A token of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sampled {
+    pub token: Token,
+    /// That of its answer.
+    pub advantage: f32,
+    /// Its number among the tokens of all answers, one answer and one group after the other.
+    pub number: usize,
 }
 
 /// The first rows of a batch, as layers see them.
@@ -61,7 +70,8 @@ pub(super) struct Rows<'a> {
 /// A group, or what fits a batch of one.
 struct Part<'a> {
     prompt: &'a [Token],
-    rollouts: Vec<&'a Rollout>,
+    /// Each with the number of its first token.
+    rollouts: Vec<(usize, &'a Rollout)>,
     n_rows: usize,
     is_compared: bool,
 }
@@ -88,15 +98,22 @@ impl Batch {
     /// The last token of an answer is nobody's input, and the first is sampled at the end of the prompt.
     fn add(&mut self, part: &Part, n_queries: usize) {
         let prompt = self.push(part.prompt, 0);
-        let answers = || part.rollouts.iter().filter(|rollout| !rollout.tokens.is_empty());
-        let first = |rollout: &&Rollout| (rollout.tokens[0], rollout.advantage);
+        let answers = || part.rollouts.iter().filter(|(_, rollout)| !rollout.tokens.is_empty());
+        let first = |&(number, rollout): &(usize, &Rollout)| Sampled {
+            token: rollout.tokens[0],
+            advantage: rollout.advantage,
+            number,
+        };
         self.outputs.push(Output { row: prompt.end - 1, sampled: answers().map(first).collect() });
         let mut pieces: Vec<_> = sequence(&prompt, &(prompt.start..prompt.start), n_queries).collect();
         let mut is_open = false;
-        for Rollout { tokens, advantage } in answers() {
+        for &(first, Rollout { tokens, advantage }) in answers() {
             let rows = self.push(&tokens[..tokens.len() - 1], prompt.len());
-            let output = |(row, &token)| Output { row, sampled: vec![(token, *advantage)] };
-            self.outputs.extend(rows.clone().zip(&tokens[1..]).map(output));
+            let output = |((row, &token), number)| {
+                let sampled = Sampled { token, advantage: *advantage, number };
+                Output { row, sampled: vec![sampled] }
+            };
+            self.outputs.extend(rows.clone().zip(&tokens[1..]).zip(first + 1..).map(output));
             if rows.is_empty() {
                 continue;
             }
@@ -135,9 +152,10 @@ fn sequence<'a>(
 /// An empty prompt, or a token outside the vocabulary.
 pub(super) fn pack(groups: &[Group], plan: &Plan, n_compared: usize, n_vocab: usize) -> Result<Vec<Batch>> {
     let mut batches: Vec<Batch> = Vec::new();
+    let mut n_tokens = 0;
     for (i, group) in groups.iter().enumerate() {
         check(group, n_vocab)?;
-        for part in parts(group, plan.rows, i < n_compared) {
+        for part in parts(group, n_tokens, plan.rows, i < n_compared) {
             match batches.last_mut() {
                 Some(batch) if batch.n_rows() + part.n_rows <= plan.rows => batch.add(&part, plan.queries),
                 _ => {
@@ -147,24 +165,28 @@ pub(super) fn pack(groups: &[Group], plan: &Plan, n_compared: usize, n_vocab: us
                 }
             }
         }
+        n_tokens += group.rollouts.iter().map(|rollout| rollout.tokens.len()).sum::<usize>();
     }
     Ok(batches)
 }
 
-fn parts(group: &Group, n_rows: usize, is_compared: bool) -> Vec<Part<'_>> {
+/// The parts, of up to `n_rows` rows where that is possible, of a group whose first token of an answer has the number `n_tokens`.
+fn parts(group: &Group, mut n_tokens: usize, n_rows: usize, is_compared: bool) -> Vec<Part<'_>> {
     let prompt = &group.prompt[..];
     let empty = || Part { prompt, rollouts: Vec::new(), n_rows: prompt.len(), is_compared };
     let mut parts = vec![empty()];
     for rollout in &group.rollouts {
         let more = rows_of_answer(rollout);
+        let numbered = (n_tokens, rollout);
+        n_tokens += rollout.tokens.len();
         if let Some(part) = parts.last_mut() {
             if part.n_rows + more <= n_rows || part.rollouts.is_empty() {
                 part.n_rows += more;
-                part.rollouts.push(rollout);
+                part.rollouts.push(numbered);
                 continue;
             }
         }
-        parts.push(Part { rollouts: vec![rollout], n_rows: prompt.len() + more, ..empty() });
+        parts.push(Part { rollouts: vec![numbered], n_rows: prompt.len() + more, ..empty() });
     }
     parts
 }
@@ -196,7 +218,7 @@ pub(super) fn count_rows(groups: &[Group]) -> (usize, usize) {
 /// How many batches of at most `n_rows` rows groups make, and of how many rows in all.
 pub(super) fn count_batches(groups: &[Group], n_rows: usize) -> (usize, usize) {
     let (mut n_batches, mut last, mut all) = (0, usize::MAX, 0_usize);
-    for part in groups.iter().flat_map(|group| parts(group, n_rows, false)) {
+    for part in groups.iter().flat_map(|group| parts(group, 0, n_rows, false)) {
         all += part.n_rows;
         match last.checked_add(part.n_rows) {
             Some(together) if together <= n_rows => last = together,
@@ -238,11 +260,13 @@ mod tests {
         let expected = [(0..2, [0..0, 0..0], vec![(0, 2)]), (2..5, [0..2, 2..2], vec![(2, 4), (4, 5)])];
         assert_eq!(shown(&batch.groups[0]), expected);
         let outputs: Vec<_> = batch.outputs.iter().map(|o| (o.row, o.sampled.clone())).collect();
+        let sampled = |token, advantage, number| Sampled { token, advantage, number };
+        // The first group has the tokens 0 to 5.
         let expected = [
-            (1, vec![(5, 0.5), (8, -0.5), (5, 0.0)]),
-            (2, vec![(6, 0.5)]),
-            (3, vec![(7, 0.5)]),
-            (4, vec![(9, 0.0)]),
+            (1, vec![sampled(5, 0.5, 6), sampled(8, -0.5, 9), sampled(5, 0.0, 10)]),
+            (2, vec![sampled(6, 0.5, 7)]),
+            (3, vec![sampled(7, 0.5, 8)]),
+            (4, vec![sampled(9, 0.0, 11)]),
         ];
         assert_eq!(outputs, expected);
         assert_eq!(batches.iter().map(|batch| batch.n_compared).collect::<Vec<_>>(), [1, 0]);
@@ -257,6 +281,10 @@ mod tests {
         let batches = pack(&[group], &plan(6, 3), 1, 10).unwrap();
         let tokens: Vec<_> = batches.iter().map(|batch| batch.tokens.clone()).collect();
         assert_eq!(tokens, [vec![1, 2, 5, 6, 8], vec![1, 2, 3, 3, 3, 3, 3, 3, 3]]);
+        let sampled = batches.iter().flat_map(|batch| &batch.outputs).flat_map(|output| &output.sampled);
+        let mut numbers: Vec<_> = sampled.map(|sampled| sampled.number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..13).collect::<Vec<_>>());
         assert_eq!(batches.iter().map(|batch| batch.n_compared).collect::<Vec<_>>(), [1, 1]);
         // A long answer sees its prompt, what it wrote before, and itself.
         let expected = [

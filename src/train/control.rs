@@ -53,10 +53,10 @@ impl<P: Policy> Policy for RandomReward<P> {
 
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[Token])],
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>> {
-        self.policy.log_probs(candidates, answers, interrupt)
+    ) -> Result<Vec<f64>> {
+        self.policy.log_probs(parameters, answers, interrupt)
     }
 }

@@ -12,8 +12,8 @@ use crate::progress::Interrupt;
 pub struct Estimate {
     /// dJ/dm, or dJ/dA and dJ/dB.
     pub gradient: Multipliers,
-    /// ln p of the answers' tokens, mean, where it is known.
-    pub log_p: Option<f64>,
+    /// ln p, at temperature 1, of each token of the answers of [`Step::groups`], one after the other, where it is known.
+    pub log_probs: Option<Vec<f64>>,
     /// Nats per token, mean, where it is known.
     pub entropy: Option<f64>,
     /// Nats per token, mean, of KL(π ‖ π_base), where it is known.
@@ -46,19 +46,19 @@ pub trait Estimator {
     /// An interrupt, or a failure of the model or of scoring.
     fn estimate(&mut self, step: &Step, policy: &mut dyn Policy) -> Result<Estimate>;
 
-    /// ln p, at temperature 1, of the tokens of `answers` to train items, for each candidate in the same order. Who can compute it
+    /// ln p, at temperature 1, of each token of `answers` to train items, one answer after the other. Who can compute it
     /// without what a quantized model rounds does; else `policy` reads them.
     ///
     /// # Errors
     /// An interrupt, or a failure of the model.
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[Token])],
         policy: &mut dyn Policy,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>> {
-        policy.log_probs(candidates, answers, interrupt)
+    ) -> Result<Vec<f64>> {
+        policy.log_probs(parameters, answers, interrupt)
     }
 
     /// Keeps to `budget` from now on, in steps with groups up to those of `largest`; a line that says what such a step

@@ -106,7 +106,7 @@ impl Estimator for Evolution {
             let length = group.len() as f32;
             group.iter_mut().for_each(|g| *g /= length);
         }
-        Ok(Estimate { gradient, log_p: None, entropy: None, kl: None })
+        Ok(Estimate { gradient, log_probs: None, entropy: None, kl: None })
     }
 
     fn name(&self) -> &'static str {

@@ -50,7 +50,7 @@ impl Estimator for Exact {
             self.gradient.estimate_by(&plan, step.parameters, step.groups, step.kl, step.interrupt)?;
         Ok(Estimate {
             gradient: found.of_parameters,
-            log_p: Some(found.log_p),
+            log_probs: Some(found.log_probs),
             entropy: Some(found.entropy),
             kl: Some(found.kl),
         })
@@ -58,11 +58,11 @@ impl Estimator for Exact {
 
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[Token])],
         policy: &mut dyn Policy,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<Vec<f64>> {
         let rollout = |&(_, tokens): &(usize, &[Token])| Rollout { tokens: tokens.to_vec(), advantage: 0.0 };
         let of_item = |answers: &[(usize, &[Token])]| Group {
             prompt: policy.prompt(answers[0].0).to_vec(),
@@ -70,8 +70,7 @@ impl Estimator for Exact {
         };
         let groups: Vec<_> = answers.chunk_by(|a, b| a.0 == b.0).map(of_item).collect();
         let plan = self.gradient.plan(&groups, 0.0, self.budget)?;
-        let of_candidate = |m: &&Multipliers| self.gradient.log_probs(&plan, m, &groups, interrupt);
-        candidates.iter().map(of_candidate).collect()
+        self.gradient.log_probs(&plan, parameters, &groups, interrupt)
     }
 
     fn bound(&mut self, budget: Budget, largest: &[Group], kl: f32) -> Result<Option<String>> {

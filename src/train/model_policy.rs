@@ -240,27 +240,23 @@ impl Policy for ModelPolicy<'_> {
 
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[Token])],
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>> {
-        let mut found = vec![Vec::new(); candidates.len() * answers.len()];
-        self.in_turn(candidates, |this, candidates, mixtures| {
-            let of_candidate = |mixture: &Mixture| {
-                let of_answer = |&(item, tokens): &(usize, &[Token])| Request {
-                    scope: this.n_written,
-                    ..Request::likelihood(&this.train[item], tokens, mixture.clone())
-                };
-                answers.iter().map(of_answer).collect::<Vec<_>>()
+    ) -> Result<Vec<f64>> {
+        let mut found = vec![Vec::new(); answers.len()];
+        self.in_turn(&[parameters], |this, _, mixtures| {
+            let of_answer = |&(item, tokens): &(usize, &[Token])| Request {
+                scope: this.n_written,
+                ..Request::likelihood(&this.train[item], tokens, mixtures[0].clone())
             };
-            let requests = mixtures.iter().flat_map(of_candidate).collect();
+            let requests = answers.iter().map(of_answer).collect();
             this.scheduler.complete(requests, interrupt, |index, outcome| {
-                found[candidates.start * answers.len() + index] = outcome.scores()?.log_probs.concat();
+                found[index] = outcome.scores()?.log_probs.concat();
                 Ok(())
             })
         })?;
-        let joined = |of: &[Vec<f32>]| of.concat().into_iter().map(f64::from).collect();
-        Ok(found.chunks(answers.len().max(1)).map(joined).collect())
+        Ok(found.concat().into_iter().map(f64::from).collect())
     }
 }
 

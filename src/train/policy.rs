@@ -71,14 +71,14 @@ pub trait Policy {
         interrupt: &Interrupt,
     ) -> Result<Answers>;
 
-    /// ln p, at temperature 1, of each token of `answers` to train items, one answer after the other, for each candidate.
+    /// ln p, at temperature 1, of each token of `answers` to train items, one answer after the other.
     ///
     /// # Errors
     /// An interrupt, or a failure of the model.
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[Token])],
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>>;
+    ) -> Result<Vec<f64>>;
 }

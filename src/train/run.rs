@@ -13,18 +13,15 @@ use super::options::Options;
 use super::parametrisation::Weight;
 use super::policy::{Answer, Answers, Policy, Wanted};
 use super::state::{mean, Best, State};
-use super::trust_region::{self, Fraction};
+use super::trust_region::{self, Answered, Fraction, Sample};
 use super::{draws, validation};
 use crate::error::{Error, Result};
 use crate::eval::scores::MANY_CUT;
 use crate::expert::Multipliers;
+use crate::gradient::Group;
 use crate::optimiser::clip;
 use crate::progress::{Interrupt, Progress};
 use crate::task::Part;
-
-/// One of so many items' answers, of one step, are read again to see how much it changes them; at least of so many items.
-const MEASURED: usize = 8;
-const MIN_MEASURED: usize = 4;
 
 /// What a run needs.
 pub struct Run<'a> {
@@ -334,8 +331,12 @@ impl Run<'_> {
             }
         };
         let mut groups: Vec<_> = answers.chunks(options.answers()).zip(items).map(of_item).collect();
+        // Which of the items they are of.
+        let mut kept: Vec<_> = (0..items.len()).collect();
         if options.kl == 0.0 {
-            groups.retain(|group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0));
+            let matters = |group: &Group| group.rollouts.iter().any(|rollout| rollout.advantage != 0.0);
+            kept.retain(|&place| matters(&groups[place]));
+            groups.retain(matters);
         }
         if groups.is_empty() && self.estimator.uses_groups() {
             return Ok(Ascent::default());
@@ -349,7 +350,7 @@ impl Run<'_> {
             seed: draws::seed(options.seed, "estimate", &[state.step]),
             interrupt: self.interrupt,
         };
-        let Estimate { gradient, log_p, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
+        let Estimate { gradient, log_probs, entropy, kl } = self.estimator.estimate(&step, self.policy)?;
         let mut gradient = options.parametrisation.chain(&state.raw, self.weights, &gradient);
         if self.estimator.uses_groups() {
             // The mean is over all rollouts, and those left out have a gradient of 0.
@@ -359,10 +360,19 @@ impl Run<'_> {
         gradient.check_finite("the gradient").map_err(|error| at_step(error, state.step))?;
         let norm = clip(gradient.flat_mut(), options.clip);
         // Without a gradient there is no step, not one from the momentum of earlier ones.
+        let places = if log_probs.is_some() { kept } else { (0..items.len()).collect() };
+        let answered = Answered {
+            items,
+            answers,
+            n_answers: options.answers(),
+            places,
+            log_probs: log_probs.as_deref(),
+        };
         let made = match norm > 0.0 {
-            true => self.update(state, parameters, &gradient, rate, items, answers)?,
+            true => self.update(state, parameters, &gradient, rate, &answered)?,
             false => None,
         };
+        let log_p = log_probs.map(|of| of.iter().sum::<f64>() / of.len().max(1) as f64);
         Ok(Ascent { norm, log_p, entropy, kl, made })
     }
 
@@ -374,8 +384,7 @@ impl Run<'_> {
         parameters: &Multipliers,
         gradient: &Multipliers,
         rate: f64,
-        items: &[usize],
-        answers: &[Answer],
+        answered: &Answered,
     ) -> Result<Option<Fraction>> {
         let Options { objective, schedule, .. } = *self.options;
         let Some(limit) = self.options.step_kl else {
@@ -385,24 +394,24 @@ impl Run<'_> {
         let before = state.raw.clone();
         state.adam.step(state.raw.flat_mut(), self.initial.flat(), gradient.flat(), schedule.peak);
         let proposed = std::mem::replace(&mut state.raw, before.clone());
-        // The items of a step are in random order.
-        let n = items.len().div_ceil(MEASURED).max(MIN_MEASURED).min(items.len());
-        let of_item =
-            |(answers, &item)| <[Answer]>::iter(answers).map(move |answer| (item, &answer.tokens[..]));
-        let measured: Vec<_> =
-            answers.chunks(self.options.answers()).zip(&items[..n]).flat_map(of_item).collect();
+        let Sample { answers, log_probs } = answered.sample();
+        let read =
+            |run: &mut Self, m: &Multipliers| run.estimator.log_probs(m, &answers, run.policy, run.interrupt);
+        let now = match log_probs {
+            Some(known) => known,
+            None => read(self, parameters)?,
+        };
         let allowed = trust_region::fraction(limit, |share| {
             let after = self.finite(&between(&before, &proposed, share), state.step)?;
-            let both = [parameters, &after];
-            let found = self.estimator.log_probs(&both, &measured, self.policy, self.interrupt)?;
+            let then = read(self, &after)?;
             Ok(match objective {
-                Objective::Reward => trust_region::divergence(&found[0], &found[1]),
-                Objective::Likelihood => trust_region::distance(&found[0], &found[1]),
+                Objective::Reward => trust_region::divergence(&now, &then),
+                Objective::Likelihood => trust_region::distance(&now, &then),
             })
         })?;
-        let now = rate / schedule.peak;
-        state.raw = between(&before, &proposed, allowed.share * now);
-        Ok(Some(Fraction { share: allowed.share, kl: allowed.kl * now * now }))
+        let of_peak = rate / schedule.peak;
+        state.raw = between(&before, &proposed, allowed.share * of_peak);
+        Ok(Some(Fraction { share: allowed.share, kl: allowed.kl * of_peak * of_peak }))
     }
 }
 

@@ -6,6 +6,8 @@
 //! the limit (Schulman et al. 2015, TRPO, with the optimiser's direction in place of the natural gradient). Where gold answers
 //! are learnt from, what their tokens' ln p changes by is measured in its place.
 
+use super::policy::Answer;
+use crate::engine::Token;
 use crate::error::Result;
 
 /// From a divergence of so many times the limit on, a step is measured again where it is to end. Below, the square law says
@@ -16,6 +18,65 @@ const FAR: f64 = 100.0;
 const MAX_MEASUREMENTS: usize = 5;
 /// What a step is shortened to whose divergence is not a number.
 const RETREAT: f64 = 0.1;
+
+/// A step is measured on the answers to one of so many of its items; to so many at least.
+const MEASURED: usize = 8;
+const MIN_MEASURED: usize = 4;
+/// So many tokens are enough: of long answers only some to each item are read again.
+const ENOUGH_TOKENS: usize = 512;
+
+/// What a step learns from.
+pub struct Answered<'a> {
+    /// Its train items.
+    pub items: &'a [usize],
+    /// `n_answers` to each of them, one item after the other.
+    pub answers: &'a [Answer],
+    /// Answers to an item.
+    pub n_answers: usize,
+    /// The items, by their place in `items`, whose answers the step can be measured on; in random order, as those of a step are.
+    pub places: Vec<usize>,
+    /// ln p of each token of their answers, where it is known.
+    pub log_probs: Option<&'a [f64]>,
+}
+
+/// What a step is measured on.
+pub struct Sample<'a> {
+    /// Answers, each with its item.
+    pub answers: Vec<(usize, &'a [Token])>,
+    /// ln p of each of their tokens, where it is known.
+    pub log_probs: Option<Vec<f64>>,
+}
+
+impl<'a> Answered<'a> {
+    /// The answers to the first items, as many to each as are enough.
+    pub fn sample(&self) -> Sample<'a> {
+        let of = |&place: &usize| &self.answers[place * self.n_answers..][..self.n_answers];
+        let lengths: Vec<_> = self.places.iter().flat_map(of).map(|answer| answer.tokens.len()).collect();
+        let (n_items, n_first) = enough(&lengths, self.n_answers);
+        let mut sample = Sample { answers: Vec::new(), log_probs: self.log_probs.map(|_| Vec::new()) };
+        let mut seen = 0;
+        for place in &self.places[..n_items] {
+            for (i, Answer { tokens, .. }) in of(place).iter().enumerate() {
+                if i < n_first {
+                    sample.answers.push((self.items[*place], tokens));
+                    let known = self.log_probs.map(|all| &all[seen..seen + tokens.len()]);
+                    sample.log_probs.iter_mut().for_each(|of| of.extend(known.into_iter().flatten()));
+                }
+                seen += tokens.len();
+            }
+        }
+        sample
+    }
+}
+
+/// To how many items, and how many answers to each, are enough of those that have so many tokens, `n_answers` to one item after the other.
+fn enough(lengths: &[usize], n_answers: usize) -> (usize, usize) {
+    let n_items = lengths.len() / n_answers;
+    let measured = n_items.div_ceil(MEASURED).max(MIN_MEASURED).min(n_items);
+    let of_measured = || lengths[..measured * n_answers].chunks(n_answers);
+    let tokens = |n: usize| of_measured().flat_map(|of_item| &of_item[..n]).sum::<usize>();
+    (measured, (1..n_answers).find(|&n| tokens(n) >= ENOUGH_TOKENS).unwrap_or(n_answers))
+}
 
 /// How much of a proposed step is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +128,53 @@ pub fn distance(before: &[f64], after: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_answers_are_enough() {
+        for (n_items, n_answers, length, expected) in [
+            (2, 8, 4, (2, 8)),
+            (16, 8, 12, (4, 8)),
+            // 4 · 3 · 50 tokens are more than 512, 4 · 2 · 50 are not.
+            (16, 8, 50, (4, 3)),
+            (64, 8, 12, (8, 6)),
+            (32, 8, 1000, (4, 1)),
+            // Gold answers.
+            (16, 1, 2, (4, 1)),
+            (0, 8, 0, (0, 8)),
+        ] {
+            let lengths = vec![length; n_items * n_answers];
+            assert_eq!(enough(&lengths, n_answers), expected, "{n_items} × {n_answers} × {length}");
+        }
+        let mixed = [600, 1, 1, 300, 1, 1];
+        assert_eq!(enough(&mixed, 3), (2, 1));
+        assert_eq!(enough(&mixed[1..5], 2), (2, 2));
+    }
+
+    #[test]
+    fn a_sample_has_the_log_probabilities_of_its_tokens() {
+        let answer = |n: usize, first: Token| Answer {
+            tokens: (first..).take(n).collect(),
+            reward: 0.0,
+            is_cut: false,
+        };
+        // Items 7, 8, 9, whose tokens are numbered through. The answers to 8 say nothing.
+        let answers =
+            [answer(2, 0), answer(1, 2), answer(1, 90), answer(1, 91), answer(600, 3), answer(2, 603)];
+        let log_probs: Vec<_> = (0..605).map(f64::from).collect();
+        let of = |log_probs| Answered {
+            items: &[7, 8, 9],
+            answers: &answers,
+            n_answers: 2,
+            places: vec![0, 2],
+            log_probs,
+        };
+        let Sample { answers: found, log_probs: known } = of(Some(&log_probs)).sample();
+        assert_eq!(found, [(7, &answers[0].tokens[..]), (9, &answers[4].tokens[..])]);
+        let expected: Vec<_> =
+            found.iter().flat_map(|(_, tokens)| tokens.iter().map(|&token| f64::from(token))).collect();
+        assert_eq!(known.unwrap(), expected);
+        assert!(of(None).sample().log_probs.is_none());
+    }
 
     #[test]
     fn a_step_within_the_limit_stays_whole() {

@@ -122,20 +122,20 @@ impl Policy for Toy {
 
     fn log_probs(
         &mut self,
-        candidates: &[&Multipliers],
+        parameters: &Multipliers,
         answers: &[(usize, &[i32])],
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<Vec<f64>> {
         interrupt.check()?;
-        let of_answer = |m: &Multipliers, &(item, tokens): &(usize, &[i32])| {
-            let p = self.p(m, item);
+        let of_answer = |&(item, tokens): &(usize, &[i32])| {
+            let p = self.p(parameters, item);
             if tokens[0] == 1 {
                 p.ln()
             } else {
                 (1.0 - p).ln()
             }
         };
-        Ok(candidates.iter().map(|m| answers.iter().map(|answer| of_answer(m, answer)).collect()).collect())
+        Ok(answers.iter().map(of_answer).collect())
     }
 }
 
@@ -178,7 +178,7 @@ impl Estimator for Exact {
         self.sane = self.sane.saturating_sub(1);
         let mut of_m = step.parameters.zeros_like();
         of_m.flat_mut().iter_mut().zip(gradient).for_each(|(to, g)| *to = g as f32);
-        Ok(Estimate { gradient: of_m, log_p: None, entropy: Some(entropy), kl: Some(kl) })
+        Ok(Estimate { gradient: of_m, log_probs: None, entropy: Some(entropy), kl: Some(kl) })
     }
 
     fn name(&self) -> &'static str {
