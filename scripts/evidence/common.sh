@@ -57,10 +57,10 @@ every_way() {
 
 # What the names of traces begin with, and options of score: the base model's answers beside all others.
 compare() {
-    local answers=() trace
-    for trace in "$folder/$1"base.jsonl "$folder/$1"{expert,lora}*.jsonl; do
-        [ -e "$trace" ] || continue
-        answers+=(--answers "$trace")
+    local base=$folder/$1base.jsonl trace
+    local answers=(--answers "$base")
+    for trace in "$folder/$1"*.jsonl; do
+        [ "$trace" = "$base" ] || answers+=(--answers "$trace")
     done
     "$svf" score "${answers[@]}" --against "$1base" "${@:2}"
 }

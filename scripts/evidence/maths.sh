@@ -14,8 +14,8 @@ bring qwen2.5-coder-0.5b
 
 # Half the layers and short answers, so that a step is short.
 learn() {
-    train "$1" --task gsm8k --data "train=$data/gsm8k/train.jsonl.gz" --max-tokens 256 --layers 12-23 --prompts 8 --steps 30 \
-        --warmup 3 --validate-every 15 --validation-items 60 "${@:2}"
+    train "$1" --task gsm8k --data "train=$data/gsm8k/train.jsonl.gz" --max-tokens 256 --layers 12-23 --prompts 6 --steps 10 \
+        --warmup 2 --validate-every 5 --validation-items 60 "${@:2}"
 }
 
 gsm8k=(--task gsm8k --data "test=$data/gsm8k/test.jsonl.gz")
@@ -26,7 +26,7 @@ ask() {
     measure "math-$1" "${math[@]}" --max-tokens 256 -n 500 "${@:2}"
 }
 
-skill=maths ranks=16 from_rewards=(--samples 8) rate=0.01
+skill=maths ranks=16 from_rewards=(--samples 8 --step-kl 0.003) rate=0.03
 every_way
 compare gsm8k- "${gsm8k[@]}"
 compare math- "${math[@]}"
