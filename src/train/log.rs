@@ -75,7 +75,10 @@ impl StepLine {
         if let Some(cut) = self.cut.filter(|&cut| cut > 0.0) {
             text += &format!("  cut off {:.0} %", 100.0 * cut);
         }
-        text + &format!("  {:.0} tokens/s", self.tokens as f64 / self.seconds)
+        let parts = [("writing", self.writing), ("scoring", self.scoring), ("gradient", self.gradient)];
+        let parts = parts.iter().filter(|(_, seconds)| *seconds >= 0.05 * self.seconds);
+        let parts: Vec<_> = parts.map(|(name, seconds)| format!("{name} {seconds:.1}")).collect();
+        text + &format!("  {:.1} s a step ({})", self.seconds, parts.join(", "))
     }
 }
 
@@ -99,6 +102,19 @@ pub struct ValidationLine {
     pub n: usize,
     /// Seconds.
     pub seconds: f64,
+}
+
+impl ValidationLine {
+    /// What a person wants to know of it while the run goes on.
+    pub fn summary(&self) -> String {
+        let Self { step, accuracy, ci95: (low, high), n, seconds } = self;
+        let [accuracy, low, high] = [accuracy, low, high].map(|share| 100.0 * share);
+        let when = match step {
+            0 => String::from("before the first step"),
+            step => format!("after step {step}"),
+        };
+        format!("{accuracy:.1} % of {n} validation items {when} ({low:.1} … {high:.1} %, {seconds:.0} s)")
+    }
 }
 
 /// An open log.
@@ -149,4 +165,17 @@ pub fn read(path: &Path) -> Result<Vec<Line>> {
 
 fn work(settings: &Value) -> Work<'_> {
     Work { schema: SCHEMA, name: "run", settings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_what_a_person_wants_to_know() {
+        let line = ValidationLine { step: 0, accuracy: 0.1833, ci95: (0.1, 0.2833), n: 60, seconds: 200.74 };
+        let expected = "18.3 % of 60 validation items before the first step (10.0 … 28.3 %, 201 s)";
+        assert_eq!(line.summary(), expected);
+        assert!(ValidationLine { step: 5, ..line }.summary().contains("after step 5"));
+    }
 }

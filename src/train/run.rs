@@ -136,6 +136,7 @@ impl Run<'_> {
 
     fn steps(&mut self, state: &mut State) -> Result<Ended> {
         let mut is_warned = false;
+        let mut said = String::new();
         loop {
             let ended = self.ended(state);
             let is_due = ended.as_ref().is_some_and(Ended::is_success)
@@ -143,15 +144,18 @@ impl Run<'_> {
             // Work on a copy, so that what fails half-way leaves nothing.
             let mut next = state.clone();
             if is_due && state.validated != Some(state.step) {
+                self.tell(&said, "validating");
                 let line = self.validate(&mut next)?;
+                self.progress.note(&line.summary());
                 self.keep(state, next, &Line::Validation(line))?;
                 continue;
             }
             if let Some(ended) = ended {
                 return Ok(ended);
             }
-            let line = self.step(&mut next)?;
-            self.progress.status(&line.summary());
+            let line = self.step(&mut next, &said)?;
+            said = line.summary();
+            self.progress.status(&said);
             if let Some(cut) = line.cut.filter(|&cut| cut >= MANY_CUT && !is_warned) {
                 is_warned = true;
                 self.progress.note(&format!(
@@ -163,6 +167,12 @@ impl Run<'_> {
             self.keep(state, next, &Line::Step(line))?;
             self.progress.advance(1);
         }
+    }
+
+    /// Says what is done now, and what was said of the last step: with a real model each part of a step takes minutes.
+    fn tell(&self, said: &str, doing: &str) {
+        let last = if said.is_empty() { String::new() } else { format!(" (last step: {said})") };
+        self.progress.status(&format!("{doing}{last}"));
     }
 
     /// Writes down what happened, and makes `next` the state.
@@ -220,7 +230,7 @@ impl Run<'_> {
         Ok(line)
     }
 
-    fn step(&mut self, state: &mut State) -> Result<StepLine> {
+    fn step(&mut self, state: &mut State, said: &str) -> Result<StepLine> {
         let began = Instant::now();
         let options = self.options;
         let parameters = options.parametrisation.parameters(&state.raw, self.weights);
@@ -228,6 +238,7 @@ impl Run<'_> {
         let items = draws::batch(options.seed, state.step, n_items, options.prompts);
         let (answers, seen) = match options.objective {
             Objective::Reward => {
+                self.tell(said, "writing answers");
                 let answers = self.ask(&parameters, &items, state.step)?;
                 let seen = Seen::of(&answers.answers, items.len(), options.samples);
                 let rewards: Vec<_> = answers.answers.iter().map(|answer| answer.reward).collect();
@@ -243,6 +254,7 @@ impl Run<'_> {
             }
         };
 
+        self.tell(said, "computing the gradient");
         let estimating = Instant::now();
         let rate = options.schedule.rate(state.step);
         let Ascent { norm, log_p, entropy, kl, made } =

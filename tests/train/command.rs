@@ -135,7 +135,11 @@ fn layers_that_are_not_trained_stay_as_they_are() {
 fn ctrl_c_saves_and_resume_ends_bit_by_bit_as_a_whole_run() {
     let run_small =
         |name: &str, more: &str| format!("train --svf @model.svf.gguf --task code -o @{name} {SMALL} {more}");
-    assert_code(&run(&run_small("whole.expert.gguf", "")), 0);
+    let whole = run(&run_small("whole.expert.gguf", ""));
+    assert_code(&whole, 0);
+    for when in ["before the first step (", "after step "] {
+        assert!(stderr(&whole).contains(&format!("validation items {when}")), "{when}: {}", stderr(&whole));
+    }
     let log = folder().join("stopped.train/log.jsonl");
     let words = words(&run_small("stopped.expert.gguf", ""));
     let child = command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
