@@ -23,7 +23,7 @@ learn dates.expert.gguf --task "$dates" --samples 8
 experts=(--svf "$sidecar" --expert "json=$folder/json.expert.gguf" --expert "dates=$folder/dates.expert.gguf")
 for task in people dates; do
     ask() {
-        measure "$task-$1" --task "${!task}" -n 150 "${@:2}"
+        measure "$task-$1" --task "${!task}" -n 100 "${@:2}"
     }
     ask base
     for expert in json dates; do
