@@ -10,11 +10,9 @@ Written are dates.jsonl, made up from events, names and ways to write a date, an
 library.
 """
 
-import argparse
 import datetime
-import json
-import random
-from pathlib import Path
+
+import made_up_task
 
 EVENTS = (
     "The library,The new bridge,The museum,The bakery on the corner,The swimming pool,The school,The tram line,The hospital,The harbour,"
@@ -77,26 +75,5 @@ def row(chance):
     return {"text": chance.choice(SENTENCES).format(date=date, **others), "date": day.isoformat()}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", "-o", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--train", type=int, default=400, help="texts to learn from (default: 400)")
-    parser.add_argument("--validation", type=int, default=100, help="texts to choose by (default: 100)")
-    parser.add_argument("--test", type=int, default=500, help="texts to measure with (default: 500)")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    chance, found = random.Random(args.seed), {}
-    n = args.train + args.validation + args.test
-    while len(found) < n:
-        made = row(chance)
-        found[made["text"]] = made
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "dates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
-    text = TASK.format(train=args.train, validation=args.validation)
-    (args.output / "dates.toml").write_text(text, encoding="utf-8")
-    print(f"wrote {args.output / 'dates.toml'} and dates.jsonl: {n} texts")
-
-
 if __name__ == "__main__":
-    main()
+    made_up_task.write(__doc__, "dates", row, {"dates": TASK})

@@ -11,10 +11,7 @@ the right four fields and nothing beside it; and train.toml, the same questions 
 models need that are never wholly right. Needs nothing but Python's standard library.
 """
 
-import argparse
-import json
-import random
-from pathlib import Path
+import made_up_task
 
 NAMES = (
     "Ada Ahmed Alina Amara Anton Ayumi Bela Bruno Carla Chidi Clara Dario Dmitri Elena Emil Esra Farid Fatima Finn Greta Hana Hugo "
@@ -42,13 +39,12 @@ SENTENCES = [
     "My neighbour {name} is a {job}. We both live in {city}, and {name} has just had a birthday, the {age}th.",
     "{friend} has a friend in {city}: {name}, {age}, who is a {job}.",
 ]
-PROMPT = """Read the text and fill in this form: {"name": "...", "age": 0, "job": "...", "city": "..."}
-Reply with the filled-in JSON and nothing else.
-
-Text: {{ text }}"""
 TASK = """description = "describes people as JSON"
 prompt = '''
-{prompt}'''
+Read the text and fill in this form: {{"name": "...", "age": 0, "job": "...", "city": "..."}}
+Reply with the filled-in JSON and nothing else.
+
+Text: {{{{ text }}}}'''
 gold = "{{{{ person | tojson }}}}"
 # The fields in the order of the form.
 completion = '''{{"name": {{{{ person.name | tojson }}}}, "age": {{{{ person.age }}}}, "job": {{{{ person.job | tojson }}}}, "city": {{{{ person.city | tojson }}}}}}'''
@@ -58,8 +54,8 @@ files = ["people.jsonl"]
 
 [reward]
 kind = "json"
-{strict}
-
+strict = true
+{more}
 [split]
 train = {train}
 validation = {validation}
@@ -76,27 +72,6 @@ def row(chance):
     return {"text": chance.choice(SENTENCES).format(**person, **others), "person": person}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", "-o", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--train", type=int, default=400, help="texts to learn from (default: 400)")
-    parser.add_argument("--validation", type=int, default=100, help="texts to choose by (default: 100)")
-    parser.add_argument("--test", type=int, default=500, help="texts to measure with (default: 500)")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-
-    chance, found = random.Random(args.seed), {}
-    n = args.train + args.validation + args.test
-    while len(found) < n:
-        made = row(chance)
-        found[made["text"]] = made
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
-    for name, strict in [("people", "strict = true"), ("train", "strict = true\npartial = true")]:
-        text = TASK.format(prompt=PROMPT, strict=strict, train=args.train, validation=args.validation)
-        (args.output / f"{name}.toml").write_text(text, encoding="utf-8")
-    print(f"wrote {args.output / 'people.toml'}, train.toml and people.jsonl: {n} texts")
-
-
 if __name__ == "__main__":
-    main()
+    tasks = {"people": TASK.replace("{more}", ""), "train": TASK.replace("{more}", "partial = true\n")}
+    made_up_task.write(__doc__, "people", row, tasks)
