@@ -181,6 +181,7 @@ impl Args {
         if let Some(baseline) = &self.against {
             let mut tests: Vec<_> =
                 results.iter().filter_map(|(_, paired)| Some(paired.as_ref()?.comparison.test)).collect();
+            tests.sort_unstable();
             tests.dedup();
             let _ = writeln!(text, "\nitem by item beside {baseline}; p by {}", tests.join(", "));
             return text;
